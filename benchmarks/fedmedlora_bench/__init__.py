@@ -1,0 +1,1 @@
+"""Benchmarks: scenarios, baselines, cost and their tables."""

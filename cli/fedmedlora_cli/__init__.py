@@ -1,0 +1,1 @@
+"""The console script `fedmedlora`: every role's commands, mounted lazily."""

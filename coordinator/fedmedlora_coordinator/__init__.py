@@ -1,0 +1,1 @@
+"""The coordinator's shell: gRPC service, store and runtime around the audit law (no torch)."""

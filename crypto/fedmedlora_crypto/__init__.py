@@ -1,0 +1,1 @@
+"""Pure cryptography: agreement, sealed boxes, Shamir shares, masks and secure aggregation."""
