@@ -1,0 +1,77 @@
+"""The site's policy: what this hospital agrees to, whatever a study or a message says (PROTOCOL §2.2).
+
+The policy can refuse a charter; it never replaces one of its values, because a site that computes with other
+constants than the rest breaks the sum for all.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from fedmedlora_core.config import Section, load_toml
+from fedmedlora_core.errors import PolicyRefusal
+from fedmedlora_core.study import Hex32, NotNegative, Positive, Study
+
+
+class SitePolicy(Section):
+    """The site's `policy.toml`; every key has a safe default.
+
+    Attributes:
+        studies: Study ids this site may join; empty allows any that its operator accepts.
+        base_models: Digests of base models this site runs; empty allows any that its operator has on disk.
+        secure_aggregation_required: Refuse a study whose updates would travel unmasked.
+        min_sites: Fewest sites in a sum this site takes part in; at least 3.
+        min_colluding_sites: Refuse a charter that withstands fewer colluding members than this.
+        max_rounds: Most rounds of one study.
+        exact_weights_allowed: Accept a study whose weights are exact sizes (see the study's warning).
+    """
+
+    studies: tuple[str, ...] = ()
+    base_models: tuple[Hex32, ...] = ()
+    secure_aggregation_required: bool = True
+    min_sites: Annotated[int, Field(ge=3)] = 3
+    min_colluding_sites: NotNegative = 1
+    max_rounds: Positive = 100
+    exact_weights_allowed: bool = False
+
+    @classmethod
+    def load(cls, path: Path) -> SitePolicy:
+        """Read `policy.toml`.
+
+        Raises:
+            ConfigError: The file is missing, not TOML, or has an unknown key.
+        """
+        return load_toml(path, cls)
+
+    def judge(self, study: Study) -> None:
+        """Refuse a study that this policy does not allow.
+
+        Raises:
+            PolicyRefusal: Always with reason "policy" and a sentence for this site's operator.
+        """
+        terms = study.secure_aggregation
+        if self.studies and study.study.id not in self.studies:
+            self._refuse(f"study '{study.study.id}' is not in this site's list of studies")
+        if self.base_models and study.model.digest not in self.base_models:
+            self._refuse(f"base model {study.model.digest[:12]}… is not in this site's list")
+        if self.secure_aggregation_required and terms.mode == "none":
+            self._refuse("this site requires secure aggregation, the study has it off")
+        if terms.min_sites < self.min_sites:
+            self._refuse(
+                f"the study sums over {terms.min_sites} sites or more, this site requires {self.min_sites}"
+            )
+        if terms.colluding_sites < self.min_colluding_sites:
+            self._refuse(
+                f"the study withstands {terms.colluding_sites} colluding sites, this site requires "
+                f"{self.min_colluding_sites}"
+            )
+        if study.training.rounds > self.max_rounds:
+            self._refuse(f"the study has {study.training.rounds} rounds, this site allows {self.max_rounds}")
+        if study.aggregation.weights == "exact" and not self.exact_weights_allowed:
+            self._refuse("the study uses exact weights, which this site does not allow")
+
+    def _refuse(self, message: str) -> None:
+        raise PolicyRefusal("policy", f"policy: {message}")

@@ -1,0 +1,312 @@
+"""The study file: the charter that every site reads, compares with its own pins, and signs (PROTOCOL §2.1).
+
+One TOML file fixes everything that must be equal at all parties for the life of a study: base model, adapter
+shape, labels, training, aggregation rule, secure-aggregation terms and every member's public keys. Its
+canonical JSON (RFC 8785) is what is hashed and signed; numbers are integers with their unit in the name, so
+no two parties can read one file differently.
+
+A study package is a folder with `study.toml` and `initial/`, the PEFT folder of the initial adapter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Literal
+
+import rfc8785
+import tomli_w
+from pydantic import Field, model_validator
+
+from fedmedlora_core.aggregation import WeightRule
+from fedmedlora_core.codec import Codec
+from fedmedlora_core.config import Section, load_toml
+from fedmedlora_core.errors import CodecError, ConfigError
+
+SCHEMA = "fedmedlora-study/1"
+STUDY_FILE = "study.toml"
+INITIAL_FOLDER = "initial"
+
+Identifier = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,32}$")]
+Label = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+Hex32 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+VerifierKeyText = Annotated[str, Field(min_length=40, max_length=256)]
+Positive = Annotated[int, Field(ge=1, lt=2**53)]
+NotNegative = Annotated[int, Field(ge=0, lt=2**53)]
+Percent = Annotated[int, Field(ge=1, le=80)]
+
+
+def threshold_for(n: int, colluding_sites: int) -> int:
+    """Quorum T = floor((n + c) / 2) + 1 over the full member list (PROTOCOL §2.3).
+
+    Two sets of T members then share more members than can collude, and an honest member consents once.
+    """
+    return (n + colluding_sites) // 2 + 1
+
+
+class StudyInfo(Section):
+    """Name of the study and the seed that splits, adapters and training derive from."""
+
+    id: Identifier
+    title: Annotated[str, Field(max_length=200)] = ""
+    seed: NotNegative
+
+
+class LogTerms(Section):
+    """The transparency log of this study and the coordinator's keys, received by another route."""
+
+    origin: Annotated[str, Field(pattern=r"^[a-z0-9./-]{1,128}$")]
+    log_vkey: VerifierKeyText
+    coordinator_vkey: VerifierKeyText
+
+
+class ModelTerms(Section):
+    """The frozen base model, bound by its digest."""
+
+    kind: Literal["causal", "token_classification"]
+    name: Annotated[str, Field(max_length=200)]
+    digest: Hex32
+
+
+class AdapterTerms(Section):
+    """Shape of the LoRA adapter; `ffa` freezes A (exact under averaging), `ab` trains both."""
+
+    rank: Annotated[int, Field(ge=1, le=1024)]
+    alpha: Annotated[int, Field(ge=1, le=65536)]
+    targets: Annotated[tuple[str, ...], Field(min_length=1)]
+    mode: Literal["ffa", "ab"]
+    initial_digest: Hex32
+    dimension: Positive
+
+
+class LabelTerms(Section):
+    """The label types of the study and the tasks trained on them."""
+
+    entities: Annotated[tuple[Label, ...], Field(min_length=1)]
+    modifiers: tuple[Label, ...] = ()
+    tasks: Annotated[tuple[Literal["ner", "re"], ...], Field(min_length=1)]
+
+
+class TrainingTerms(Section):
+    """Local training of one round, equal at all sites."""
+
+    rounds: Annotated[int, Field(ge=1, le=10_000)]
+    local_epochs: Annotated[int, Field(ge=1, le=1000)]
+    batch_size: Annotated[int, Field(ge=1, le=65536)]
+    learning_rate_micro: Positive
+    warmup_steps: NotNegative = 0
+    max_tokens: Annotated[int, Field(ge=16, le=1 << 20)]
+    weight_decay_micro: NotNegative = 0
+    gradient_clip_micro: Positive = 1_000_000
+
+
+class AggregationTerms(Section):
+    """Weights and the server's step (`fedmedlora_core.aggregation`)."""
+
+    rule: Literal["fedmedlora", "fedmedlora+"]
+    size_exponent_milli: NotNegative = 1000
+    tau_milli: NotNegative = 0
+    weights: Literal["ladder", "exact"] = "ladder"
+    weight_scale: Positive
+    weight_max: Positive
+    server_learning_rate_milli: Positive = 1000
+
+    @model_validator(mode="after")
+    def _rule_fits_numbers(self) -> AggregationTerms:
+        if self.rule == "fedmedlora" and self.tau_milli != 0:
+            raise ValueError("rule 'fedmedlora' ignores the loss: tau_milli must be 0")
+        if self.rule == "fedmedlora+" and self.tau_milli == 0:
+            raise ValueError("rule 'fedmedlora+' weighs by the loss: tau_milli must be above 0")
+        return self
+
+
+class SecureAggregationTerms(Section):
+    """Masks, thresholds and clips; charter constants over the full member list (PROTOCOL §2.3)."""
+
+    mode: Literal["masks", "none"]
+    colluding_sites: NotNegative
+    threshold: Positive
+    min_sites: Annotated[int, Field(ge=3)]
+    clip_value_micro: Positive
+    clip_norm_micro: Positive
+
+
+class SplitTerms(Section):
+    """Split of each site's notes by patient."""
+
+    seed: NotNegative
+    validation_percent: Percent
+    test_percent: Percent
+
+
+class Member(Section):
+    """One member: id, public keys and the label types it has annotated."""
+
+    id: Identifier
+    event_vkey: VerifierKeyText
+    witness_vkey: VerifierKeyText
+    annotated: tuple[Label, ...] = ()
+
+
+class Study(Section):
+    """The whole charter; see the module docstring."""
+
+    schema_: Literal["fedmedlora-study/1"] = Field(alias="schema")
+    study: StudyInfo
+    log: LogTerms
+    model: ModelTerms
+    adapter: AdapterTerms
+    labels: LabelTerms
+    training: TrainingTerms
+    aggregation: AggregationTerms
+    secure_aggregation: SecureAggregationTerms
+    splits: SplitTerms
+    members: Annotated[tuple[Member, ...], Field(min_length=3, max_length=10_000)]
+
+    @model_validator(mode="after")
+    def _rules(self) -> Study:
+        self._check_members()
+        self._check_thresholds()
+        self._check_support()
+        try:
+            self.codec()
+        except CodecError as exc:
+            raise ValueError(str(exc)) from None
+        return self
+
+    def _check_members(self) -> None:
+        """Ids and keys name one member each; annotated types are the study's."""
+        ids = self.member_ids
+        keys = [k for m in self.members for k in (m.event_vkey, m.witness_vkey)]
+        keys += [self.log.log_vkey, self.log.coordinator_vkey]
+        if len(set(ids)) != len(ids):
+            raise ValueError("two members have the same id")
+        if len(set(keys)) != len(keys):
+            raise ValueError("one key appears twice: every member and role has keys of its own")
+        known = {*self.labels.entities, *self.labels.modifiers}
+        if len(known) != len(self.labels.entities) + len(self.labels.modifiers):
+            raise ValueError("a label type is listed twice")
+        for member in self.members:
+            for label in member.annotated:
+                if label not in known:
+                    raise ValueError(
+                        f"member '{member.id}' annotates '{label}', which the study does not have"
+                    )
+
+    def _check_thresholds(self) -> None:
+        """The threshold is the formula's, and enough honest members stay inside every sum."""
+        terms = self.secure_aggregation
+        n, c = len(self.members), terms.colluding_sites
+        needed = threshold_for(n, c)
+        if terms.threshold != needed:
+            raise ValueError(f"threshold must be {needed} for {n} members and {c} colluding sites")
+        if needed > n:
+            raise ValueError(f"{n} members cannot withstand {c} colluding sites")
+        if needed - c < 2:
+            raise ValueError("threshold - colluding_sites must be at least 2")
+        if not 3 <= terms.min_sites <= needed:
+            raise ValueError(f"min_sites must lie in 3..{needed}")
+
+    def _check_support(self) -> None:
+        """An encoder's classifier rows belong to label types: each needs at least T annotating members."""
+        if self.model.kind != "token_classification":
+            return
+        for label in (*self.labels.entities, *self.labels.modifiers):
+            count = sum(label in member.annotated for member in self.members)
+            if count < self.secure_aggregation.threshold:
+                raise ValueError(
+                    f"'{label}' is annotated by {count} members; an encoder's rows for it would sum "
+                    f"fewer than {self.secure_aggregation.threshold} sites: leave it out of the study"
+                )
+
+    @property
+    def member_ids(self) -> tuple[str, ...]:
+        """Ids in charter order; a member's party index is its position here plus 1."""
+        return tuple(member.id for member in self.members)
+
+    @property
+    def threshold(self) -> int:
+        """Quorum T of the charter."""
+        return self.secure_aggregation.threshold
+
+    @property
+    def clip_value(self) -> float:
+        """Largest magnitude of one value of an update."""
+        return self.secure_aggregation.clip_value_micro / 1e6
+
+    @property
+    def clip_norm(self) -> float:
+        """Largest L2 norm of an update."""
+        return self.secure_aggregation.clip_norm_micro / 1e6
+
+    @property
+    def server_learning_rate(self) -> float:
+        """Factor on the averaged update."""
+        return self.aggregation.server_learning_rate_milli / 1000
+
+    def codec(self) -> Codec:
+        """Ring encoding of this charter."""
+        return Codec(clip=self.clip_value, n=len(self.members), weight_max=self.aggregation.weight_max)
+
+    def weight_rule(self) -> WeightRule:
+        """Weight rule of this charter."""
+        terms = self.aggregation
+        return WeightRule(
+            size_exponent=terms.size_exponent_milli / 1000,
+            tau=terms.tau_milli / 1000,
+            weights=terms.weights,
+            weight_scale=terms.weight_scale,
+            weight_max=terms.weight_max,
+        )
+
+    def canonical_json(self) -> bytes:
+        """RFC 8785 bytes of the study: what is hashed and signed."""
+        return rfc8785.dumps(self.model_dump(mode="json", by_alias=True))
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of `canonical_json()`, in hex: the charter digest."""
+        return hashlib.sha256(self.canonical_json()).hexdigest()
+
+    def warnings(self, *, expected_weight: int | None = None) -> list[str]:
+        """Plain sentences about settings that are allowed but weaken something."""
+        found = []
+        if self.secure_aggregation.mode == "none":
+            found.append("secure aggregation is off: the coordinator sees every site's update and weight")
+        if self.aggregation.weights == "exact":
+            found.append("exact weights: differences of published weight sums can reveal a site's size")
+        if expected_weight is not None and expected_weight * 64 < self.aggregation.weight_max:
+            found.append(
+                "the expected weight is under 1/64 of weight_max: rounding error grows in proportion"
+            )
+        return found
+
+    def write(self, path: Path) -> None:
+        """Write the study as TOML; `Study.load` of the file gives an equal study."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(tomli_w.dumps(self.model_dump(mode="json", by_alias=True)), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> Study:
+        """Read a study file or a study package.
+
+        Raises:
+            ConfigError: The file is missing or breaks a rule of the charter; one line.
+        """
+        file = path / STUDY_FILE if path.is_dir() else path
+        return load_toml(file, cls)
+
+    @classmethod
+    def from_canonical_json(cls, data: bytes) -> Study:
+        """Read a study back from its canonical JSON, as a bundle carries it.
+
+        Raises:
+            ConfigError: The bytes are not the canonical JSON of a valid study.
+        """
+        try:
+            study = cls.model_validate_json(data, strict=False)
+        except ValueError:
+            raise ConfigError("the charter is not a valid study") from None
+        if study.canonical_json() != data:
+            raise ConfigError("the charter is not in canonical form")
+        return study
