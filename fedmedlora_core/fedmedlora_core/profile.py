@@ -1,0 +1,160 @@
+"""Profiles: named sets of study settings, and the one place where a profile and the members make a study.
+
+A profile is a TOML file with the sections of a study that do not depend on who takes part; the package ships
+some under `profiles/`, and an operator may write another and name its path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from fedmedlora_core.config import Section, load_toml, parse_table
+from fedmedlora_core.errors import ConfigError
+from fedmedlora_core.study import (
+    SCHEMA,
+    AggregationTerms,
+    LabelTerms,
+    LogTerms,
+    Member,
+    ModelTerms,
+    NotNegative,
+    Percent,
+    Positive,
+    SecureAggregationTerms,
+    Study,
+    StudyInfo,
+    TrainingTerms,
+    threshold_for,
+)
+
+
+class AdapterShape(Section):
+    """LoRA shape before the base model's sizes are known."""
+
+    rank: Annotated[int, Field(ge=1, le=1024)]
+    alpha: Annotated[int, Field(ge=1, le=65536)]
+    targets: Annotated[tuple[str, ...], Field(min_length=1)]
+    mode: Annotated[str, Field(pattern="^(ffa|ab)$")]
+
+
+class SecureAggregationSettings(Section):
+    """Secure-aggregation settings before the member count is known."""
+
+    mode: Annotated[str, Field(pattern="^(masks|none)$")]
+    colluding_sites: NotNegative | None = None
+    min_sites: Annotated[int, Field(ge=3)] = 3
+    clip_value_micro: Positive
+    clip_norm_micro: Positive
+
+
+class SplitSettings(Section):
+    """Split percentages."""
+
+    validation_percent: Percent
+    test_percent: Percent
+
+
+class Profile(Section):
+    """The member-independent part of a study."""
+
+    labels: LabelTerms
+    adapter: AdapterShape
+    training: TrainingTerms
+    aggregation: AggregationTerms
+    secure_aggregation: SecureAggregationSettings
+    splits: SplitSettings
+
+    @classmethod
+    def load(cls, name_or_path: str) -> Profile:
+        """Read a shipped profile by name or any profile by path.
+
+        Raises:
+            ConfigError: There is no such profile, or the file is wrong.
+        """
+        shipped = resources.files("fedmedlora_core") / "profiles"
+        names = sorted(entry.name.removesuffix(".toml") for entry in shipped.iterdir())
+        if name_or_path in names:
+            return load_toml(Path(str(shipped / f"{name_or_path}.toml")), cls)
+        if not Path(name_or_path).exists():
+            raise ConfigError(
+                f"there is no profile '{name_or_path}': name a TOML file or one of {', '.join(names)}"
+            )
+        return load_toml(Path(name_or_path), cls)
+
+    def override(self, **changes: object) -> Profile:
+        """Return a profile with single values changed.
+
+        Args:
+            changes: `section__key=value`, for example `training__rounds=3`.
+
+        Raises:
+            ConfigError: A key does not exist or a value is out of range.
+        """
+        table = self.model_dump(mode="json", exclude_none=True)
+        for name, value in changes.items():
+            section, _, key = name.partition("__")
+            table[section][key] = value
+        return parse_table(table, Profile, name="profile")
+
+
+def compose_study(
+    profile: Profile,
+    *,
+    info: StudyInfo,
+    log: LogTerms,
+    model: ModelTerms,
+    members: Sequence[Member],
+    initial_digest: str,
+    dimension: int,
+) -> Study:
+    """Join a profile with the members and the initial adapter into a study (PROTOCOL §2.1).
+
+    Args:
+        profile: Member-independent settings.
+        info: Id, title and seed.
+        log: Keys of the log and the coordinator.
+        model: The base model and its digest.
+        members: All members in charter order.
+        initial_digest: Digest of the initial adapter, hex.
+        dimension: Number of trainable values.
+
+    Returns:
+        The study, with the threshold computed over the full member list.
+
+    Raises:
+        ConfigError: A rule of the charter is broken.
+    """
+    n = len(members)
+    settings = profile.secure_aggregation
+    colluding = n // 3 if settings.colluding_sites is None else settings.colluding_sites
+    secure = SecureAggregationTerms(
+        mode="none" if settings.mode == "none" else "masks",
+        colluding_sites=colluding,
+        threshold=threshold_for(n, colluding),
+        min_sites=settings.min_sites,
+        clip_value_micro=settings.clip_value_micro,
+        clip_norm_micro=settings.clip_norm_micro,
+    )
+    table = {
+        "schema": SCHEMA,
+        "study": info.model_dump(mode="json"),
+        "log": log.model_dump(mode="json"),
+        "model": model.model_dump(mode="json"),
+        "adapter": {
+            **profile.adapter.model_dump(mode="json"),
+            "initial_digest": initial_digest,
+            "dimension": dimension,
+        },
+        "labels": profile.labels.model_dump(mode="json"),
+        "training": profile.training.model_dump(mode="json"),
+        "aggregation": profile.aggregation.model_dump(mode="json"),
+        "secure_aggregation": secure.model_dump(mode="json"),
+        "splits": {"seed": info.seed, **profile.splits.model_dump(mode="json")},
+        "members": [member.model_dump(mode="json") for member in members],
+    }
+    return parse_table(table, Study, name="study")
