@@ -1,8 +1,8 @@
 """The wire: the protobuf envelope and the one module that sees both protobuf and our types.
 
 Importing this package leaves gRPC without a cipher suite that TLS 1.2 could use, so that every channel and
-listener of the process speaks TLS 1.3 or nothing. grpc reads the variable once, at its own import: import this
-package first (`wire.py` and the generated code do).
+listener of the process speaks TLS 1.3 or nothing. grpc reads the variable once: import this package first
+(whoever imports `wire.py` or the generated code does).
 """
 
 import os

@@ -1,0 +1,114 @@
+"""The enrolment service: a token and two proofs of possession against a client certificate (PROTOCOL §2.2).
+
+Order of the checks: the request's own form, the request's self-signature, both proofs of possession (low-order
+keys refused), and last the token, which only a request that is right in itself can use up.
+"""
+
+import datetime as dt
+import hashlib
+import logging
+from collections.abc import Callable
+
+from fedmedlora_protos import wire
+
+# isort: split
+import grpc
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from fedmedlora_audit.errors import NoteError
+from fedmedlora_audit.note import ALG_COSIGNATURE, ALG_ED25519, VerifierKey, verify_bytes
+from fedmedlora_coordinator.authority import Authority
+from fedmedlora_coordinator.errors import CoordinatorError, PeerRefusedError
+from fedmedlora_coordinator.register import Register
+from fedmedlora_coordinator.status import refuse
+from fedmedlora_protos.v1 import federation_pb2 as pb
+from fedmedlora_protos.v1 import federation_pb2_grpc as pb_grpc
+from fedmedlora_protos.wire import Enrolment, Reason
+
+_LOG = logging.getLogger(__name__)
+Clock = Callable[[], dt.datetime]
+
+
+def enroll(request: Enrolment, *, register: Register, authority: Authority, now: dt.datetime) -> bytes:
+    """Judge one request and return the client certificate (PEM).
+
+    Raises:
+        PeerRefusedError: The request is refused; the reason says which check failed.
+    """
+    csr = _checked_csr(request)
+    event_key = _checked_key(request.event_vkey, request.site, ALG_ED25519)
+    witness_key = _checked_key(request.witness_vkey, request.site, ALG_COSIGNATURE)
+    if event_key.public == witness_key.public:
+        raise PeerRefusedError(Reason.BAD_REQUEST, detail="one key for two roles")
+    statement = wire.enrolment_statement(
+        request.csr_der, request.site, request.event_vkey, request.witness_vkey
+    )
+    for key, proof in ((event_key, request.event_proof), (witness_key, request.witness_proof)):
+        try:
+            verify_bytes(key, statement, proof)
+        except NoteError:
+            raise PeerRefusedError(Reason.BAD_PROOF) from None
+    return register.redeem(
+        site=request.site,
+        token=request.token,
+        request_hash=hashlib.sha256(statement).digest(),
+        keys=(request.event_vkey, request.witness_vkey),
+        now=now,
+        issue=lambda: authority.issue_site(csr, request.site, now=now),
+    )
+
+
+def _checked_csr(request: Enrolment) -> x509.CertificateSigningRequest:
+    """Read the certificate request: signed by its own key, a P-256 key, its name is the site's."""
+    try:
+        csr = x509.load_der_x509_csr(request.csr_der)
+        valid = csr.is_signature_valid
+        key = csr.public_key()
+        names = [a.value for a in csr.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+    except (ValueError, UnsupportedAlgorithm, InvalidSignature):
+        raise PeerRefusedError(Reason.BAD_REQUEST, detail="unreadable certificate request") from None
+    if not valid:
+        raise PeerRefusedError(Reason.BAD_PROOF, detail="the certificate request is not signed by its key")
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise PeerRefusedError(Reason.BAD_REQUEST, detail="the TLS key must be P-256")
+    if names != [request.site]:
+        raise PeerRefusedError(Reason.BAD_REQUEST, detail="the certificate request names another site")
+    return csr
+
+
+def _checked_key(vkey: str, site: str, algorithm: int) -> VerifierKey:
+    try:
+        key = VerifierKey.parse(vkey)
+    except NoteError:
+        raise PeerRefusedError(Reason.WEAK_KEY) from None
+    if key.algorithm != algorithm or key.name != site:
+        raise PeerRefusedError(Reason.BAD_REQUEST, detail="a key of another kind or name")
+    return key
+
+
+class EnrolmentService(pb_grpc.EnrolmentServicer):
+    """The one call of the enrolment listener."""
+
+    def __init__(self, register: Register, authority: Authority, clock: Clock) -> None:
+        """Take the register of tokens, the CA and a clock."""
+        self._register = register
+        self._authority = authority
+        self._clock = clock
+
+    async def Enroll(  # noqa: N802 - the name is the protocol's
+        self, request: pb.EnrollRequest, context: "grpc.aio.ServicerContext[object, object]"
+    ) -> pb.EnrollResponse:
+        """Answer with a certificate, or end the call with a reason."""
+        try:
+            checked = wire.read_enroll(request)
+            certificate = enroll(
+                checked, register=self._register, authority=self._authority, now=self._clock()
+            )
+        except (CoordinatorError, wire.WireError) as error:
+            _LOG.warning("enrolment refused: %s", error)
+            await refuse(context, error)
+        _LOG.info("enrolled site %s", checked.site)
+        return pb.EnrollResponse(certificate_pem=certificate, ca_pem=self._authority.pem)

@@ -1,0 +1,45 @@
+"""Errors of the coordinator, named for whose fault they are (see `status.py` for what crosses the wire)."""
+
+from fedmedlora_protos.wire import Reason
+
+
+class CoordinatorError(Exception):
+    """The root of this package's errors; every message is one line for the operator."""
+
+
+class PeerRefusedError(CoordinatorError):
+    """The peer's message is refused; `reason` is all that the peer is told.
+
+    Args:
+        reason: What crosses the wire.
+        check: Id of the broken rule when the law refused, else None.
+        detail: One line for the coordinator's own log; never the peer's text.
+    """
+
+    def __init__(self, reason: Reason, *, check: str | None = None, detail: str = "") -> None:
+        """Keep the reason beside the line for the operator."""
+        self.reason = reason
+        self.check = check
+        super().__init__(f"{reason}: {detail}" if detail else str(reason))
+
+
+class StoreError(CoordinatorError):
+    """The durable state is damaged, forked or rolled back; the coordinator stops rather than go on."""
+
+
+class StateError(CoordinatorError):
+    """A step was asked for out of order (our mistake)."""
+
+
+class RoundError(CoordinatorError):
+    """The round cannot be completed from what the sites handed in; it is aborted with `reason`.
+
+    Args:
+        reason: The reason of the `round.aborted` event.
+        detail: One line for the operator.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        """Keep the reason beside the sentence."""
+        self.reason = reason
+        super().__init__(detail)

@@ -1,0 +1,124 @@
+"""Invitations and the certificates issued for them (PROTOCOL §2).
+
+Contract: a token is good for one request. `redeem` decides and records in one durable transaction, so of two
+requests with one token one wins, also across a kill; the same request sent again gets the same certificate.
+Only the hash of a token is kept.
+"""
+
+import datetime as dt
+import hashlib
+import hmac
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Column, Integer, LargeBinary, MetaData, String, Table, insert, select, update
+
+from fedmedlora_coordinator.database import open_engine
+from fedmedlora_coordinator.errors import PeerRefusedError
+from fedmedlora_protos.wire import Reason
+
+_METADATA = MetaData()
+_INVITATIONS = Table(
+    "invitations",
+    _METADATA,
+    Column("token_hash", LargeBinary(32), primary_key=True),
+    Column("site", String(32), nullable=False, index=True),
+    Column("expires", Integer, nullable=False),  # seconds since 1970, UTC
+    Column("request_hash", LargeBinary(32)),  # of the one request that used the token
+    Column("certificate", LargeBinary),
+    Column("event_vkey", String(256)),
+    Column("witness_vkey", String(256)),
+)
+
+
+@dataclass(frozen=True)
+class EnrolledSite:
+    """A site that holds a certificate of this federation."""
+
+    site: str
+    event_vkey: str
+    witness_vkey: str
+
+
+class Register:
+    """The durable table of invitations."""
+
+    def __init__(self, path: Path) -> None:
+        """Open (and make, if new) the register at `path`."""
+        self._engine = open_engine(path)
+        _METADATA.create_all(self._engine)
+
+    def close(self) -> None:
+        """Close the database."""
+        self._engine.dispose()
+
+    def invite(self, *, site: str, token: str, expires: dt.datetime) -> None:
+        """Record an invitation; returns once it is durable."""
+        with self._engine.begin() as connection:
+            connection.execute(
+                insert(_INVITATIONS).values(
+                    token_hash=token_hash(token), site=site, expires=int(expires.timestamp())
+                )
+            )
+
+    def redeem(
+        self,
+        *,
+        site: str,
+        token: str,
+        request_hash: bytes,
+        keys: tuple[str, str],
+        now: dt.datetime,
+        issue: Callable[[], bytes],
+    ) -> bytes:
+        """Use a token once and return the certificate.
+
+        Args:
+            site: Site named in the request.
+            token: Its token.
+            request_hash: SHA-256 of the whole request but the token.
+            keys: The event and witness verifier keys of the request.
+            now: Current time.
+            issue: Makes the certificate; called at most once.
+
+        Raises:
+            PeerRefusedError: bad_token, expired_token or used_token.
+        """
+        given = token_hash(token)
+        with self._engine.begin() as connection:
+            rows = connection.execute(select(_INVITATIONS).where(_INVITATIONS.c.site == site)).all()
+            row = next((r for r in rows if hmac.compare_digest(r.token_hash, given)), None)
+            if row is None:
+                raise PeerRefusedError(Reason.BAD_TOKEN)
+            if row.request_hash is not None:
+                if not hmac.compare_digest(row.request_hash, request_hash):
+                    raise PeerRefusedError(Reason.USED_TOKEN)
+                return bytes(row.certificate)
+            if now.timestamp() >= row.expires:
+                raise PeerRefusedError(Reason.EXPIRED_TOKEN)
+            certificate = issue()
+            connection.execute(
+                update(_INVITATIONS)
+                .where(_INVITATIONS.c.token_hash == row.token_hash)
+                .values(
+                    request_hash=request_hash,
+                    certificate=certificate,
+                    event_vkey=keys[0],
+                    witness_vkey=keys[1],
+                )
+            )
+        return certificate
+
+    def enrolled(self) -> list[EnrolledSite]:
+        """List the sites that used an invitation, in order of their ids."""
+        with self._engine.begin() as connection:
+            rows = connection.execute(
+                select(_INVITATIONS).where(_INVITATIONS.c.request_hash.is_not(None)).order_by("site")
+            ).all()
+        return [EnrolledSite(row.site, row.event_vkey, row.witness_vkey) for row in rows]
+
+
+def token_hash(token: str) -> bytes:
+    """Hash of a token; tokens have 256 random bits, so a plain hash gives nothing away."""
+    return hashlib.sha256(b"fedmedlora/v1/token\0" + token.encode()).digest()

@@ -1,0 +1,151 @@
+"""`coordinator init`: the certificate authority, the keys and the settings of a new coordinator.
+
+Everything is made beside the target and moved into place at the end: a failed init leaves nothing.
+"""
+
+import datetime as dt
+import ipaddress
+import secrets
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedmedlora_audit.note import NoteSigner
+from fedmedlora_coordinator.authority import Authority, new_tls_key, private_pem
+from fedmedlora_coordinator.folder import Folder, sync_folder, write_atomic, write_private
+from fedmedlora_coordinator.settings import CoordinatorSettings, Listeners, Timing, split_address
+from fedmedlora_core.errors import ConfigError
+
+COORDINATOR_ID = "coordinator"  # the coordinator's id as author of events
+
+
+@dataclass(frozen=True)
+class Initialised:
+    """What the operator hands on after `init`: all of it is public."""
+
+    folder: Path
+    ca_fingerprint: str
+    log_vkey: str
+    coordinator_vkey: str
+
+
+def init(
+    folder: Path,
+    *,
+    name: str,
+    address: str,
+    enrolment_address: str,
+    listen: str | None = None,
+    enrolment_listen: str | None = None,
+    timing: Timing | None = None,
+    now: dt.datetime | None = None,
+) -> Initialised:
+    """Make a coordinator's folder.
+
+    Args:
+        folder: Where; must not exist or be empty.
+        name: Name of the federation; names the log key.
+        address: host:port that sites will dial.
+        enrolment_address: host:port for enrolment; another port.
+        listen: host:port to bind for the federation; derived from `address` when None.
+        enrolment_listen: host:port to bind for enrolment; derived when None.
+        timing: Patience with absent sites; defaults fit hospitals.
+        now: Start of the certificates' validity; the current time when None.
+
+    Raises:
+        ConfigError: An address is wrong or the folder is in use (the operator's); nothing was made.
+    """
+    settings = CoordinatorSettings(
+        coordinator=_listeners(name, address, enrolment_address, listen, enrolment_listen),
+        timing=timing or Timing(),
+    )
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"{folder}: exists and is not empty; choose a new folder")
+    staging = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.init")
+    try:
+        made = _populate(Folder(staging), settings, now or dt.datetime.now(dt.UTC))
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        staging.replace(folder)
+        sync_folder(folder.parent)
+    except OSError as exc:
+        raise ConfigError(f"{folder}: cannot be made ({exc.strerror})") from None
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return Initialised(folder, *made)
+
+
+def load_event_signer(folder: Folder) -> NoteSigner:
+    """Read the key that signs the coordinator's events."""
+    return NoteSigner.from_seed(COORDINATOR_ID, _seed(folder.event_key))
+
+
+def load_log_signer(folder: Folder) -> NoteSigner:
+    """Read the key that signs heads of the log."""
+    settings = CoordinatorSettings.load(folder.config)
+    return NoteSigner.from_seed(_log_key_name(settings.coordinator.name), _seed(folder.log_key))
+
+
+def _listeners(
+    name: str, address: str, enrolment_address: str, listen: str | None, enrolment_listen: str | None
+) -> Listeners:
+    if not _log_key_name(name):
+        raise ConfigError("the name must have letters or digits")
+    if split_address(address) == split_address(enrolment_address):
+        raise ConfigError("enrolment needs an address of its own: use another port")
+    return Listeners(
+        name=name,
+        address=address,
+        enrolment_address=enrolment_address,
+        listen=_checked(listen) or _bind_address(address),
+        enrolment_listen=_checked(enrolment_listen) or _bind_address(enrolment_address),
+    )
+
+
+def _checked(address: str | None) -> str | None:
+    if address is not None:
+        split_address(address)
+    return address
+
+
+def _bind_address(address: str) -> str:
+    """Bind a loopback address as it is; for any other, bind the port on every interface."""
+    host, port = split_address(address)
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = host == "localhost"
+    return address if loopback else f"0.0.0.0:{port}"
+
+
+def _populate(folder: Folder, settings: CoordinatorSettings, now: dt.datetime) -> tuple[str, str, str]:
+    folder.root.mkdir(parents=True, mode=0o700)
+    authority = Authority.create(settings.coordinator.name, now=now)
+    write_private(folder.ca_key, private_pem(authority.key))
+    write_atomic(folder.ca_certificate, authority.pem)
+    key, key_pem = new_tls_key()
+    addresses = (settings.coordinator.address, settings.coordinator.enrolment_address)
+    hosts = [split_address(address)[0] for address in addresses]
+    write_private(folder.tls_key, key_pem)
+    write_atomic(folder.tls_certificate, authority.issue_server(key.public_key(), hosts, now=now))
+    for path in (folder.log_key, folder.event_key):
+        write_private(path, secrets.token_bytes(32).hex().encode() + b"\n")
+    for path in (folder.blobs, folder.invitations):
+        path.mkdir(mode=0o700)
+    write_atomic(folder.config, settings.to_toml().encode())
+    return authority.fingerprint, load_log_signer(folder).vkey, load_event_signer(folder).vkey
+
+
+def _seed(path: Path) -> bytes:
+    try:
+        seed = bytes.fromhex(path.read_text().strip())
+    except (OSError, ValueError):
+        raise ConfigError(f"{path}: the key cannot be read") from None
+    if len(seed) != 32:
+        raise ConfigError(f"{path}: is not a 32-byte seed in hex")
+    return seed
+
+
+def _log_key_name(name: str) -> str:
+    """Name of the log key in signature lines: no blanks or plus signs, which the note format reserves."""
+    kept = "".join(ch if ch.isascii() and ch.isalnum() else "-" for ch in name.lower()).strip("-")
+    return f"{kept}/log" if kept else ""

@@ -1,0 +1,149 @@
+"""The durable log: entries, their receipts and signed heads (PROTOCOL §5).
+
+Contract:
+    * `append` is one transaction: its entries (an event and, for a site's event, the receipt) and the head
+      that covers them are all durable when it returns, or none of them is.
+    * Nothing is ever changed or deleted: the database itself refuses UPDATE and DELETE.
+    * The last head also lies in a file of its own, replaced only by comparing with the one written before.
+      That file is never restored from a backup: a store older than the head is a roll-back and is refused.
+    * One writer. Any StoreError ends the process; the next start reads the truth from the disk.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import DDL, Column, Integer, LargeBinary, MetaData, Table, event, func, insert, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from fedmedlora_coordinator.database import open_engine
+from fedmedlora_coordinator.errors import StoreError
+from fedmedlora_coordinator.folder import write_atomic
+
+_METADATA = MetaData()
+_ENTRIES = Table(
+    "entries",
+    _METADATA,
+    Column("entry_index", Integer, primary_key=True, autoincrement=False),
+    Column("leaf", LargeBinary(32), nullable=False, unique=True),
+    Column("note", LargeBinary, nullable=False),
+)
+_HEADS = Table(
+    "heads",
+    _METADATA,
+    Column("size", Integer, primary_key=True, autoincrement=False),
+    Column("note", LargeBinary, nullable=False),
+)
+for _table in (_ENTRIES, _HEADS):
+    for _act in ("UPDATE", "DELETE"):
+        event.listen(
+            _table,
+            "after_create",
+            DDL(  # type: ignore[no-untyped-call]
+                f"CREATE TRIGGER {_table.name}_no_{_act.lower()} BEFORE {_act} ON {_table.name} "
+                "BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END"
+            ).execute_if(dialect="sqlite"),
+        )
+
+
+@dataclass(frozen=True)
+class StoredEntry:
+    """One row of the log."""
+
+    index: int
+    leaf: bytes
+    note: bytes
+
+
+class LogStore:
+    """SQLite file plus head file."""
+
+    def __init__(self, path: Path, head_path: Path) -> None:
+        """Open (and make, if new) the store.
+
+        Raises:
+            StoreError: The database cannot be opened or is damaged.
+        """
+        self._engine = open_engine(path)
+        self._head_path = head_path
+        try:
+            _METADATA.create_all(self._engine)
+            with self._engine.begin() as connection:
+                result = connection.exec_driver_sql("PRAGMA integrity_check").scalar()
+        except SQLAlchemyError as exc:
+            raise StoreError(f"{path}: cannot be opened ({type(exc).__name__})") from None
+        if result != "ok":
+            raise StoreError(f"{path}: the database is damaged; restore it from a site's mirror")
+
+    def close(self) -> None:
+        """Close the database."""
+        self._engine.dispose()
+
+    def entries(self, start: int = 0, count: int | None = None) -> list[StoredEntry]:
+        """Return entries from an index on, in order; at most `count`."""
+        query = select(_ENTRIES).where(_ENTRIES.c.entry_index >= start).order_by(_ENTRIES.c.entry_index)
+        if count is not None:
+            query = query.limit(count)
+        with self._engine.begin() as connection:
+            rows = connection.execute(query).all()
+        return [StoredEntry(row.entry_index, bytes(row.leaf), bytes(row.note)) for row in rows]
+
+    def index_of(self, leaf: bytes) -> int | None:
+        """Return the index of an entry by its leaf hash, or None."""
+        query = select(_ENTRIES.c.entry_index).where(_ENTRIES.c.leaf == leaf)
+        with self._engine.begin() as connection:
+            return connection.execute(query).scalar()
+
+    def size(self) -> int:
+        """Return the number of entries."""
+        with self._engine.begin() as connection:
+            return int(connection.execute(select(func.count()).select_from(_ENTRIES)).scalar_one())
+
+    def last_head(self) -> bytes | None:
+        """Return the newest signed head in the database, or None."""
+        query = select(_HEADS.c.note).order_by(_HEADS.c.size.desc()).limit(1)
+        with self._engine.begin() as connection:
+            note = connection.execute(query).scalar()
+        return None if note is None else bytes(note)
+
+    def head_file(self) -> bytes | None:
+        """Return the signed head in the head file, or None when there is none yet."""
+        try:
+            return self._head_path.read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def append(self, start: int, entries: Sequence[tuple[bytes, bytes]], *, head: bytes, size: int) -> None:
+        """Append (leaf, note) pairs at index `start` with the head of the new size, in one transaction.
+
+        Raises:
+            StoreError: The entries do not continue the log, or the disk refused; nothing was appended.
+        """
+        rows = [
+            {"entry_index": start + offset, "leaf": leaf, "note": note}
+            for offset, (leaf, note) in enumerate(entries)
+        ]
+        try:
+            with self._engine.begin() as connection:
+                held = connection.execute(select(func.count()).select_from(_ENTRIES)).scalar_one()
+                if held != start or start + len(rows) != size:
+                    raise StoreError(f"entry {start} does not continue a log of {held} entries")
+                connection.execute(insert(_ENTRIES), rows)
+                connection.execute(insert(_HEADS), [{"size": size, "note": head}])
+        except SQLAlchemyError as exc:
+            raise StoreError(f"the log could not be written ({type(exc).__name__})") from None
+
+    def swap_head_file(self, expected: bytes | None, head: bytes) -> None:
+        """Replace the head file if it still holds `expected`.
+
+        Raises:
+            StoreError: Something else wrote it: two coordinators would fork the log.
+        """
+        if self.head_file() != expected:
+            raise StoreError("the head file was changed by something else; is a second coordinator running?")
+        write_atomic(self._head_path, head)
+
+
+def leaves_of(entries: Iterable[StoredEntry]) -> list[bytes]:
+    """Return the leaf hashes of entries in order."""
+    return [entry.leaf for entry in entries]
