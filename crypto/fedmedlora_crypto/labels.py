@@ -1,0 +1,19 @@
+"""Every domain-separation label of the package (PROTOCOL §3.2).
+
+A label goes first into each hash and each key derivation, length-prefixed, so that no value made for one
+purpose can be taken for another. The version in the label is the version of the protocol: a change of any
+format or derivation changes it.
+"""
+
+VERSION = 1
+_PREFIX = b"fedmedlora/v1/secagg/"
+
+SHARE_KEY_SEED = _PREFIX + b"share-key-seed"  # seed of c_sk -> X25519 private key
+MASK_KEY_SEED = _PREFIX + b"mask-key-seed"  # s_u -> X25519 private key
+SHARE_BOX = _PREFIX + b"share-box"  # X25519(c_u, c_v) -> key of one box, one direction
+PAIR_MASK = _PREFIX + b"pair-mask"  # X25519(s_u, s_v) -> mask keystream
+SELF_MASK = _PREFIX + b"self-mask"  # b_u -> mask keystream
+SELF_SEED_COMMITMENT = _PREFIX + b"self-seed-commitment"  # H(b_u)
+SHARE_COMMITMENT = _PREFIX + b"share-commitment"  # H(share)
+REFERENCE_SID = _PREFIX + b"reference-sid"  # stand-ins of run_round for what the log derives
+REFERENCE_VIEW = _PREFIX + b"reference-view"

@@ -1,0 +1,205 @@
+"""The payloads of a session: one frozen dataclass per step, each with one encoding (PROTOCOL §3.1).
+
+Every payload begins with a header: kind (1 byte), version (1), session id (32), sender (2). Numbers are
+big-endian. Decoding raises `MalformedError` (or a subclass of `PeerError` for a header of another session
+or sender) for every other byte string and nothing else; what decodes encodes to the same bytes.
+
+What is not here: whether the contents are right (`party`, `aggregator`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from fedmedlora_crypto.encoding import COUNT_BYTES, DIGEST_BYTES, INDEX_BYTES, Reader, encode_index
+from fedmedlora_crypto.errors import MalformedError, WrongSenderError, WrongSessionError
+from fedmedlora_crypto.keys import PUBLIC_KEY_BYTES
+from fedmedlora_crypto.labels import VERSION
+from fedmedlora_crypto.sealed import TAG_BYTES
+from fedmedlora_crypto.shamir import SHARE_BYTES
+
+KIND_KEYS = 0x01
+KIND_SHARES = 0x02
+KIND_OPENED = 0x03
+
+SELF_SEED = 1  # the share of b_u: opens the self mask of a survivor
+MASK_KEY = 2  # the share of s_u: opens the pair masks of a party that dropped out
+
+PLAIN_BYTES = 2 * SHARE_BYTES  # share of b_u, share of s_u
+BOX_BYTES = PLAIN_BYTES + TAG_BYTES
+_COMMITMENT_PAIR_BYTES = 2 * DIGEST_BYTES
+
+
+@dataclass(frozen=True)
+class KeysMessage:
+    """What a party advertises.
+
+    Attributes:
+        party: Sender.
+        share_key: c_pk, for sealing shares.
+        mask_key: s_pk, for pair masks.
+        seed_commitment: H(b), the commitment to the self-mask seed.
+    """
+
+    party: int
+    share_key: bytes
+    mask_key: bytes
+    seed_commitment: bytes
+
+    def encode(self, sid: bytes) -> bytes:
+        """Return the payload."""
+        return _header(KIND_KEYS, sid, self.party) + self.share_key + self.mask_key + self.seed_commitment
+
+
+@dataclass(frozen=True)
+class SharesMessage:
+    """What a party deals: a commitment to each share, and a sealed box for each other holder.
+
+    Attributes:
+        party: Dealer.
+        view: Digest of the keys it was made under.
+        holders: U1 in ascending order, the dealer included.
+        commitments: For each holder the commitments to its share of b and of s.
+        boxes: For each holder but the dealer the sealed shares.
+    """
+
+    party: int
+    view: bytes
+    holders: tuple[int, ...]
+    commitments: tuple[tuple[bytes, bytes], ...]
+    boxes: tuple[bytes, ...]
+
+    def encode(self, sid: bytes) -> bytes:
+        """Return the payload."""
+        return b"".join(
+            (
+                _header(KIND_SHARES, sid, self.party),
+                self.view,
+                _encode_indices(self.holders),
+                *(digest for pair in self.commitments for digest in pair),
+                *self.boxes,
+            )
+        )
+
+    def commitment(self, holder: int, kind: int) -> bytes:
+        """Return the commitment to one share."""
+        return self.commitments[self.holders.index(holder)][kind - 1]
+
+    def box(self, holder: int) -> bytes:
+        """Return the box for a holder other than the dealer."""
+        at = self.holders.index(holder)
+        return self.boxes[at - (holder > self.party)]
+
+
+@dataclass(frozen=True)
+class OpenedMessage:
+    """What a party opens: exactly one share of each member of U2.
+
+    Attributes:
+        party: Holder that opens.
+        view: Digest of the keys of the session.
+        dealers: U2 in ascending order.
+        kinds: For each dealer `SELF_SEED` or `MASK_KEY`.
+        shares: For each dealer the share of that kind.
+    """
+
+    party: int
+    view: bytes
+    dealers: tuple[int, ...]
+    kinds: tuple[int, ...]
+    shares: tuple[bytes, ...] = field(repr=False)
+
+    def encode(self, sid: bytes) -> bytes:
+        """Return the payload."""
+        opened = (bytes([kind]) + share for kind, share in zip(self.kinds, self.shares, strict=True))
+        return b"".join(
+            (_header(KIND_OPENED, sid, self.party), self.view, _encode_indices(self.dealers), *opened)
+        )
+
+
+def decode_keys(data: bytes, *, sid: bytes, party: int) -> KeysMessage:
+    """Read a keys payload that was handed in for `party`.
+
+    Raises:
+        PeerError: Malformed, of another session or of another sender.
+    """
+    reader = _open(data, KIND_KEYS, sid, party)
+    message = KeysMessage(
+        party,
+        share_key=reader.take(PUBLIC_KEY_BYTES),
+        mask_key=reader.take(PUBLIC_KEY_BYTES),
+        seed_commitment=reader.take(DIGEST_BYTES),
+    )
+    reader.end()
+    return message
+
+
+def decode_shares(data: bytes, *, sid: bytes, party: int) -> SharesMessage:
+    """Read a shares payload that was handed in for `party`.
+
+    Raises:
+        PeerError: Malformed, of another session or of another sender.
+    """
+    reader = _open(data, KIND_SHARES, sid, party)
+    view = reader.take(DIGEST_BYTES)
+    holders = _take_indices(reader, party)
+    if party not in holders:
+        raise MalformedError("a dealer is among its holders", party=party)
+    pairs = reader.take(len(holders) * _COMMITMENT_PAIR_BYTES)
+    boxes = reader.take((len(holders) - 1) * BOX_BYTES)
+    reader.end()
+    commitments = tuple(
+        (pair[:DIGEST_BYTES], pair[DIGEST_BYTES:]) for pair in _cut(pairs, _COMMITMENT_PAIR_BYTES)
+    )
+    return SharesMessage(party, view, holders, commitments, tuple(_cut(boxes, BOX_BYTES)))
+
+
+def decode_opened(data: bytes, *, sid: bytes, party: int) -> OpenedMessage:
+    """Read an opened-shares payload that was handed in for `party`.
+
+    Raises:
+        PeerError: Malformed, of another session or of another sender.
+    """
+    reader = _open(data, KIND_OPENED, sid, party)
+    view = reader.take(DIGEST_BYTES)
+    dealers = _take_indices(reader, party)
+    opened = _cut(reader.take(len(dealers) * (1 + SHARE_BYTES)), 1 + SHARE_BYTES)
+    reader.end()
+    kinds = tuple(entry[0] for entry in opened)
+    if not set(kinds) <= {SELF_SEED, MASK_KEY}:
+        raise MalformedError("unknown kind of share", party=party)
+    return OpenedMessage(party, view, dealers, kinds, tuple(entry[1:] for entry in opened))
+
+
+def _header(kind: int, sid: bytes, party: int) -> bytes:
+    return bytes([kind, VERSION]) + sid + encode_index(party)
+
+
+def _open(data: bytes, kind: int, sid: bytes, party: int) -> Reader:
+    """Read a header and demand that it names this kind, session and sender (R3.1.3)."""
+    reader = Reader(data, party=party)
+    if reader.take(2) != bytes([kind, VERSION]):
+        raise MalformedError("payload of another kind or version", party=party)
+    if reader.take(DIGEST_BYTES) != sid:
+        raise WrongSessionError("payload of another session", party=party)
+    if reader.number(INDEX_BYTES) != party:
+        raise WrongSenderError("payload of another sender", party=party)
+    return reader
+
+
+def _encode_indices(indices: Sequence[int]) -> bytes:
+    return len(indices).to_bytes(COUNT_BYTES, "big") + b"".join(map(encode_index, indices))
+
+
+def _take_indices(reader: Reader, party: int) -> tuple[int, ...]:
+    """Read a list of indices that ascends strictly from at least 1."""
+    count = reader.number(COUNT_BYTES)
+    indices = tuple(
+        int.from_bytes(entry, "big") for entry in _cut(reader.take(count * INDEX_BYTES), INDEX_BYTES)
+    )
+    if any(low >= high for low, high in zip((0, *indices), indices, strict=False)):
+        raise MalformedError("indices do not ascend", party=party)
+    return indices
+
+
+def _cut(data: bytes, size: int) -> list[bytes]:
+    return [data[at : at + size] for at in range(0, len(data), size)]

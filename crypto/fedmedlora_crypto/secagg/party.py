@@ -1,0 +1,382 @@
+"""One party of a session, without I/O (PROTOCOL §3.8 to §3.12).
+
+The steps, each once and in this order::
+
+    advertise -> share -> fix -> mask -> agree -> open        erase at any time
+
+Rules of the state machine:
+
+* c, s, b and all received shares live in this object only and are never written anywhere;
+* what a step needs from the charter (n, T, c) comes from `SessionTerms`, what it is told by the
+  coordinator is checked against what this party itself sent and saw;
+* a refused message changes nothing, so the right one may still come; a step that was done is not done
+  again;
+* masks are added to one vector only, and the seeds behind them are erased with it;
+* for each party exactly one kind of share is opened, and the other kind is erased before.
+
+What is not here: signatures, digests of lists, the order of events and who says so (the law of the log),
+durable markers (the site's shell). Python cannot wipe memory: erasing means that no reference is left.
+"""
+
+import hmac
+import secrets
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+
+from fedmedlora_crypto.encoding import DIGEST_BYTES
+from fedmedlora_crypto.errors import (
+    AlreadyAgreedError,
+    AlreadyOpenedError,
+    BothSeedsError,
+    DuplicateIndexError,
+    LateFlightError,
+    MaskReusedError,
+    NotIncludedError,
+    NotInRosterError,
+    ShareCommitmentError,
+    ShortInboxError,
+    ShortRosterError,
+    ShortSurvivorsError,
+    StateError,
+    TermsError,
+    ViewError,
+)
+from fedmedlora_crypto.keys import SEED_BYTES, AgreementKey, Binding
+from fedmedlora_crypto.sealed import open_box, seal
+from fedmedlora_crypto.secagg import masks
+from fedmedlora_crypto.secagg.messages import (
+    MASK_KEY,
+    SELF_SEED,
+    KeysMessage,
+    OpenedMessage,
+    SharesMessage,
+    decode_shares,
+)
+from fedmedlora_crypto.secagg.roster import read_keys
+from fedmedlora_crypto.secagg.session import SessionTerms
+from fedmedlora_crypto.shamir import SHARE_BYTES, split_secret
+from fedmedlora_crypto.xof import Keystream, Vector, add_keystreams, require_ring_vector
+
+Randomness = Callable[[int], bytes]
+
+
+class Step(IntEnum):
+    """The step a party has done last."""
+
+    NEW = 0
+    ADVERTISED = 1
+    SHARED = 2
+    FIXED = 3
+    MASKED = 4
+    AGREED = 5
+    OPENED = 6
+    ERASED = 7
+
+
+@dataclass(frozen=True, repr=False)
+class _Own:
+    """This party's keys and seeds; they live from `advertise` to `fix`."""
+
+    share_key: AgreementKey
+    mask_key: AgreementKey
+    mask_seed: bytes  # s_u
+    self_seed: bytes  # b_u
+
+
+class Party:
+    """One party's side of a session; silent about its secrets."""
+
+    def __init__(
+        self, terms: SessionTerms, index: int, *, randomness: Randomness = secrets.token_bytes
+    ) -> None:
+        """Start a party that has not said anything yet.
+
+        Args:
+            terms: Constants of the session.
+            index: This party; 1 <= index <= terms.n.
+            randomness: Gives that many uniform secret bytes.
+        """
+        if not terms.holds(index):
+            raise TermsError("this party is not a member of the charter")
+        self._terms = terms
+        self._index = index
+        self._randomness = randomness
+        self._step = Step.NEW
+        self._own: _Own
+        self._held: dict[int, dict[int, bytes]] = {}  # dealer -> kind -> share
+        self._streams: list[tuple[Keystream, int]] = []
+        self._sent_keys = b""
+        self._sent_shares = b""
+        self._view = b""
+        self._keys: dict[int, KeysMessage] = {}  # U1
+        self._inbox: tuple[int, ...] = ()  # U2
+        self._survivors: tuple[int, ...] = ()  # U3
+
+    def __repr__(self) -> str:
+        """Show index and step only."""
+        return f"Party(index={self._index}, step={self._step.name})"
+
+    @property
+    def step(self) -> Step:
+        """The step done last."""
+        return self._step
+
+    def advertise(self) -> bytes:
+        """Make fresh keys and return the keys payload (PROTOCOL §3.8)."""
+        self._require(Step.NEW)
+        sid, mask_seed, self_seed = self._terms.sid, self._draw(), self._draw()
+        self._own = _Own(
+            masks.share_agreement_key(self._draw(), sid=sid),
+            masks.mask_agreement_key(mask_seed, sid=sid),
+            mask_seed,
+            self_seed,
+        )
+        message = KeysMessage(
+            self._index,
+            self._own.share_key.public,
+            self._own.mask_key.public,
+            masks.seed_commitment(sid, self._index, self_seed),
+        )
+        self._sent_keys = message.encode(sid)
+        self._step = Step.ADVERTISED
+        return self._sent_keys
+
+    def share(self, keys: Mapping[int, bytes], view: bytes) -> bytes:
+        """Check U1 and return the shares payload (PROTOCOL §3.9).
+
+        Args:
+            keys: The keys payload of each member of U1, this party's own included.
+            view: Digest of U1, computed by this party's shell from the same list.
+
+        Raises:
+            NotIncludedError: This party's own payload is missing or altered.
+            KeyRefusedError: A key in U1 should have been left out.
+            ShortRosterError: |U1| < T.
+        """
+        self._require(Step.ADVERTISED)
+        if len(view) != DIGEST_BYTES:
+            raise ViewError(f"a view has {DIGEST_BYTES} bytes")
+        # R3.9.1: a list without this party's own bytes is not the list it advertised for.
+        if not hmac.compare_digest(keys.get(self._index, b""), self._sent_keys):
+            raise NotIncludedError("own keys are not in the list")
+        usable, refused = read_keys(self._terms, keys)
+        for refusal in refused.values():  # R3.9.2: the coordinator had to leave such a party out
+            raise refusal
+        # R3.9.3: T is the charter's, whatever the size of the list.
+        if len(usable) < self._terms.threshold:
+            raise ShortRosterError(len(usable), self._terms.threshold)
+        self._keys, self._view = usable, view
+        self._sent_shares = self._deal().encode(self._terms.sid)
+        self._step = Step.SHARED
+        return self._sent_shares
+
+    def fix(self, payloads: Mapping[int, bytes]) -> None:
+        """Check the agreed inbox U2 and open the own shares in it (PROTOCOL §3.10).
+
+        Args:
+            payloads: The shares payload of each member of U2, this party's own included.
+
+        Raises:
+            NotIncludedError: This party's own payload is missing or altered.
+            PeerError: A payload is bad; `party` names its sender.
+            ShortInboxError: |U2| < T.
+        """
+        self._require(Step.SHARED)
+        if not hmac.compare_digest(payloads.get(self._index, b""), self._sent_shares):
+            raise NotIncludedError("own shares are not in the inbox")
+        # R3.10.2: with fewer than T a coordinator could unmask a party through a colluder.
+        if len(payloads) < self._terms.threshold:
+            raise ShortInboxError(len(payloads), self._terms.threshold)
+        held = {dealer: self._receive(dealer, payloads[dealer]) for dealer in sorted(payloads)}
+        self._held, self._inbox = held, tuple(held)
+        self._streams = self._derive_streams()
+        del self._own  # from here on the seeds exist only as shares
+        self._step = Step.FIXED
+
+    def mask(self, vector: Vector, *, threads: int = 1) -> None:
+        """Add this party's masks to its encoded vector, in place and once (PROTOCOL §3.10).
+
+        Args:
+            vector: One-dimensional contiguous uint32 array.
+            threads: Worker threads; the result does not depend on it.
+
+        Raises:
+            MaskReusedError: A vector was masked before.
+        """
+        if self._step in (Step.MASKED, Step.AGREED, Step.OPENED):
+            # R3.10.5: two vectors under one mask give away their difference.
+            raise MaskReusedError("the masks of this session are spent")
+        self._require(Step.FIXED)
+        require_ring_vector(vector)
+        streams, self._streams = self._streams, []
+        self._step = Step.MASKED
+        if self._terms.masked:
+            add_keystreams(vector, streams, threads=threads)
+
+    def agree(self, survivors: Collection[int]) -> None:
+        """Agree to one survivor set U3 (PROTOCOL §3.11).
+
+        Raises:
+            AlreadyAgreedError: This party agreed before, to this set or another.
+            NotInRosterError: U3 is not within U2.
+            NotIncludedError: This party is not in U3.
+            ShortSurvivorsError: |U3| < T.
+        """
+        if self._step in (Step.AGREED, Step.OPENED):
+            # R3.11.1: two sets would let the coordinator open two sums.
+            raise AlreadyAgreedError("this party has agreed to a survivor set")
+        self._require(Step.MASKED)
+        chosen = _distinct(survivors)
+        if not set(chosen) <= set(self._inbox):
+            raise NotInRosterError("a survivor is not in the agreed inbox")
+        if self._index not in chosen:
+            raise NotIncludedError("this party is not among the survivors")
+        if len(chosen) < self._terms.threshold:
+            raise ShortSurvivorsError(len(chosen), self._terms.threshold)
+        self._survivors = chosen
+        self._step = Step.AGREED
+
+    def open(self, survivors: Collection[int], signers: Collection[int]) -> bytes:
+        """Return one share of each member of U2, and erase the rest (PROTOCOL §3.12).
+
+        Args:
+            survivors: U3 as the request says it.
+            signers: The parties whose agreement to this very U3 the shell has verified.
+
+        Raises:
+            AlreadyOpenedError: Shares were opened before.
+            BothSeedsError: The request names another survivor set than this party agreed to.
+            NotInRosterError: A signer is not in U3.
+            ShortSurvivorsError: Fewer than T signers.
+        """
+        if self._step == Step.OPENED:
+            # R3.12.1: a second opening could only be for the other kind of seed.
+            raise AlreadyOpenedError("this party has opened its shares")
+        self._require(Step.AGREED)
+        # R3.12.2: another set would open the pair key of a party whose self seed the first one opens.
+        if _distinct(survivors) != self._survivors:
+            raise BothSeedsError("the survivor set is not the one agreed to")
+        agreed = _distinct(signers)
+        if not set(agreed) <= set(self._survivors):
+            raise NotInRosterError("a signer is not among the survivors")
+        if len(agreed) < self._terms.threshold:
+            raise ShortSurvivorsError(len(agreed), self._terms.threshold)
+        message = self._opening()
+        self._step = Step.OPENED
+        self._held = {}
+        return message.encode(self._terms.sid)
+
+    def erase(self) -> None:
+        """Drop all secrets; the party takes no further part (PROTOCOL §3.13)."""
+        vars(self).pop("_own", None)
+        self._held, self._streams = {}, []
+        self._step = Step.ERASED
+
+    def _draw(self) -> bytes:
+        return self._randomness(SEED_BYTES)
+
+    def _require(self, expected: Step) -> None:
+        if self._step > expected:
+            raise LateFlightError(f"step after {expected.name} called in {self._step.name}")
+        if self._step < expected:
+            raise StateError(f"step after {expected.name} called in {self._step.name}")
+
+    @property
+    def _binding(self) -> Binding:
+        return self._terms.binding(self._view)
+
+    def _deal(self) -> SharesMessage:
+        """Split both seeds among U1, commit to every share and seal one box for each other holder."""
+        holders = tuple(self._keys)
+        seeds = {SELF_SEED: self._own.self_seed, MASK_KEY: self._own.mask_seed}
+        dealt = {
+            kind: split_secret(
+                seed, threshold=self._terms.threshold, holders=holders, randomness=self._randomness
+            )
+            for kind, seed in seeds.items()
+        }
+        self._held = {self._index: {kind: dealt[kind][self._index] for kind in dealt}}
+        commitments = tuple(
+            (self._commit(x, SELF_SEED, dealt[SELF_SEED][x]), self._commit(x, MASK_KEY, dealt[MASK_KEY][x]))
+            for x in holders
+        )
+        boxes = tuple(
+            self._seal(x, dealt[SELF_SEED][x] + dealt[MASK_KEY][x]) for x in holders if x != self._index
+        )
+        return SharesMessage(self._index, self._view, holders, commitments, boxes)
+
+    def _commit(self, holder: int, kind: int, share: bytes) -> bytes:
+        return masks.share_commitment(
+            self._binding, dealer=self._index, holder=holder, kind=kind, share=share
+        )
+
+    def _seal(self, holder: int, plaintext: bytes) -> bytes:
+        context = masks.share_box_context(self._binding, dealer=self._index, holder=holder)
+        return seal(self._box_key(holder, dealer=self._index), plaintext, context=context)
+
+    def _box_key(self, peer: int, *, dealer: int) -> bytes:
+        own = (self._index, self._own.share_key)
+        return masks.share_box_key(self._binding, own, (peer, self._keys[peer].share_key), dealer=dealer)
+
+    def _receive(self, dealer: int, payload: bytes) -> dict[int, bytes]:
+        """Return the two shares that `dealer` dealt to this party, checked against its commitments."""
+        if dealer not in self._keys:
+            raise NotInRosterError("a dealer is not in the list of keys", party=dealer)
+        message = decode_shares(payload, sid=self._terms.sid, party=dealer)
+        # R3.10.3: shares made under another list of keys belong to another session.
+        if message.view != self._view or message.holders != tuple(self._keys):
+            raise ViewError("shares were dealt under another list of keys", party=dealer)
+        if dealer == self._index:
+            return self._held[dealer]
+        context = masks.share_box_context(self._binding, dealer=dealer, holder=self._index)
+        key = self._box_key(dealer, dealer=dealer)
+        plain = open_box(key, message.box(self._index), context=context, party=dealer)
+        shares = {SELF_SEED: plain[:SHARE_BYTES], MASK_KEY: plain[SHARE_BYTES:]}
+        for kind, share in shares.items():
+            # R3.10.4: a share that does not fit its commitment would be useless, or blamed on this party,
+            # later.
+            expected = masks.share_commitment(
+                self._binding, dealer=dealer, holder=self._index, kind=kind, share=share
+            )
+            if not hmac.compare_digest(expected, message.commitment(self._index, kind)):
+                raise ShareCommitmentError("a dealt share does not fit its commitment", party=dealer)
+        return shares
+
+    def _derive_streams(self) -> list[tuple[Keystream, int]]:
+        """Return the self mask and the pair masks with exactly U2."""
+        own = (self._index, self._own.mask_key)
+        streams = [(masks.self_mask(self._binding, self._index, self._own.self_seed), 1)]
+        streams += [
+            masks.pair_mask(self._binding, own, (peer, self._keys[peer].mask_key))
+            for peer in self._inbox
+            if peer != self._index
+        ]
+        return streams
+
+    def _opening(self) -> OpenedMessage:
+        kinds = {x: SELF_SEED if x in self._survivors else MASK_KEY for x in self._inbox}
+        held = self._held
+        for dealer, kind in kinds.items():
+            # R3.12.3: what must never be opened beside the other kind is gone before the other kind is
+            # read.
+            del held[dealer][SELF_SEED + MASK_KEY - kind]
+        return OpenedMessage(
+            self._index,
+            self._view,
+            self._inbox,
+            tuple(kinds.values()),
+            tuple(held[dealer][kind] for dealer, kind in kinds.items()),
+        )
+
+
+def _distinct(indices: Collection[int]) -> tuple[int, ...]:
+    """Return the indices in order.
+
+    Raises:
+        DuplicateIndexError: One is named twice.
+    """
+    chosen = tuple(sorted(indices))
+    if len(set(chosen)) != len(chosen):
+        raise DuplicateIndexError("a party is named twice")
+    return chosen

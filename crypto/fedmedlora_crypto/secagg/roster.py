@@ -1,0 +1,51 @@
+"""Which advertised keys may be used: the coordinator's rule, repeated by every party (PROTOCOL §3.8).
+
+The rule depends on the payloads alone, so whoever holds them finds the same U1: parties are read in the
+order of their indices; one whose payload is malformed, whose key is of low order, or whose key an earlier
+one has already advertised is left out, and nobody else is.
+"""
+
+from collections.abc import Mapping
+
+from fedmedlora_crypto.errors import DuplicateKeyError, KeyRefusedError, MalformedKeyError, PeerError
+from fedmedlora_crypto.keys import check_public_key
+from fedmedlora_crypto.secagg.messages import KeysMessage, decode_keys
+from fedmedlora_crypto.secagg.session import SessionTerms
+
+
+def read_keys(
+    terms: SessionTerms, payloads: Mapping[int, bytes]
+) -> tuple[dict[int, KeysMessage], dict[int, KeyRefusedError]]:
+    """Sort the advertised keys into usable and refused ones (R3.8.1).
+
+    Returns:
+        The messages of the usable parties and, for the others, the error that refuses each; both in index
+        order.
+    """
+    usable: dict[int, KeysMessage] = {}
+    refused: dict[int, KeyRefusedError] = {}
+    seen: set[bytes] = set()
+    for party in sorted(payloads):
+        try:
+            message = _read_one(terms, party, payloads[party], seen)
+        except KeyRefusedError as refusal:
+            refused[party] = refusal
+        else:
+            usable[party] = message
+            seen |= {message.share_key, message.mask_key}
+    return usable, refused
+
+
+def _read_one(terms: SessionTerms, party: int, payload: bytes, seen: set[bytes]) -> KeysMessage:
+    if not terms.holds(party):
+        raise MalformedKeyError("not a member of the charter", party=party)
+    try:
+        message = decode_keys(payload, sid=terms.sid, party=party)
+    except PeerError as error:
+        raise MalformedKeyError(str(error), party=party) from None
+    for key in (message.share_key, message.mask_key):
+        check_public_key(key, party=party)
+    # R3.8.2: a copied key could only serve to make two parties' pair masks equal.
+    if message.share_key == message.mask_key or {message.share_key, message.mask_key} & seen:
+        raise DuplicateKeyError("public key is advertised twice", party=party)
+    return message

@@ -1,0 +1,71 @@
+"""The constants of one session (PROTOCOL §3.7)."""
+
+from dataclasses import dataclass
+
+from fedmedlora_crypto.encoding import DIGEST_BYTES
+from fedmedlora_crypto.errors import TermsError
+from fedmedlora_crypto.keys import Binding
+
+MASKED_SUITE = "x25519-aes256ctr/1"
+PLAIN_SUITE = "plain/1"
+SUITES = (MASKED_SUITE, PLAIN_SUITE)
+
+MIN_PARTIES = 3  # a sum of two shows each the other's value
+MAX_PARTIES = 1024
+MIN_HONEST = 2  # the sum of a single honest party is that party's value
+
+
+@dataclass(frozen=True)
+class SessionTerms:
+    """The constants of a session: from the charter, never from a message (R3.7.1).
+
+    Attributes:
+        sid: Session id, 32 bytes; each party computes it itself.
+        n: Members of the charter; party indices are 1..n in charter order.
+        threshold: T = floor((n + c) / 2) + 1: parties needed at every step, and shares needed to rebuild a
+            seed.
+        colluding: c, the parties that may collude with the coordinator.
+        suite: One of `SUITES`. `plain/1` runs the same flow and adds no mask.
+
+    Raises:
+        TermsError: The values do not make a safe session.
+    """
+
+    sid: bytes
+    n: int
+    threshold: int
+    colluding: int
+    suite: str = MASKED_SUITE
+
+    def __post_init__(self) -> None:
+        """Refuse terms under which the protocol would not protect (R3.7.2)."""
+        if len(self.sid) != DIGEST_BYTES:
+            raise TermsError(f"a session id has {DIGEST_BYTES} bytes")
+        if not MIN_PARTIES <= self.n <= MAX_PARTIES:
+            raise TermsError(f"{self.n} parties: {MIN_PARTIES} to {MAX_PARTIES} can run a session")
+        if not 0 <= self.colluding < self.n:
+            raise TermsError("the number of colluding parties is from 0 to n - 1")
+        if self.threshold != quorum(self.n, self.colluding) or self.threshold > self.n:
+            raise TermsError(f"threshold {self.threshold} does not follow from the members")
+        if self.threshold - self.colluding < MIN_HONEST:
+            raise TermsError("fewer than two honest parties would be left in a sum")
+        if self.suite not in SUITES:
+            raise TermsError("unknown suite")
+
+    @property
+    def masked(self) -> bool:
+        """Whether vectors are masked; false only for the suite that exists to test the leak tests."""
+        return self.suite != PLAIN_SUITE
+
+    def binding(self, view: bytes) -> Binding:
+        """Return what the keys of this session are bound to under a view."""
+        return Binding(self.sid, view, self.suite)
+
+    def holds(self, party: int) -> bool:
+        """Tell whether an index names a member."""
+        return 1 <= party <= self.n
+
+
+def quorum(n: int, colluding: int) -> int:
+    """Return T = floor((n + c) / 2) + 1: two sets of T parties share an honest one (R3.7.2)."""
+    return (n + colluding) // 2 + 1
