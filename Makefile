@@ -1,0 +1,56 @@
+# Two commands set everything up on a bare machine with Python 3.11 or newer: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# One thread per training process: sites run in parallel instead.
+export OMP_NUM_THREADS := 1
+
+.PHONY: demo test check lint types layers unit suite protos format base-model vectors help
+
+help: ## show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+$(READY): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing fedmedlora and what it needs into $(VENV) (about a minute) …"
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(READY) ## four hospitals and a coordinator train one adapter, for real
+	@$(BIN)/fedmedlora demo --out demo-run
+
+test: $(READY) lint types layers suite ## lint, types, layers and the whole test suite
+
+check: $(READY) lint types layers unit ## the fast part of `make test`, for while you work
+
+lint: $(READY)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: $(READY)
+	@$(BIN)/mypy
+
+layers: $(READY)
+	@$(BIN)/lint-imports
+
+unit: $(READY)
+	@$(BIN)/python -m pytest -q -n 2 -m "not slow"
+
+suite: $(READY)
+	@$(BIN)/python -m pytest -n 2 --dist worksteal
+
+protos: $(READY) ## generate the protobuf code again
+	@cd protos && PATH="$(abspath $(BIN)):$$PATH" python -m grpc_tools.protoc -I. --python_out=. --grpc_python_out=. \
+		--mypy_out=quiet:. --mypy_grpc_out=quiet:. fedmedlora_protos/v1/federation.proto
+
+vectors: $(READY) ## generate the test vectors again
+	@for script in tests/vectors/generate_*.py; do $(BIN)/python $$script; done
+
+base-model: $(READY) ## train the tiny base model again (20 to 30 minutes on one core)
+	@$(BIN)/python -m fedmedlora_core.pretraining --out fedmedlora_core/fedmedlora_core/base_model
+
+format: $(READY) ## format and sort imports
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .

@@ -1,0 +1,56 @@
+"""`fedmedlora audit …`: judge a study from files alone (needs only the audit extra)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fedmedlora_audit.trust import Trust
+from fedmedlora_audit.verify import Verdict, verify_bundle
+from fedmedlora_cli.output import JsonOption, say, write_json
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+EXIT_CODES = {"pass": 0, "fail": 1, "incomplete": 2}
+
+
+@app.callback()
+def group() -> None:
+    """Judge a study from files alone."""
+
+
+@app.command()
+def verify(
+    bundle: Annotated[Path, typer.Argument(help="The exported bundle.", metavar="BUNDLE")],
+    trust: Annotated[Path, typer.Option(help="Trust file, received by another route than the bundle.")],
+    heads: Annotated[
+        Path | None, typer.Option(help="Folder of heads and journals collected from the sites.")
+    ] = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Recompute the log and check every rule; exit 0 pass, 1 fail, 2 could not judge.
+
+    Example: fedmedlora audit verify bundle --trust trust.json
+    """
+    verdict = verify_bundle(bundle, Trust.load(trust), heads=heads)
+    write_json(json_file, verdict.to_json())
+    if json_file is None or str(json_file) != "-":
+        _print(verdict)
+    raise typer.Exit(EXIT_CODES[verdict.verdict])
+
+
+def _print(verdict: Verdict) -> None:
+    """Say the verdict, then each check that failed or could not be judged."""
+    counts = {"pass": 0, "fail": 0, "not judged": 0}
+    for result in verdict.checks.values():
+        counts[result.result] += 1
+    say(
+        f"verdict: {verdict.verdict} ({verdict.events} events; {counts['pass']} checks passed, "
+        f"{counts['fail']} failed, {counts['not judged']} not judged)"
+    )
+    for name, result in verdict.checks.items():
+        if result.result != "pass":
+            place = "" if result.first is None else f" (first at event {result.first})"
+            say(f"  {name} {result.result}: {result.sentence}{place}")

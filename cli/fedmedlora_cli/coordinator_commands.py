@@ -1,0 +1,109 @@
+"""`fedmedlora coordinator …`: the coordinating centre's commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fedmedlora_cli.output import FolderOption, JsonOption, say, write_json
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="Folder to make.", metavar="DIR")],
+    name: Annotated[str, typer.Option(help="Name of the federation, for example ward.example/study.")],
+    address: Annotated[str, typer.Option(help="HOST:PORT that sites dial.")],
+    enrolment_address: Annotated[str, typer.Option(help="HOST:PORT for enrolment; another port.")],
+    grace_seconds: Annotated[
+        float | None, typer.Option(help="How long a site may be away before a round goes on without it.")
+    ] = None,
+) -> None:
+    """Make the federation's CA, the log's keys and the store.
+
+    Example: fedmedlora coordinator init centre --name ward.example/study --address fl.example:7443
+    --enrolment-address fl.example:7444
+    """
+    from fedmedlora_coordinator import setup
+    from fedmedlora_coordinator.settings import Timing
+
+    timing = (
+        None
+        if grace_seconds is None
+        else Timing(
+            grace_seconds=grace_seconds,
+            ready_grace_seconds=2 * grace_seconds,
+            abort_seconds=3 * grace_seconds,
+        )
+    )
+    made = setup.init(folder, name=name, address=address, enrolment_address=enrolment_address, timing=timing)
+    say(f"made {made.folder}; read this out to every site: CA fingerprint {made.ca_fingerprint}")
+
+
+@app.command()
+def invite(
+    site: Annotated[str, typer.Argument(help="Id of the site: a-z, 0-9 and '-'.")],
+    folder: FolderOption = Path(),
+    out: Annotated[Path | None, typer.Option(help="File to write.")] = None,
+    hours: Annotated[float, typer.Option(help="How long the invitation is valid.")] = 72.0,
+) -> None:
+    """Make a one-time invitation for a site, to be carried by another route.
+
+    Example: fedmedlora coordinator invite st-mary --dir centre --out st-mary.invitation.json
+    """
+    from fedmedlora_coordinator import invites
+
+    path = invites.invite(folder, site, hours=hours, out=out)
+    say(f"wrote {path}; hand it to '{site}' by a route you trust: it holds the only copy of the token")
+
+
+@app.command()
+def serve(
+    folder: FolderOption = Path(),
+    study: Annotated[
+        Path | None, typer.Option(help="Study package to run; without it only enrolment is served.")
+    ] = None,
+    until_closed: Annotated[bool, typer.Option(help="End once the study is closed and delivered.")] = False,
+    progress: Annotated[bool, typer.Option(help="Print one JSON line per event.")] = False,
+    die_at: Annotated[str | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Serve enrolment and, with a study, its rounds; a restart goes on where the log ends.
+
+    Example: fedmedlora coordinator serve --dir centre --study study
+    """
+    from fedmedlora_coordinator import runtime
+
+    runtime.serve(folder, study=study, until_closed=until_closed, progress=progress, die_at=die_at)
+
+
+@app.command()
+def status(folder: FolderOption = Path(), json_file: JsonOption = None) -> None:
+    """Show the study's round, step and who is waited for.
+
+    Example: fedmedlora coordinator status --dir centre
+    """
+    from fedmedlora_coordinator import reports
+
+    found = reports.status(folder)
+    write_json(json_file, found)
+    if json_file is None:
+        for key, value in found.items():
+            say(f"{key}: {value}")
+
+
+@app.command()
+def export(
+    out: Annotated[Path, typer.Option(help="Folder to write the bundle to.")],
+    folder: FolderOption = Path(),
+) -> None:
+    """Write the bundle that a reviewer judges offline.
+
+    Example: fedmedlora coordinator export --dir centre --out bundle
+    """
+    from fedmedlora_coordinator import reports
+
+    reports.export_bundle(folder, out)
+    say(f"wrote {out}; judge it with: fedmedlora audit verify {out} --trust trust.json")

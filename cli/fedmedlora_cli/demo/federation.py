@@ -1,0 +1,274 @@
+"""The federation of the demo: provision, agree, train, review, each step a command of the product.
+
+The order is the life of a study (docs/ARCHITECTURE.md): what people would carry between hospitals by hand
+(invitations, cards, the study package) is copied from folder to folder here; nothing else is shared.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from fedmedlora_cli.demo.clinic import write_clinic
+from fedmedlora_cli.demo.options import DemoOptions, Fault
+from fedmedlora_cli.demo.parties import (
+    KILLED,
+    DemoError,
+    Party,
+    Progress,
+    Transcript,
+    run_command,
+    run_commands,
+)
+
+FEDERATION = "fedmedlora.example/demo"
+POLL_SECONDS = 0.1
+
+
+class Federation:
+    """The processes and folders of one demo run.
+
+    Args:
+        options: What to run.
+        on_progress: Called from reader threads with (party, progress line).
+    """
+
+    def __init__(self, options: DemoOptions, on_progress: Callable[[str, Progress], None]) -> None:
+        """Lay out the folders; nothing runs yet."""
+        self.options = options
+        self.out = options.out
+        self.coordinator = self.out / "coordinator"
+        self.study = self.out / "study"
+        self.bundle = self.out / "bundle"
+        self.trust = self.out / "trust.json"
+        self.logs = self.out / "logs"
+        self.transcript = Transcript(self.out / "commands.txt")
+        self._on_progress = on_progress
+        self._round = 0
+        self._lock = threading.Lock()
+        self._running: dict[str, Party] = {}
+        self.killed: list[Fault] = []
+
+    def site(self, site_id: str) -> Path:
+        """Folder of one hospital."""
+        return self.out / site_id
+
+    def provision(self) -> None:
+        """Make the federation's CA and each hospital's keys and certificate; exchange the cards."""
+        ports = free_ports(2)
+        run_command(
+            [
+                "coordinator", "init", str(self.coordinator),
+                "--name", FEDERATION,
+                "--address", f"127.0.0.1:{ports[0]}",
+                "--enrolment-address", f"127.0.0.1:{ports[1]}",
+                "--grace-seconds", "6",
+            ],
+            self.transcript,
+        )  # fmt: skip
+        enrolment = self._start("coordinator", ["coordinator", "serve", "--dir", str(self.coordinator)])
+        try:
+            for site_id in self.options.site_ids:
+                invitation = self.out / "carried" / f"{site_id}.invitation.json"
+                invitation.parent.mkdir(exist_ok=True)
+                run_command(
+                    [
+                        "coordinator",
+                        "invite",
+                        site_id,
+                        "--dir",
+                        str(self.coordinator),
+                        "--out",
+                        str(invitation),
+                    ],
+                    self.transcript,
+                )
+            run_commands([self._enrol_arguments(s) for s in self.options.site_ids], self.transcript)
+        finally:
+            enrolment.stop()
+            self._running.pop("coordinator", None)
+
+    def _enrol_arguments(self, site_id: str) -> list[str]:
+        invitation = self.out / "carried" / f"{site_id}.invitation.json"
+        return ["site", "enroll", str(invitation), "--dir", str(self.site(site_id))]
+
+    def import_notes(self) -> None:
+        """Write each hospital's synthetic notes and import them there."""
+        sources = write_clinic(self.out, self.options)
+        run_commands(
+            [
+                ["site", "import", str(sources[s]), "--dir", str(self.site(s)), "--format", "jsonl"]
+                for s in self.options.site_ids
+            ],
+            self.transcript,
+        )
+
+    def agree(self) -> None:
+        """Pin every other member's card, write the study, and have each hospital accept it."""
+        cards = {s: str(self.site(s) / "card.toml") for s in self.options.site_ids}
+        run_commands(
+            [
+                [
+                    "site",
+                    "pin",
+                    *[cards[o] for o in self.options.site_ids if o != s],
+                    "--dir",
+                    str(self.site(s)),
+                ]
+                for s in self.options.site_ids
+            ],
+            self.transcript,
+        )
+        arguments = ["study", "new", "--out", str(self.study), "--id", "demo", "--profile", "tiny"]
+        arguments += ["--title", "Synthetic clinic", "--seed", str(self.options.seed)]
+        arguments += ["--coordinator-card", str(self.coordinator / "card.toml")]
+        arguments += ["--secure", self.options.secure]
+        if self.options.rounds is not None:
+            arguments += ["--rounds", str(self.options.rounds)]
+        for site_id in self.options.site_ids:
+            arguments += ["--member", cards[site_id]]
+        run_command(arguments, self.transcript)
+        if self.options.secure == "none":
+            self._allow_plain_updates()
+        run_commands(
+            [["site", "accept", str(self.study), "--dir", str(self.site(s))] for s in self.options.site_ids],
+            self.transcript,
+        )
+
+    def _allow_plain_updates(self) -> None:
+        """With `--secure none` each hospital's operator has to allow it in the policy."""
+        for site_id in self.options.site_ids:
+            policy = self.site(site_id) / "policy.toml"
+            text = policy.read_text(encoding="utf-8")
+            policy.write_text(text + "secure_aggregation_required = false\n", encoding="utf-8")
+
+    def train(self) -> None:
+        """Run coordinator and hospitals until the study is closed, killing and restarting as asked.
+
+        Raises:
+            DemoError: A party ended that was not killed on purpose.
+        """
+        kill = self.options.coordinator_kill
+        pending = [] if kill is None else [f"{kill.step}:{kill.round}:{when}" for when in ("before", "after")]
+        self._start_coordinator(pending)
+        for site_id in self.options.site_ids:
+            fault = next((f for f in self.options.drops if f.party == site_id), None)
+            self._start_site(site_id, fault)
+        restart_after: dict[str, int] = {}
+        try:
+            while self._running:
+                self._supervise(pending, restart_after)
+                time.sleep(POLL_SECONDS)
+        finally:
+            for party in list(self._running.values()):
+                party.stop()
+
+    def _supervise(self, pending: list[str], restart_after: dict[str, int]) -> None:
+        """Reap ended parties; restart a killed coordinator at once and a killed site in the next round."""
+        for name, party in list(self._running.items()):
+            code = party.exit_code
+            if code is None:
+                continue
+            party.wait()
+            del self._running[name]
+            if code == KILLED and name == "coordinator" and pending:
+                step, number, _ = pending.pop(0).split(":")
+                self.killed.append(Fault(name, step, int(number)))
+                self._start_coordinator(pending)
+            elif code == KILLED and any(f.party == name for f in self.options.drops):
+                fault = next(f for f in self.options.drops if f.party == name)
+                self.killed.append(fault)
+                restart_after[name] = fault.round
+            elif code != 0:
+                raise party.failure()
+        for name, number in list(restart_after.items()):
+            if self._round > number and "coordinator" in self._running:
+                del restart_after[name]
+                self._start_site(name, None)
+
+    def _start_coordinator(self, pending: Sequence[str]) -> None:
+        arguments = ["coordinator", "serve", "--dir", str(self.coordinator), "--study", str(self.study)]
+        arguments += ["--until-closed", "--progress"]
+        if pending:
+            arguments += ["--die-at", pending[0]]
+        self._start("coordinator", arguments)
+
+    def _start_site(self, site_id: str, fault: Fault | None) -> None:
+        arguments = ["site", "run", "--dir", str(self.site(site_id)), "--progress"]
+        if fault is not None:
+            arguments += ["--die-at", f"{fault.step}:{fault.round}"]
+        self._start(site_id, arguments)
+
+    def _start(self, name: str, arguments: list[str]) -> Party:
+        party = Party(
+            name,
+            arguments,
+            transcript=self.transcript,
+            log=self.logs / f"{name}.log",
+            on_progress=self._observe,
+        )
+        self._running[name] = party
+        return party
+
+    def _observe(self, party: str, progress: Progress) -> None:
+        number = progress.get("round")
+        if party == "coordinator" and isinstance(number, int):
+            with self._lock:
+                self._round = max(self._round, number)
+        self._on_progress(party, progress)
+
+    def review(self) -> dict[str, object]:
+        """Export the bundle, build the trust file from the hospitals' pins, and judge the log offline.
+
+        Returns:
+            The verifier's JSON verdict; a verdict other than "pass" is returned, not raised.
+        """
+        run_command(
+            ["coordinator", "export", "--dir", str(self.coordinator), "--out", str(self.bundle)],
+            self.transcript,
+        )
+        first = self.options.site_ids[0]
+        run_command(
+            ["site", "trust", "--dir", str(self.site(first)), "--out", str(self.trust)], self.transcript
+        )
+        verdict = self.out / "verdict.json"
+        arguments = ["audit", "verify", str(self.bundle), "--trust", str(self.trust), "--json", str(verdict)]
+        try:
+            run_command(arguments, self.transcript)
+        except DemoError:
+            if not verdict.exists():
+                raise
+        loaded = json.loads(verdict.read_text(encoding="utf-8"))
+        if not isinstance(loaded, dict):
+            raise DemoError("audit verify wrote no verdict")
+        return loaded
+
+
+def free_ports(count: int) -> list[int]:
+    """Find free loopback ports (another process could take one before we do; then the start says so)."""
+    holders = [socket.socket() for _ in range(count)]
+    try:
+        for holder in holders:
+            holder.bind(("127.0.0.1", 0))
+        return [int(holder.getsockname()[1]) for holder in holders]
+    finally:
+        for holder in holders:
+            holder.close()
+
+
+def clear_earlier_run(out: Path) -> None:
+    """Remove an earlier demo's folder; refuse any other folder that is not empty.
+
+    Raises:
+        DemoError: The folder has other things in it.
+    """
+    if out.exists() and any(out.iterdir()):
+        if not (out / "commands.txt").exists():
+            raise DemoError(f"{out}: is not empty and not an earlier demo's folder; choose another --out")
+        shutil.rmtree(out)
+    out.mkdir(parents=True, exist_ok=True)

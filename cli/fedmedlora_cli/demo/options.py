@@ -1,0 +1,105 @@
+"""What the demo can be asked to do, parsed once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from fedmedlora_core.errors import ConfigError
+
+STEPS = ("train", "advertise", "share", "upload", "survivors", "unmask", "aggregate")
+DEFAULT_FAULT_ROUND = 2
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One planned failure.
+
+    Args:
+        party: A site's id, or "coordinator".
+        step: One of `STEPS`.
+        round: Round number from 1.
+    """
+
+    party: str
+    step: str
+    round: int
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """Arguments of `fedmedlora demo`.
+
+    Args:
+        out: Folder that the demo makes; must not exist or be empty, unless it is an earlier demo's.
+        sites: Number of hospitals, 3 to 10.
+        rounds: Rounds of the study, or None for the profile's.
+        secure: "masks", or "none" for the same encoding without masks.
+        drops: Sites to kill, with step and round.
+        coordinator_kill: Step at which the coordinator is killed twice, before and after its durable write.
+        full: Also train the centralised baseline and score each site's own tests.
+        seed: Seed of the clinic, the adapter and the training.
+        patients: Patients per hospital in the synthetic clinic, or None for its default.
+        baselines: Train the single-site baselines and score all systems.
+    """
+
+    out: Path
+    sites: int = 4
+    rounds: int | None = None
+    secure: Literal["masks", "none"] = "masks"
+    drops: tuple[Fault, ...] = ()
+    coordinator_kill: Fault | None = None
+    full: bool = False
+    seed: int = 7
+    patients: int | None = None
+    baselines: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be run."""
+        if not 3 <= self.sites <= 10:
+            raise ConfigError("--sites must lie in 3..10: a sum of fewer than three sites protects nobody")
+        if self.rounds is not None and not 1 <= self.rounds <= 100:
+            raise ConfigError("--rounds must lie in 1..100")
+        for fault in self.drops:
+            if fault.party not in self.site_ids:
+                raise ConfigError(
+                    f"--drop: there is no site '{fault.party}', the sites are {', '.join(self.site_ids)}"
+                )
+
+    @property
+    def site_ids(self) -> tuple[str, ...]:
+        """Ids of the hospitals, site-a onward."""
+        return tuple(f"site-{chr(ord('a') + k)}" for k in range(self.sites))
+
+
+def parse_drop(text: str) -> Fault:
+    """Parse `SITE@STEP[:ROUND]`.
+
+    Raises:
+        ConfigError: The text has another form or names no step.
+    """
+    party, at, rest = text.partition("@")
+    if not at or not party:
+        raise ConfigError(f"--drop '{text}': expected SITE@STEP[:ROUND], for example site-b@upload:2")
+    return _fault(party, rest, "--drop")
+
+
+def parse_coordinator_kill(text: str) -> Fault:
+    """Parse `STEP[:ROUND]`.
+
+    Raises:
+        ConfigError: The text has another form or names no step.
+    """
+    return _fault("coordinator", text, "--kill-coordinator")
+
+
+def _fault(party: str, text: str, option: str) -> Fault:
+    step, _, number = text.partition(":")
+    if step not in STEPS:
+        raise ConfigError(f"{option}: '{step}' is not a step; the steps are {', '.join(STEPS)}")
+    if not number:
+        return Fault(party, step, DEFAULT_FAULT_ROUND)
+    if not number.isdecimal() or int(number) < 1:
+        raise ConfigError(f"{option}: '{number}' is not a round number")
+    return Fault(party, step, int(number))

@@ -1,0 +1,36 @@
+"""How commands speak: one line for people, JSON where a script reads."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+FolderOption = Annotated[
+    Path,
+    typer.Option("--dir", envvar="FEDMEDLORA_DIR", help="The party's folder.", file_okay=False),
+]
+JsonOption = Annotated[
+    Path | None,
+    typer.Option("--json", help="Write the result as JSON to FILE; - for standard output.", metavar="FILE"),
+]
+
+
+def say(message: str) -> None:
+    """Print one line for the operator."""
+    typer.echo(message)
+
+
+def write_json(target: Path | None, value: Mapping[str, Any]) -> None:
+    """Write `value` to the file that `--json` named, if it named one."""
+    if target is None:
+        return
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    if str(target) == "-":
+        sys.stdout.write(text)
+    else:
+        target.write_text(text, encoding="utf-8")

@@ -1,0 +1,141 @@
+"""`fedmedlora site …`: a hospital's commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fedmedlora_cli.output import FolderOption, JsonOption, say, write_json
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.command()
+def enroll(
+    invitation: Annotated[Path, typer.Argument(help="The invitation, received by another route.")],
+    folder: FolderOption = Path(),
+) -> None:
+    """Make this site's keys here and receive its certificate.
+
+    Example: fedmedlora site enroll st-mary.invitation.json --dir st-mary
+    """
+    from fedmedlora_site import enrolment
+
+    card = enrolment.enroll(invitation, folder)
+    say(f"enrolled as '{card.id}'; hand {folder / 'card.toml'} to every other member yourself")
+    say(f"fingerprint to read out: {card.fingerprint}")
+
+
+@app.command()
+def pin(
+    cards: Annotated[list[Path], typer.Argument(help="Cards of the other members.", metavar="CARD…")],
+    folder: FolderOption = Path(),
+) -> None:
+    """Pin other members' keys; a study that names other keys is refused.
+
+    Example: fedmedlora site pin st-john.card.toml st-luke.card.toml --dir st-mary
+    """
+    from fedmedlora_site import pins
+
+    for card in pins.add_cards(folder, cards):
+        say(f"pinned '{card.id}', fingerprint {card.fingerprint}: compare it by phone")
+
+
+@app.command("import")
+def import_(
+    source: Annotated[Path, typer.Argument(help="Folder of BRAT files, or a JSONL file.")],
+    folder: FolderOption = Path(),
+    format: Annotated[str, typer.Option(help="brat or jsonl.")] = "brat",
+    mapping: Annotated[Path | None, typer.Option(help="TOML that maps another ontology's labels.")] = None,
+) -> None:
+    """Read annotated notes into this site's own format; all of them or none.
+
+    Example: fedmedlora site import notes/ --dir st-mary --format brat --mapping labels.toml
+    """
+    from fedmedlora_site import importing
+
+    report = importing.import_notes(folder, source, format=format, mapping=mapping)
+    for line in report.lines():
+        say(line)
+
+
+@app.command()
+def accept(
+    study: Annotated[Path, typer.Argument(help="The study package.", metavar="STUDY")],
+    folder: FolderOption = Path(),
+    base: Annotated[
+        Path | None, typer.Option(help="Folder of the base model; the shipped one when left out.")
+    ] = None,
+) -> None:
+    """Compare a study with this site's pins and policy and agree to it, or say why not.
+
+    Example: fedmedlora site accept study --dir st-mary
+    """
+    from fedmedlora_site import acceptance
+
+    accepted = acceptance.accept(folder, study, base=base)
+    for warning in accepted.warnings():
+        say(f"warning: {warning}")
+    say(f"accepted study '{accepted.study.id}', charter {accepted.digest}")
+
+
+@app.command()
+def run(
+    folder: FolderOption = Path(),
+    progress: Annotated[bool, typer.Option(help="Print progress as JSON lines.")] = False,
+    die_at: Annotated[str | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Take part in the accepted study until it is closed.
+
+    Example: fedmedlora site run --dir st-mary
+    """
+    from fedmedlora_site import agent
+
+    agent.run(folder, progress=progress, die_at=die_at)
+
+
+@app.command()
+def status(folder: FolderOption = Path(), json_file: JsonOption = None) -> None:
+    """Show what this site holds: study, round, log, refusals.
+
+    Example: fedmedlora site status --dir st-mary
+    """
+    from fedmedlora_site import reports
+
+    found = reports.status(folder)
+    write_json(json_file, found)
+    if json_file is None:
+        for key, value in found.items():
+            say(f"{key}: {value}")
+
+
+@app.command()
+def export(
+    out: Annotated[Path, typer.Option(help="Folder to write the bundle to.")],
+    folder: FolderOption = Path(),
+) -> None:
+    """Write this site's own mirror of the log as a bundle for a reviewer.
+
+    Example: fedmedlora site export --dir st-mary --out bundle
+    """
+    from fedmedlora_site import reports
+
+    reports.export_bundle(folder, out)
+    say(f"wrote {out}")
+
+
+@app.command()
+def trust(
+    out: Annotated[Path, typer.Option(help="File to write.")],
+    folder: FolderOption = Path(),
+) -> None:
+    """Write the trust file for a reviewer from this site's own pins, never from the coordinator.
+
+    Example: fedmedlora site trust --dir st-mary --out trust.json
+    """
+    from fedmedlora_site import reports
+
+    reports.write_trust(folder, out)
+    say(f"wrote {out}")

@@ -1,0 +1,93 @@
+"""Building a study package: the members' cards, a profile and a base model become a charter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from fedmedlora_core.config import Section, load_toml
+from fedmedlora_core.learning.base import load_base, shipped_base
+from fedmedlora_core.learning.lora import LoraTerms, initial_adapter
+from fedmedlora_core.profile import Profile, compose_study
+from fedmedlora_core.study import INITIAL_FOLDER, STUDY_FILE, LogTerms, Member, ModelTerms, Study, StudyInfo
+
+
+class MemberCard(Section):
+    """The public card of a site, as `site enroll` writes it."""
+
+    id: str
+    event_vkey: str
+    witness_vkey: str
+    annotated: tuple[str, ...] = ()
+
+
+class CoordinatorCard(Section):
+    """The public card of the coordinator, as `coordinator init` writes it."""
+
+    name: str
+    address: str
+    enrolment_address: str
+    ca_fingerprint: str
+    log_vkey: str
+    coordinator_vkey: str
+
+
+def build_package(
+    out: Path,
+    *,
+    study_id: str,
+    title: str,
+    seed: int,
+    profile: str,
+    overrides: Mapping[str, object],
+    coordinator_card: Path,
+    member_cards: Sequence[Path],
+    base: Path | None,
+) -> Study:
+    """Write `study.toml` and `initial/` into `out`.
+
+    Args:
+        out: Folder to make.
+        study_id: Id of the study.
+        title: A line for people.
+        seed: Seed of splits, adapter and training.
+        profile: Name of a shipped profile or path of a TOML file.
+        overrides: Single values, as in `Profile.override`.
+        coordinator_card: The coordinator's `card.toml`.
+        member_cards: Every member's `card.toml`, in charter order.
+        base: Folder of the base model; the shipped one when None.
+
+    Returns:
+        The study.
+
+    Raises:
+        ConfigError: A file is wrong or a rule of the charter is broken.
+    """
+    settings = Profile.load(profile).override(**dict(overrides))
+    centre = load_toml(coordinator_card, CoordinatorCard)
+    members = [load_toml(path, MemberCard) for path in member_cards]
+    folder = base or shipped_base()
+    loaded = load_base(folder, kind="causal")
+    terms = LoraTerms(
+        rank=settings.adapter.rank,
+        alpha=settings.adapter.alpha,
+        targets=settings.adapter.targets,
+        mode="ffa" if settings.adapter.mode == "ffa" else "ab",
+    )
+    initial = initial_adapter(loaded, terms, seed=seed)
+    study = compose_study(
+        settings,
+        info=StudyInfo(id=study_id, title=title, seed=seed),
+        log=LogTerms(
+            origin=centre.log_vkey.split("+", 1)[0],
+            log_vkey=centre.log_vkey,
+            coordinator_vkey=centre.coordinator_vkey,
+        ),
+        model=ModelTerms(kind="causal", name=folder.name, digest=loaded.digest),
+        members=[Member.model_validate(card.model_dump(), strict=False) for card in members],
+        initial_digest=initial.digest,
+        dimension=initial.dimension,
+    )
+    initial.save(out / INITIAL_FOLDER)
+    study.write(out / STUDY_FILE)
+    return study
