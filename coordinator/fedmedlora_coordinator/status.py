@@ -1,4 +1,4 @@
-"""Which gRPC status answers which refusal: one table; nothing but the reason crosses the wire (PROTOCOL §3)."""
+"""Which gRPC status answers which refusal: one table; only the reason crosses the wire (PROTOCOL §3)."""
 
 from typing import Final, NoReturn
 
