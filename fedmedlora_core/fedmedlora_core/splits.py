@@ -69,8 +69,12 @@ def _deal(
     taken: list[Note] = []
     if target <= 0:
         return ()
-    while not taken or (len(taken) < target - 0.5 and len(order) > reserved):
-        taken.extend(_in_order(patients[order.pop(0)]))
+    while len(order) > reserved:
+        following = patients[order[0]]
+        if taken and abs(len(taken) + len(following) - target) >= abs(len(taken) - target):
+            break
+        taken.extend(_in_order(following))
+        del order[0]
     return tuple(taken)
 
 
