@@ -2,9 +2,9 @@
 
 A blob of any size is named by one digest, sent in chunks below every message limit, and each chunk is
 checked on arrival against that digest - so an upload resumes after the last good chunk, and a wrong chunk is
-refused at once. A proof does not bind the size (a tree of 5 leaves proves its first leaf like one of 6), so the
-size is signed beside the digest, as the ``objects`` of an event do, and whoever has all chunks compares the
-digest of all leaves once more.
+refused at once. A proof does not bind the size (a tree of 5 leaves proves its first leaf like one of 6), so
+the size is signed beside the digest, as the ``objects`` of an event do, and whoever has all chunks compares
+the digest of all leaves once more.
 
 Rules:
     * Every chunk has exactly 1 MiB except the last, which has between 1 byte and 1 MiB.

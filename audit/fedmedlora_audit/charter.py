@@ -1,0 +1,233 @@
+"""The terms of a charter that the law needs (AUDIT "Charter", decisions 8, G32, G33).
+
+The charter is the study's canonical JSON; its SHA-256 is what every member signs. Here only the fields that
+bear on who may say what are read; the others (model, labels, training) stay opaque.
+
+Rules:
+    * The threshold is recomputed: ``T = floor((n + c) / 2) + 1`` over the full member list, for the life of
+      the charter.
+    * Refused: another T, ``T - c < 2``, ``min_sites < 3``, ``min_sites > T``, a weight bound below 1.
+    * A member's id, event key and witness key are all distinct; low-order keys are no keys.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+import rfc8785
+
+from fedmedlora_audit.errors import CharterError, NoteError
+from fedmedlora_audit.events import COORDINATOR_ID
+from fedmedlora_audit.note import ALG_COSIGNATURE, ALG_ED25519, VerifierKey
+
+SUITES: Final[Mapping[str, str]] = {"masks": "x25519-aes256ctr/1", "none": "plain/1"}
+_ID: Final = re.compile(r"[a-z0-9-]{1,32}")
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class MemberKeys:
+    """A member's public keys, in vkey form."""
+
+    event_vkey: str
+    witness_vkey: str
+
+
+@dataclass(frozen=True, slots=True)
+class CharterTerms:
+    """What the law takes from the charter.
+
+    Attributes:
+        digest: SHA-256 of the charter's canonical JSON, 64 hex.
+        study_id: The study's id.
+        origin: The log's origin.
+        log_vkey: The key that signs checkpoints.
+        coordinator_vkey: The key that signs the coordinator's events.
+        members: Keys by member id, in charter order.
+        colluding_sites: c, how many members may collude with the coordinator.
+        threshold: T, the least number of sites in every list of a session.
+        min_sites: Policy floor below which no sum is opened.
+        rounds: Number of the last round.
+        suite: How uploads are masked.
+        weight_max: Largest weight of one site.
+        initial_adapter: Digest of the adapter that training starts from.
+        demands: Checks that this charter asks for beyond the law (ids of AUDIT "Checks").
+    """
+
+    digest: str
+    study_id: str
+    origin: str
+    log_vkey: str
+    coordinator_vkey: str
+    members: Mapping[str, MemberKeys]
+    colluding_sites: int
+    threshold: int
+    min_sites: int
+    rounds: int
+    suite: str
+    weight_max: int
+    initial_adapter: str
+    demands: frozenset[str]
+
+    @property
+    def n(self) -> int:
+        """Number of members."""
+        return len(self.members)
+
+    @property
+    def member_ids(self) -> tuple[str, ...]:
+        """Ids of the members in charter order."""
+        return tuple(self.members)
+
+    @classmethod
+    def from_json(cls, charter: bytes) -> Self:
+        """Read the terms from the charter's canonical JSON.
+
+        Raises:
+            CharterError: Not canonical, a field is missing or wrong, or the numbers promise too little.
+        """
+        study = _Fields(_load(charter), "charter")
+        log, rules = study.section("log"), study.section("secure_aggregation")
+        members = _members(study.rows("members"))
+        suite = SUITES.get(rules.text("mode"))
+        if suite is None:
+            raise CharterError("secure_aggregation.mode is 'masks' or 'none'")
+        terms = cls(
+            digest=hashlib.sha256(charter).hexdigest(),
+            study_id=study.section("study").identifier("id"),
+            origin=log.text("origin"),
+            log_vkey=_key(log.text("log_vkey"), "log.log_vkey", ALG_ED25519),
+            coordinator_vkey=_key(log.text("coordinator_vkey"), "log.coordinator_vkey", ALG_ED25519),
+            members=members,
+            colluding_sites=rules.number("colluding_sites"),
+            threshold=rules.number("threshold"),
+            min_sites=rules.number("min_sites"),
+            rounds=study.section("training").number("rounds"),
+            suite=suite,
+            weight_max=study.section("aggregation").number("weight_max"),
+            initial_adapter=study.section("adapter").digest("initial_digest"),
+            demands=_demands(study.values),
+        )
+        _check_numbers(terms)
+        _check_distinct(terms)
+        return terms
+
+
+def threshold_of(n: int, colluding_sites: int) -> int:
+    """Return T: two lists of T sites share an honest one, since 2T > n + c (decision 8)."""
+    return (n + colluding_sites) // 2 + 1
+
+
+def _check_numbers(terms: CharterTerms) -> None:
+    n, c = terms.n, terms.colluding_sites
+    expected = threshold_of(n, c)
+    if terms.threshold != expected:  # G33: one threshold, computed, never chosen
+        raise CharterError(f"{n} members and {c} colluding sites give threshold {expected}")
+    if expected > n or expected - c < 2:  # G33: colluders subtract their own inputs; two honest must remain
+        raise CharterError(f"{n} members cannot tolerate {c} colluding sites")
+    if not 3 <= terms.min_sites <= expected:
+        raise CharterError(f"min_sites lies between 3 and the threshold {expected}")
+    if terms.rounds < 1 or terms.weight_max < 1:
+        raise CharterError("rounds and weight_max are at least 1")
+
+
+def _check_distinct(terms: CharterTerms) -> None:
+    """G32: no key speaks for two parties or in two roles."""
+    keys = [terms.log_vkey, terms.coordinator_vkey]
+    for member in terms.members.values():
+        keys += [member.event_vkey, member.witness_vkey]
+    if len({VerifierKey.parse(key).public for key in keys}) != len(keys):
+        raise CharterError("every key of a charter belongs to one party and one role", check="G32")
+
+
+def _members(rows: "list[_Fields]") -> dict[str, MemberKeys]:
+    members: dict[str, MemberKeys] = {}
+    for row in rows:
+        site = row.identifier("id")
+        if site in members or site == COORDINATOR_ID:
+            raise CharterError(f"member {site} occurs twice or has a reserved name", check="G32")
+        members[site] = MemberKeys(
+            _key(row.text("event_vkey"), f"{site}.event_vkey", ALG_ED25519),
+            _key(row.text("witness_vkey"), f"{site}.witness_vkey", ALG_COSIGNATURE),
+        )
+    return members
+
+
+def _key(vkey: str, where: str, algorithm: int) -> str:
+    try:
+        key = VerifierKey.parse(vkey)
+    except NoteError as error:
+        raise CharterError(f"{where}: {error.sentence}", check="G32") from None
+    if key.algorithm != algorithm:
+        raise CharterError(f"{where} is a key of another role", check="G32")
+    return vkey
+
+
+def _demands(study: Mapping[str, Any]) -> frozenset[str]:
+    """Name the checks a charter asks for that need more than the law."""
+    demands: set[str] = set()
+    if study.get("privacy") or study.get("differential_privacy"):
+        demands |= {"D1", "D2", "D3", "D4", "D5"}
+    audit = study.get("audit")
+    if isinstance(audit, dict):
+        demands |= {"C3", "E8"} if audit.get("quorum") else set()
+        demands |= {"C7"} if audit.get("timestamps") else set()
+        demands |= {"A3"} if audit.get("evidence") else set()
+    return frozenset(demands)
+
+
+def _load(charter: bytes) -> dict[str, Any]:
+    try:
+        values = json.loads(charter)
+        canonical = rfc8785.dumps(values)
+    except (ValueError, RecursionError):
+        raise CharterError("the charter is JSON") from None
+    if canonical != charter or not isinstance(values, dict):
+        raise CharterError("the charter is a JSON object in canonical form")
+    return values
+
+
+class _Fields:
+    """Reads one object of the charter, naming the field that is missing or wrong."""
+
+    def __init__(self, values: Mapping[str, Any], where: str) -> None:
+        self.values, self._where = values, where
+
+    def section(self, name: str) -> "_Fields":
+        value = self.values.get(name)
+        if not isinstance(value, dict):
+            raise CharterError(f"{self._where}.{name} is missing")
+        return _Fields(value, f"{self._where}.{name}")
+
+    def rows(self, name: str) -> "list[_Fields]":
+        value = self.values.get(name)
+        if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
+            raise CharterError(f"{self._where}.{name} is a list of tables")
+        return [_Fields(row, f"{self._where}.{name}[{place}]") for place, row in enumerate(value)]
+
+    def text(self, name: str) -> str:
+        value = self.values.get(name)
+        if not isinstance(value, str) or not value:
+            raise CharterError(f"{self._where}.{name} is a text")
+        return value
+
+    def identifier(self, name: str) -> str:
+        value = self.text(name)
+        if not _ID.fullmatch(value):
+            raise CharterError(f"{self._where}.{name} is an id of a-z, 0-9 and dashes")
+        return value
+
+    def digest(self, name: str) -> str:
+        value = self.text(name)
+        if not _DIGEST.fullmatch(value):
+            raise CharterError(f"{self._where}.{name} is 64 hex characters")
+        return value
+
+    def number(self, name: str) -> int:
+        value = self.values.get(name)
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**53:
+            raise CharterError(f"{self._where}.{name} is a whole number")
+        return value

@@ -1,0 +1,334 @@
+"""What each type of event says: one closed model per type (AUDIT "Event types").
+
+Rules:
+    * Ids, digests, integers and enums only. No free text, no floats, no counts or scores of a single site: a
+      field that could carry clinical content does not exist.
+    * Every list of ids is sorted and free of repetition, so a set has one spelling.
+    * An unknown field is an error.
+
+What this does not do: say who may write which type when - that is the law.
+"""
+
+from typing import Annotated, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+MAX_INT: Final = 2**53 - 1
+"""Largest integer of canonical JSON (RFC 8785)."""
+
+Id = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,32}$")]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Vkey = Annotated[str, Field(pattern=r"^[^\s+]{1,128}\+[0-9a-f]{8}\+[A-Za-z0-9+/]{44}$")]
+Software = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.+-]{0,63}$")]
+Count = Annotated[int, Field(ge=0, le=MAX_INT)]
+Round = Annotated[int, Field(ge=1, le=1_000_000)]
+
+Step = Literal[
+    "sign", "plan", "train", "advertise", "share", "upload", "survivors", "unmask", "aggregate", "erase"
+]
+Purpose = Literal["update", "statistics", "score"]
+Suite = Literal["x25519-aes256ctr/1", "plain/1"]
+LeftOutReason = Literal["silent", "duplicate_key", "low_order_key", "malformed_key"]
+RefusalReason = Literal[
+    "not_in_roster",
+    "wrong_key",
+    "wrong_charter",
+    "wrong_base",
+    "wrong_sid",
+    "wrong_order",
+    "short_roster",
+    "short_inbox",
+    "short_survivors",
+    "not_included",
+    "wrong_digest",
+    "bad_share",
+    "duplicate",
+    "both_seeds",
+    "late",
+    "spent",
+    "consent_spent",
+    "log_forked",
+    "policy",
+    "bad_aggregate",
+    "not_finite",
+    "training_failed",
+]
+AbortReason = Literal["below_threshold", "refused", "disagreement", "operator"]
+
+
+def _sorted_ids(ids: tuple[str, ...]) -> tuple[str, ...]:
+    if list(ids) != sorted(set(ids)):
+        raise ValueError("ids are sorted and occur once")
+    return ids
+
+
+Ids = Annotated[tuple[Id, ...], AfterValidator(_sorted_ids)]
+
+
+class Closed(BaseModel):
+    """A frozen value in which an unknown field is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Data(Closed):
+    """The typed part of an event."""
+
+
+class IdDigest(Closed):
+    """A site and the digest of what it sent."""
+
+    id: Id
+    digest: Digest
+
+
+class LeftOut(Closed):
+    """A site that is not in a list, and why."""
+
+    id: Id
+    reason: LeftOutReason
+
+
+def _sorted_digests(rows: tuple[IdDigest, ...]) -> tuple[IdDigest, ...]:
+    _sorted_ids(tuple(row.id for row in rows))
+    return rows
+
+
+def _sorted_left_out(rows: tuple[LeftOut, ...]) -> tuple[LeftOut, ...]:
+    _sorted_ids(tuple(row.id for row in rows))
+    return rows
+
+
+IdDigests = Annotated[tuple[IdDigest, ...], AfterValidator(_sorted_digests)]
+LeftOuts = Annotated[tuple[LeftOut, ...], AfterValidator(_sorted_left_out)]
+
+
+# -- the study ------------------------------------------------------------------------------------------
+
+
+class Genesis(Data):
+    """``log.genesis``: this log serves this charter."""
+
+    charter: Digest
+    log_vkey: Vkey
+    coordinator_vkey: Vkey
+    software: Software
+
+
+class Enrolled(Data):
+    """``site.enrolled``: a member of the charter, with its keys."""
+
+    site: Id
+    event_vkey: Vkey
+    witness_vkey: Vkey
+
+
+class CharterSigned(Data):
+    """``charter.signed``: this member agrees to this charter."""
+
+    charter: Digest
+
+
+class RunOpened(Data):
+    """``run.opened``: all members have signed; training starts from this base adapter."""
+
+    charter: Digest
+    base: Digest
+
+
+class RunClosed(Data):
+    """``run.closed``: no further round; ``rounds`` counts the closed ones."""
+
+    rounds: Count
+
+
+class ModelReleased(Data):
+    """``model.released``: the adapter after ``rounds`` closed rounds."""
+
+    adapter: Digest
+    rounds: Count
+
+
+# -- a round --------------------------------------------------------------------------------------------
+
+
+class Base(Data):
+    """``round.plan``, ``plan.accepted``, ``update.ready``, ``round.aborted``: about this base adapter."""
+
+    base: Digest
+
+
+class RoundClosed(Data):
+    """``round.closed``: these survivors accepted the aggregate; the next round starts from ``next_base``."""
+
+    sid: Digest
+    next_base: Digest
+    accepted: Ids
+
+
+# -- a session ------------------------------------------------------------------------------------------
+
+
+class SessionOpened(Data):
+    """``session.opened``: one secure sum, over the sites that have an update ready."""
+
+    sid: Digest
+    attempt: Annotated[int, Field(ge=1, le=1000)]
+    purpose: Purpose
+    suite: Suite
+    base: Digest
+    ready: Ids
+
+
+class InSession(Data):
+    """``keys.advertised``, ``attempt.erased``, ``evidence.kept|shredded``: about this session."""
+
+    sid: Digest
+
+
+class KeysBroadcast(Data):
+    """``keys.broadcast``: U1 with the digest of each site's keys, and who was left out."""
+
+    sid: Digest
+    view: Digest
+    u1: IdDigests
+    left_out: LeftOuts
+
+
+class SharesSent(Data):
+    """``shares.sent``: this site's encrypted shares, made under this view."""
+
+    sid: Digest
+    view: Digest
+
+
+class SharesFixed(Data):
+    """``shares.fixed``: U2 with the digest of each site's encrypted shares (G34)."""
+
+    sid: Digest
+    view: Digest
+    u2: IdDigests
+
+
+class UpdateSubmitted(Data):
+    """``update.submitted``: a masked upload, masked with exactly the U2 of this digest (G34)."""
+
+    sid: Digest
+    view: Digest
+    h_u2: Digest
+
+
+class SurvivorsFixed(Data):
+    """``survivors.fixed``: U3 with the digest of each masked upload."""
+
+    sid: Digest
+    view: Digest
+    u3: IdDigests
+
+
+class SurvivorsAgreed(Data):
+    """``survivors.agreed``: consent to open the sum over exactly this U3 (G34, G37)."""
+
+    sid: Digest
+    view: Digest
+    h_u2: Digest
+    h_u3: Digest
+
+
+class UnmaskRequest(Data):
+    """``unmask.request``: whose consent is shown, whose self seeds and whose pair keys are wanted."""
+
+    sid: Digest
+    signers: Ids
+    self_of: Ids
+    pair_of: Ids
+
+
+class UnmaskResponse(Data):
+    """``unmask.response``: shares of self seeds of these sites, of pair keys of those - never both."""
+
+    sid: Digest
+    self_of: Ids
+    pair_of: Ids
+
+
+class AggregatePublished(Data):
+    """``aggregate.published``: the ring sum, what it decodes to, and the base it leads to (G41)."""
+
+    sid: Digest
+    inputs: IdDigests
+    weight_sum: Count
+    delta: Digest
+    next_base: Digest
+
+
+class AggregateAccepted(Data):
+    """``aggregate.accepted``: this site computed the next base itself and found the same (G41)."""
+
+    sid: Digest
+    ring: Digest
+    next_base: Digest
+
+
+# -- answers and oddities -------------------------------------------------------------------------------
+
+
+class Receipt(Data):
+    """``receipt``: the coordinator has this site's event; ``refs`` holds its leaf."""
+
+    site: Id
+    seq: Annotated[int, Field(ge=1, le=MAX_INT)]
+    type: Annotated[str, Field(pattern=r"^[a-z]+\.[a-z_]+$")]
+
+
+class StepRefused(Data):
+    """``step.refused``: this site will not go on with this step."""
+
+    step: Step
+    reason: RefusalReason
+    sid: Digest | None = None
+
+
+class DeliveryFailed(Data):
+    """``delivery.failed``: this site gave no answer at this step."""
+
+    site: Id
+    step: Step
+
+
+# -- in the closed schema, written by later releases ----------------------------------------------------
+
+
+class DpSpent(Data):
+    """``dp.spent``: privacy spent by one round; equal for all sites, so it reveals nothing of one."""
+
+    epsilon_milli: Count
+    delta: Annotated[str, Field(pattern=r"^[1-9]e-[1-9][0-9]?$")]
+
+
+class KeyRotated(Data):
+    """``key.rotated``: signed with the old key."""
+
+    site: Id
+    event_vkey: Vkey
+    witness_vkey: Vkey
+
+
+class KeyRevoked(Data):
+    """``key.revoked``: this key signs nothing any more."""
+
+    site: Id
+    key: Annotated[str, Field(pattern=r"^[0-9a-f]{8}$")]
+
+
+class SiteLeft(Data):
+    """``site.left``: this member takes part in nothing further."""
+
+    site: Id
+
+
+class LogHead(Data):
+    """``audit.exported``, ``log.closed``: the log up to this size and root."""
+
+    size: Count
+    root: Digest
