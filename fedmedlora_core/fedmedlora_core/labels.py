@@ -109,6 +109,11 @@ class LabelSet:
         """All span types, entities first."""
         return (*self.entities, *self.modifiers)
 
+    @property
+    def annotatable(self) -> frozenset[str]:
+        """What a note can say it was annotated for: span types and the types of links."""
+        return frozenset(self.types) | {link.type for link in self.links}
+
     def is_entity(self, span_type: str) -> bool:
         """Whether spans of this type are entities (heads)."""
         return span_type in self.entities

@@ -75,7 +75,7 @@ class Note:
         text: The text as it is; no newline is translated.
         entities: Entities and modifiers.
         relations: Relations between them.
-        annotated: The entity and modifier types that somebody looked for in this note.
+        annotated: The entity and modifier types (and types of links) that somebody looked for in this note.
     """
 
     document_id: str
@@ -121,7 +121,9 @@ class Note:
         keep = frozenset(types)
         entities = tuple(entity for entity in self.entities if entity.type in keep)
         ids = {entity.id for entity in entities}
-        relations = tuple(link for link in self.relations if link.head in ids and link.tail in ids)
+        relations = tuple(
+            link for link in self.relations if link.head in ids and link.tail in ids and link.type in keep
+        )
         return replace(self, entities=entities, relations=relations, annotated=self.annotated & keep)
 
 
@@ -137,7 +139,7 @@ def validate_note(note: Note, labels: LabelSet = CLINICAL) -> None:
     """
     if not note.document_id or note.patient_id == "":
         raise DataError("document_id and patient_id must not be empty")
-    unknown = note.annotated - set(labels.types)
+    unknown = note.annotated - labels.annotatable
     if unknown:
         raise DataError(f"{len(unknown)} annotated type(s) are not in the label set")
     types: dict[str, str] = {}
@@ -150,6 +152,8 @@ def validate_note(note: Note, labels: LabelSet = CLINICAL) -> None:
             raise DataError(f"relation {index}: an end does not exist")
         if not labels.is_legal(types[relation.head], relation.type, types[relation.tail]):
             raise DataError(f"relation {index}: its head, type and tail are not a legal combination")
+        if relation.type not in note.annotated:
+            raise DataError(f"relation {index}: its type is not among the annotated types")
         if relation in seen:
             raise DataError(f"relation {index}: occurs twice")
         seen.add(relation)

@@ -128,6 +128,6 @@ def vocabulary() -> tuple[str, ...]:
             lines += [*lexicon.joiners, *lexicon.abbreviations.values()]
             lines += [heading for heading, _ in lexicon.sections]
         for line in lines:
-            plain = re.sub(r"@[a-z]+|<\d+-\d+>|\{[^}.=]*(?:\.[a-z]+)?(?:=([^}]*))?\}", r" \1 ", line)
+            plain = re.sub(r"@[a-z]+~?|<\d+-\d+>|\{[^}.=]*(?:\.[a-z]+)?(?:=([^}]*))?\}", r" \1 ", line)
             words.update(re.sub(r"[\[\]|]", " ", plain).split())
     return tuple(sorted(words))

@@ -1,6 +1,6 @@
 """Sentence templates: literal words, slots for entities and their modifiers, and parts that may be left out.
 
-A slot `{p}` is an entity (p problem, x treatment, t test, d drug; a digit tells several apart), `{p.severity}`
+A slot `{p}` is an entity (p problem, x treatment, t test, d drug; a digit tells them apart), `{p.severity}`
 a modifier of it, `{p.negation=no|denies}` one with its words given, `{p,p2.negation=no}` one of two entities.
 What stands in `[ ]` is left out half of the time.
 """

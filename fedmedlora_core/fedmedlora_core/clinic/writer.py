@@ -1,6 +1,6 @@
 """Writing the notes of synthetic hospitals: filling templates, joining clauses, laying out sections.
 
-Rules: a site's notes depend on the seed and on that hospital alone, so that a federation of five holds the same
+Rules: a site's notes depend on the seed and on that hospital alone, so a federation of five holds the same
 notes at its first four hospitals as a federation of four; no sentence occurs twice at one site; a patient's
 names recur in that patient's notes.
 """
@@ -56,8 +56,8 @@ def generate(
 ) -> dict[str, list[Note]]:
     """Write the notes of a federation of synthetic hospitals.
 
-    With the default of 540 sentences and 10 % of notes for validation and 15 % for the test, about 400 sentences
-    per site are left for training and 80 for the test.
+    With the default of 540 sentences and 10 % of notes for validation and 15 % for the test, about 400
+    sentences per site are left for training and 80 for the test.
 
     Args:
         site_count: How many hospitals, in the order of `HOSPITAL_IDS`.
@@ -98,7 +98,8 @@ class _Writer:
         self._shared = shared_lexicon()
         self._random = random.Random(f"clinic|{seed}|{hospital_id}")  # noqa: S311 - synthetic text, no secret
         self._written: set[str] = set()
-        self._known: dict[str, list[str]] = {}
+        self._known: dict[str, list[str]] = {}  # names in the notes of this patient
+        self._used: set[str] = set()  # names in this sentence
 
     def notes(self, n_sentences: int, *, full_gold: bool) -> list[Note]:
         """Write notes until they hold this many sentences."""
@@ -157,6 +158,7 @@ class _Writer:
     def _new_sentence(self, topic: str) -> _Clause:
         """Write a sentence that this site does not have yet."""
         while True:
+            self._used.clear()
             sentence = self._clause(topic)
             if self._random.random() < TWO_CLAUSE_SHARE:
                 sentence.extend(_Clause(words=self._random.choice(self._hospital.joiners).split()))
@@ -203,11 +205,19 @@ class _Writer:
             shared = self._random.random() < SHARED_MODIFIER_SHARE
             lexicon = self._shared if shared else self._hospital
             return self._expand(self._random.choice(lexicon.modifiers[slot.modifier]))
-        known = self._known.setdefault(slot.entity_type, [])
+        name = self._name(slot.entity_type)
+        while name in self._used:
+            name = self._name(slot.entity_type)
+        self._used.add(name)
+        return name
+
+    def _name(self, entity_type: str) -> str:
+        """A name of this type: one that the patient's notes have already, or a new one."""
+        known = self._known.setdefault(entity_type, [])
         if known and self._random.random() < RECURRING_SHARE:
             return self._random.choice(known)
         lexicon = self._shared if self._random.random() < SHARED_NAME_SHARE else self._hospital
-        names = lexicon.names[slot.entity_type]
+        names = lexicon.names[entity_type]
         patterns = names.open if self._random.random() < OPEN_NAME_SHARE else names.fixed
         known.append(self._expand(self._random.choice(patterns)))
         return known[-1]
@@ -223,7 +233,7 @@ class _Writer:
         def number(match: re.Match[str]) -> str:
             return str(self._random.randint(int(match.group(1)), int(match.group(2))))
 
-        return re.sub(r"<(\d+)-(\d+)>", number, re.sub(r"@([a-z]+)", part, pattern))
+        return re.sub(r"<(\d+)-(\d+)>", number, re.sub(r"@([a-z]+)~?", part, pattern))
 
     def _misspell(self, sentence: _Clause) -> _Clause:
         """Misspell some of the longer words, as the hospital's writers do."""
