@@ -31,6 +31,7 @@ from fedmedlora_crypto.errors import (
     BothSeedsError,
     DuplicateIndexError,
     LateFlightError,
+    MalformedError,
     MaskReusedError,
     NotIncludedError,
     NotInRosterError,
@@ -55,7 +56,7 @@ from fedmedlora_crypto.secagg.messages import (
 )
 from fedmedlora_crypto.secagg.roster import read_keys
 from fedmedlora_crypto.secagg.session import SessionTerms
-from fedmedlora_crypto.shamir import SHARE_BYTES, split_secret
+from fedmedlora_crypto.shamir import SHARE_BYTES, ShareValueError, parse_share, split_secret
 from fedmedlora_crypto.xof import Keystream, Vector, add_keystreams, require_ring_vector
 
 Randomness = Callable[[int], bytes]
@@ -334,8 +335,8 @@ class Party:
         plain = open_box(key, message.box(self._index), context=context, party=dealer)
         shares = {SELF_SEED: plain[:SHARE_BYTES], MASK_KEY: plain[SHARE_BYTES:]}
         for kind, share in shares.items():
-            # R3.10.4: a share that does not fit its commitment would be useless, or blamed on this party,
-            # later.
+            # R3.10.4: such a share would be useless later, or its defect blamed on this party.
+            _check_share_value(dealer, share)
             expected = masks.share_commitment(
                 self._binding, dealer=dealer, holder=self._index, kind=kind, share=share
             )
@@ -368,6 +369,13 @@ class Party:
             tuple(kinds.values()),
             tuple(held[dealer][kind] for dealer, kind in kinds.items()),
         )
+
+
+def _check_share_value(dealer: int, share: bytes) -> None:
+    try:
+        parse_share(share)
+    except ShareValueError:
+        raise MalformedError("a dealt share is not below the prime", party=dealer) from None
 
 
 def _distinct(indices: Collection[int]) -> tuple[int, ...]:

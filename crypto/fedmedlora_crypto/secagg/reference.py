@@ -4,6 +4,7 @@
 The real coordinator and sites do the same calls with a log, signatures, disks and a wire between them.
 """
 
+import hashlib
 import secrets
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -15,14 +16,14 @@ from fedmedlora_crypto.encoding import digest_fields, encode_index
 from fedmedlora_crypto.secagg.aggregator import Aggregator, Unmasking
 from fedmedlora_crypto.secagg.party import Party, Randomness
 from fedmedlora_crypto.secagg.session import SessionTerms
-from fedmedlora_crypto.xof import Vector
+from fedmedlora_crypto.xof import WORD_BYTES, Keystream, Vector
 
 STEPS = ("advertise", "share", "upload", "survivors", "unmask")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Round:
-    """Everything that was sent in a round, and its result."""
+    """Everything that was sent in a round, and its result; opened shares are secret, so there is no repr."""
 
     total: Vector  # the sum of the vectors of U3, modulo 2**32
     view: bytes
@@ -93,6 +94,18 @@ def run_round(
     opened = {i: parties[i].open(survivors, signers) for i in signers if i not in gone["unmask"]}
     unmasking = aggregator.unmask(total, keys, shares, survivors, opened, threads=threads)
     return Round(total, view, u1, tuple(shares), survivors, left_out, keys, shares, masked, opened, unmasking)
+
+
+def repeatable_source(seed: bytes) -> Randomness:
+    """Return a source that repeats itself for a seed: for vectors and tests, never for a site."""
+    stream, drawn = Keystream(hashlib.sha256(seed).digest()), 0
+
+    def draw(count: int) -> bytes:
+        nonlocal drawn
+        start, drawn = drawn, drawn + -(-count // WORD_BYTES)
+        return stream.words(start, drawn - start).astype("<u4").tobytes()[:count]
+
+    return draw
 
 
 def reference_view(sid: bytes, keys: Mapping[int, bytes]) -> bytes:
