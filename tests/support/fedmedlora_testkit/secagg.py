@@ -28,7 +28,8 @@ def vectors_of(parties: Iterable[int], dimension: int = 64, seed: int = 1) -> di
 
 def plain_sum(vectors: Iterable[Vector]) -> Vector:
     """Return the sum modulo 2**32 the plain way."""
-    return np.sum(list(vectors), axis=0, dtype=np.uint32)
+    total: Vector = np.sum(list(vectors), axis=0, dtype=np.uint32)
+    return total
 
 
 class Ward:

@@ -245,7 +245,7 @@ def test_shares_of_another_view_refused() -> None:
 
 def test_total_that_is_no_ring_vector_refused() -> None:
     with pytest.raises(ValueError, match="ring vector"):
-        WARD.unmask(np.zeros(4, dtype=np.int64))  # type: ignore[arg-type]
+        WARD.unmask(np.zeros(4, dtype=np.int64))
 
 
 def test_payloads_of_another_session_refused() -> None:

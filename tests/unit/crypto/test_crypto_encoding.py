@@ -12,22 +12,26 @@ from fedmedlora_crypto.encoding import Reader, digest_fields, encode_fields, enc
 from fedmedlora_crypto.errors import CryptoError, MalformedError, PeerError, QuorumError, SealedBoxError
 from fedmedlora_crypto.sealed import TAG_BYTES, open_box, seal
 
-REFUSAL_WORDS = set(
-    [
+REFUSAL_WORDS = {
+    *(
         "not_in_roster",
         "wrong_key",
         "wrong_charter",
         "wrong_base",
         "wrong_sid",
         "wrong_order",
+        "wrong_digest",
+    ),
+    *(
         "short_roster",
         "short_inbox",
         "short_survivors",
         "not_included",
-        "wrong_digest",
         "bad_share",
         "duplicate",
         "both_seeds",
+    ),
+    *(
         "late",
         "spent",
         "consent_spent",
@@ -36,8 +40,8 @@ REFUSAL_WORDS = set(
         "bad_aggregate",
         "not_finite",
         "training_failed",
-    ]
-)
+    ),
+}
 FIELDS = st.lists(st.binary(max_size=8), max_size=5)
 
 

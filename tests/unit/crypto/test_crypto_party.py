@@ -31,7 +31,7 @@ from fedmedlora_crypto.errors import (
     WrongSenderError,
 )
 from fedmedlora_crypto.secagg import Party
-from fedmedlora_crypto.secagg.messages import MASK_KEY, SELF_SEED, decode_opened, decode_shares
+from fedmedlora_crypto.secagg.messages import MASK_KEY, SELF_SEED, OpenedMessage, decode_opened, decode_shares
 from fedmedlora_crypto.secagg.party import Step
 from fedmedlora_crypto.secagg.reference import reference_view, repeatable_source
 from fedmedlora_crypto.shamir import PRIME
@@ -267,7 +267,7 @@ def test_vector_that_cannot_be_masked_spends_nothing() -> None:
     ward = ready_to_fix()
     ward.parties[1].fix(ward.shares)
     with pytest.raises(ValueError, match="ring vector"):
-        ward.parties[1].mask(np.zeros(4, dtype=np.float32))  # type: ignore[arg-type]
+        ward.parties[1].mask(np.zeros(4, dtype=np.float32))
     ward.parties[1].mask(np.zeros(4, dtype=np.uint32))
 
 
@@ -373,9 +373,13 @@ def test_opening_holds_one_kind_of_each_and_the_other_is_erased_first(
     ward.agree()
     held = vars(ward.parties[1])["_held"]
     assert {dealer: set(kinds) for dealer, kinds in held.items()} == {key: {1, 2} for key in (1, 2, 3, 4)}
-    seen = []
-    encode = "fedmedlora_crypto.secagg.messages.OpenedMessage.encode"
-    monkeypatch.setattr(encode, lambda *_: seen.append({d: set(k) for d, k in held.items()}) or b"")
+    seen: list[dict[int, set[int]]] = []
+
+    def encode(*_: object) -> bytes:
+        seen.append({dealer: set(kinds) for dealer, kinds in held.items()})
+        return b""
+
+    monkeypatch.setattr(OpenedMessage, "encode", encode)
     ward.parties[1].open((1, 2, 3), (1, 2, 3))
     assert seen == [{1: {SELF_SEED}, 2: {SELF_SEED}, 3: {SELF_SEED}, 4: {MASK_KEY}}]
     monkeypatch.undo()
