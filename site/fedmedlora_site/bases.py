@@ -1,0 +1,144 @@
+"""The global adapter, computed here: a site believes none that it did not derive itself (PROTOCOL §4.4).
+
+The study package holds the initial adapter. Every closed round published an integer sum; each site decodes
+it, applies the server's step and compares digests with the log. A site that was away fetches the sums it
+missed. A damaged folder costs nothing but the computation: everything is derived again from the start.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fedmedlora_core.adapter import Adapter
+from fedmedlora_core.aggregation import server_step
+from fedmedlora_core.codec import FloatVector
+from fedmedlora_core.errors import CoreError
+from fedmedlora_core.study import Study
+from fedmedlora_site.durable import make_folder, sync_folder
+from fedmedlora_site.errors import FolderError, StepRefusal
+
+_STEP = "aggregate"
+
+
+@dataclass(frozen=True)
+class NextBase:
+    """A checked aggregate and the adapter it leads to."""
+
+    adapter: Adapter
+    vector: FloatVector
+    delta_digest: str
+    digest: str
+    weight_sum: int
+
+
+class Bases:
+    """The adapters of one run, one folder per closed round; `base-0` is the initial adapter.
+
+    Args:
+        study: The accepted study.
+        initial: Folder of its initial adapter.
+        root: Where derived adapters are kept.
+
+    Raises:
+        FolderError: The initial adapter is not the one the charter names.
+    """
+
+    def __init__(self, study: Study, initial: Path, root: Path) -> None:
+        """Load the newest adapter that is whole."""
+        self._study = study
+        self._root = make_folder(root)
+        for torn in root.glob(".*.tmp"):
+            shutil.rmtree(torn, ignore_errors=True)
+        try:
+            self._initial = Adapter.load(initial)
+        except CoreError as exc:
+            raise FolderError(str(exc)) from None
+        if self._initial.digest != study.adapter.initial_digest:
+            raise FolderError(f"{initial}: is not the initial adapter that the charter names")
+        if self._initial.dimension != study.adapter.dimension:
+            raise FolderError(f"{initial}: has {self._initial.dimension} trainable values, not the charter's")
+        self._known: dict[str, Path] = {self._initial.digest: initial}
+        self._adapters: dict[str, Adapter] = {self._initial.digest: self._initial}
+        for folder in sorted(root.glob("base-*")):
+            self._take(folder)
+
+    def _take(self, folder: Path) -> None:
+        """Use a folder of an earlier run if its content is what its own record says."""
+        try:
+            adapter = Adapter.load(folder)
+            recorded = (folder / "digest").read_text()
+        except (CoreError, OSError):
+            return
+        if adapter.layout_digest == self._initial.layout_digest and adapter.digest == recorded:
+            self._known[recorded] = folder
+            self._adapters[recorded] = adapter
+
+    def holds(self, digest: str) -> bool:
+        """Whether the adapter of a digest was computed here."""
+        return digest in self._known
+
+    def folder(self, digest: str) -> Path:
+        """Folder of an adapter that `holds`."""
+        return self._known[digest]
+
+    def adapter(self, digest: str) -> Adapter:
+        """An adapter that `holds`."""
+        return self._adapters[digest]
+
+    def ring_bytes(self) -> int:
+        """Length of a ring-sum blob of this study."""
+        return 4 * (self._study.adapter.dimension + 1)
+
+    def derive(self, base: str, ring_sum: bytes, *, sites: int) -> NextBase:
+        """Decode a published sum, check its bounds, and apply the server's step (PROTOCOL §4.4).
+
+        Args:
+            base: Digest of the adapter the round started from; `holds` it.
+            ring_sum: The ring-sum blob.
+            sites: Number m of sites in the sum.
+
+        Raises:
+            StepRefusal: The sum cannot be one of m honest encodings (reason "bad_aggregate").
+        """
+        codec = self._study.codec()
+        if len(ring_sum) != self.ring_bytes():
+            raise StepRefusal(_STEP, "bad_aggregate", "the published sum has a wrong length")
+        try:
+            average, weight_sum, _ = codec.decode(np.frombuffer(ring_sum, dtype="<u4").astype(np.uint32))
+        except CoreError as exc:
+            raise StepRefusal(_STEP, "bad_aggregate", str(exc)) from None
+        if not 0 < weight_sum <= sites * codec.weight_max:
+            raise StepRefusal(_STEP, "bad_aggregate", f"the weight sum does not fit {sites} sites")
+        slack = codec.error_bound(weight_sum=weight_sum, m=sites) + codec.clip * 1e-6
+        largest = float(np.abs(average).max(initial=0.0))
+        if not largest <= codec.clip + slack:
+            raise StepRefusal(_STEP, "bad_aggregate", "the published average exceeds the clip")
+        old = self._adapters[base]
+        vector = server_step(old.vector(), average, learning_rate=self._study.server_learning_rate)
+        try:
+            adapter = old.with_vector(vector)
+        except CoreError as exc:
+            raise StepRefusal(_STEP, "bad_aggregate", str(exc)) from None
+        return NextBase(adapter, vector, old.digest_of(average), adapter.digest, weight_sum)
+
+    def keep(self, found: NextBase, *, round_number: int) -> Path:
+        """Save the adapter after a round, whole or not at all; returns its folder."""
+        target = self._root / f"base-{round_number:05d}-{found.digest[:16]}"
+        if not target.is_dir():
+            temporary = self._root / f".{target.name}.tmp"
+            found.adapter.save(temporary)
+            (temporary / "digest").write_text(found.digest)
+            temporary.rename(target)
+            sync_folder(self._root)
+        self._known[found.digest] = target
+        self._adapters[found.digest] = found.adapter
+        return target
+
+    def forget_before(self, digest: str) -> None:
+        """Drop the tensors of older adapters from memory; their folders stay."""
+        for old in [d for d in self._adapters if d not in (digest, self._initial.digest)]:
+            del self._adapters[old]

@@ -1,0 +1,293 @@
+"""The site's end of the wire: calls with deadlines, resumable uploads, verified downloads (PROTOCOL §3).
+
+A site dials out only. TLS 1.3, the pinned CA, this site's certificate; the server must show the name
+`coordinator`, which the CA gives to no site. Nothing that arrives is believed here: notes are opened by the
+mirror, chunks are checked against the digest that a signed event names before they are returned.
+
+What this module does not do: decide. It raises `TransportError` (try again) or `RejectedError` (a reason).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import grpc
+import grpc.aio
+
+import fedmedlora_protos  # noqa: F401 - leaves gRPC without TLS 1.2 suites; must come before grpc
+from fedmedlora_audit.blob import verify_chunk
+from fedmedlora_audit.errors import AuditError
+from fedmedlora_protos import wire
+from fedmedlora_protos.v1 import federation_pb2 as pb
+from fedmedlora_protos.v1 import federation_pb2_grpc as rpc
+from fedmedlora_site.blobs import UploadFile
+from fedmedlora_site.config import NetworkSection
+from fedmedlora_site.errors import ForkError, RejectedError, TransportError
+
+ENROLMENT_TIMEOUT_SECONDS = 30.0
+CHUNK_ATTEMPTS = 4
+_OPTIONS: list[tuple[str, Any]] = [
+    *wire.CHANNEL_OPTIONS,
+    ("grpc.ssl_target_name_override", wire.SERVER_NAME),
+]
+_PASSING = {
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.ABORTED,
+    grpc.StatusCode.UNKNOWN,
+    grpc.StatusCode.INTERNAL,
+}
+_REASONS = {reason.value for reason in wire.Reason}
+ReplyT = TypeVar("ReplyT")
+
+
+@dataclass(frozen=True)
+class EnrolmentRequest:
+    """Everything that one Enroll call carries; the token is not shown in `repr`."""
+
+    address: str
+    ca_pem: bytes
+    site: str
+    token: str = field(repr=False)
+    csr_der: bytes
+    event_vkey: str
+    witness_vkey: str
+    event_proof: bytes
+    witness_proof: bytes
+
+    def with_proofs(self, *, event: bytes, witness: bytes) -> EnrolmentRequest:
+        """Return the request with both proofs of possession."""
+        return replace(self, event_proof=event, witness_proof=witness)
+
+
+@dataclass(frozen=True)
+class CertificateAnswer:
+    """What the coordinator answers to an enrolment; still to be checked."""
+
+    certificate_pem: bytes
+    ca_pem: bytes
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One message of the Watch stream; still to be verified."""
+
+    start_index: int
+    notes: tuple[bytes, ...]
+    checkpoint: bytes
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """What this site shows and trusts in a TLS handshake; no secrets in `repr`."""
+
+    ca_pem: bytes
+    certificate_pem: bytes
+    key_pem: bytes = field(repr=False)
+
+
+def request_certificate(request: EnrolmentRequest) -> CertificateAnswer:
+    """Send one Enroll call over server-authenticated TLS under the pinned CA.
+
+    Raises:
+        TransportError: No answer; the same request may be sent again.
+        RejectedError: The coordinator refused; the reason is in the error.
+    """
+    credentials = grpc.ssl_channel_credentials(root_certificates=request.ca_pem)
+    message = pb.EnrollRequest(
+        site=request.site,
+        token=request.token,
+        csr_der=request.csr_der,
+        event_vkey=request.event_vkey,
+        witness_vkey=request.witness_vkey,
+        event_proof=request.event_proof,
+        witness_proof=request.witness_proof,
+    )
+    with grpc.secure_channel(request.address, credentials, options=_OPTIONS) as channel:
+        try:
+            reply = rpc.EnrolmentStub(channel).Enroll(message, timeout=ENROLMENT_TIMEOUT_SECONDS)
+        except grpc.RpcError as exc:
+            raise _error_of(exc, request.address) from None
+    return CertificateAnswer(reply.certificate_pem, reply.ca_pem)
+
+
+class FederationClient:
+    """Calls of one site to the coordinator, over one channel that gRPC reconnects.
+
+    Args:
+        address: HOST:PORT of the federation listener.
+        credentials: This site's certificate and key, and the federation's CA.
+        network: Deadlines and pauses.
+    """
+
+    def __init__(self, address: str, credentials: Credentials, network: NetworkSection) -> None:
+        """Open a lazy channel: nothing is sent before the first call."""
+        self._address = address
+        self._network = network
+        tls = grpc.ssl_channel_credentials(
+            root_certificates=credentials.ca_pem,
+            private_key=credentials.key_pem,
+            certificate_chain=credentials.certificate_pem,
+        )
+        most = int(network.reconnect_most_seconds * 1000)
+        options = [
+            *_OPTIONS,
+            ("grpc.initial_reconnect_backoff_ms", int(network.reconnect_first_seconds * 1000)),
+            ("grpc.min_reconnect_backoff_ms", int(network.reconnect_first_seconds * 1000)),
+            ("grpc.max_reconnect_backoff_ms", most),
+        ]
+        self._channel = grpc.aio.secure_channel(address, tls, options=options)
+        self._stub: Any = rpc.FederationStub(self._channel)  # types-grpcio knows the blocking stub only
+
+    async def close(self) -> None:
+        """Close the channel; calls under way are cancelled."""
+        await self._channel.close()
+
+    async def submit(self, note: bytes) -> tuple[bytes, int]:
+        """Hand in one signed event; idempotent by its leaf.
+
+        Returns:
+            (the coordinator's signed receipt, leaf index of the event).
+
+        Raises:
+            TransportError: No answer in time; send the same bytes again.
+            RejectedError: The coordinator refused the event.
+        """
+        request = pb.SubmitRequest(note=note)
+        reply = await self._call(self._stub.Submit, request, self._network.call_timeout_seconds)
+        return bytes(reply.receipt), int(reply.index)
+
+    async def watch(self, from_index: int) -> AsyncIterator[Batch]:
+        """Stream the log's entries from an index on, without end.
+
+        Raises:
+            TransportError: The stream broke; open another from the mirror's size.
+            RejectedError: The coordinator refused, for instance because its log is shorter.
+        """
+        stream = self._stub.Watch(pb.WatchRequest(from_index=from_index))
+        try:
+            async for reply in stream:
+                yield Batch(int(reply.start_index), tuple(reply.notes), bytes(reply.checkpoint))
+        except grpc.RpcError as exc:
+            raise _error_of(exc, self._address) from None
+        finally:
+            stream.cancel()
+        raise TransportError(f"{self._address}: the coordinator ended the stream")
+
+    async def put_blob(self, upload: UploadFile) -> None:
+        """Upload the chunks of a blob that the coordinator does not hold yet (PROTOCOL §3.2).
+
+        Args:
+            upload: A payload, whole on this site's disk.
+
+        Raises:
+            TransportError: The connection broke; calling again resumes.
+            RejectedError: The coordinator refused a chunk.
+        """
+        query = pb.PutChunkRequest(digest=upload.digest, total_bytes=upload.total_bytes, query=True)
+        reply = await self._chunk_call(self._stub.PutChunk, query)
+        while not reply.complete:
+            index = int(reply.next_missing)
+            if index >= upload.chunk_count:
+                raise RejectedError("bad_chunk")
+            data, proof = upload.chunk(index)
+            request = pb.PutChunkRequest(
+                digest=upload.digest, total_bytes=upload.total_bytes, index=index, data=data, proof=proof
+            )
+            reply = await self._chunk_call(self._stub.PutChunk, request)
+
+    async def get_blob(self, digest: str, *, total_bytes: int) -> bytes:
+        """Download a blob; every chunk is checked against the digest before it counts (PROTOCOL §3.2).
+
+        Args:
+            digest: Blob digest from a signed event.
+            total_bytes: Its length from the same event; anything else is refused.
+
+        Raises:
+            TransportError: The connection broke.
+            RejectedError: The coordinator does not have the blob.
+            ForkError: A chunk is not what the signed event names (reason "wrong_digest").
+        """
+        out = bytearray(total_bytes)
+        count = max(1, -(-total_bytes // wire.CHUNK_BYTES))
+        for index in range(count):
+            request = pb.GetChunkRequest(digest=digest, index=index)
+            reply = await self._chunk_call(self._stub.GetChunk, request)
+            try:
+                verify_chunk(
+                    digest=digest,
+                    total_bytes=total_bytes,
+                    index=index,
+                    data=bytes(reply.data),
+                    proof=[bytes(item) for item in reply.proof],
+                )
+            except AuditError:
+                raise ForkError(
+                    "wrong_digest", f"chunk {index} of blob {digest[:12]}… is not what the log names"
+                ) from None
+            start = index * wire.CHUNK_BYTES
+            out[start : start + len(reply.data)] = reply.data
+        return bytes(out)
+
+    async def _chunk_call(self, method: Any, request: Any) -> Any:
+        """Make one chunk call; a passing failure is retried with a jittered pause."""
+        for attempt in range(CHUNK_ATTEMPTS):
+            try:
+                return await self._call(method, request, self._network.chunk_timeout_seconds)
+            except TransportError:
+                if attempt + 1 == CHUNK_ATTEMPTS:
+                    raise
+                await asyncio.sleep(backoff_seconds(attempt, self._network))
+        raise TransportError(f"{self._address}: gave up")  # pragma: no cover - the loop returns or raises
+
+    async def _call(self, method: Any, request: Any, timeout: float) -> Any:
+        try:
+            return await method(request, timeout=timeout)
+        except grpc.RpcError as exc:
+            raise _error_of(exc, self._address) from None
+
+
+def backoff_seconds(attempt: int, network: NetworkSection) -> float:
+    """Draw the pause before attempt number `attempt + 1`: doubling, capped, full jitter.
+
+    Jitter keeps a federation's sites from coming back in step after the coordinator restarted.
+    """
+    most = min(network.reconnect_most_seconds, network.reconnect_first_seconds * 2.0**attempt)
+    return most * (0.5 + 0.5 * random.random())  # noqa: S311 - a pause, not a secret
+
+
+def credentials_of(tls_folder: Path, key_pem: bytes) -> Credentials:
+    """Read certificate and CA of an enrolled site."""
+    return Credentials((tls_folder / "ca.pem").read_bytes(), (tls_folder / "cert.pem").read_bytes(), key_pem)
+
+
+def _error_of(exc: grpc.RpcError, address: str) -> TransportError | RejectedError:
+    """Sort a gRPC error: worth another try, or a refusal with a known reason."""
+    code = exc.code() if isinstance(exc, grpc.Call | grpc.aio.AioRpcError) else None
+    details = exc.details() if isinstance(exc, grpc.Call | grpc.aio.AioRpcError) else None
+    if code is None or details not in _REASONS:
+        if code is None or code in _PASSING:
+            return TransportError(f"{address}: the coordinator is not reachable ({_name(code)})")
+        return RejectedError(f"unexplained_{_name(code)}")
+    if details in {wire.Reason.STOPPING.value, wire.Reason.INTERNAL.value}:
+        return TransportError(f"{address}: the coordinator is stopping")
+    return RejectedError(str(details), _check_of(exc))
+
+
+def _name(code: grpc.StatusCode | None) -> str:
+    return "no status" if code is None else code.name.lower()
+
+
+def _check_of(exc: grpc.RpcError) -> str | None:
+    """Read the law's check id from the trailing metadata, if it is there and looks like one."""
+    metadata = exc.trailing_metadata() if isinstance(exc, grpc.Call | grpc.aio.AioRpcError) else None
+    for key, value in metadata or ():
+        if key == wire.CHECK_METADATA_KEY and isinstance(value, str) and value.isalnum() and len(value) <= 16:
+            return value
+    return None

@@ -1,0 +1,84 @@
+"""The site's configuration file `site.toml`.
+
+Secrets never sit in it. `trainer.kind = "rehearsal"` is for tests and rehearsals of a deployment only: it
+makes a small deterministic update without any model, so that a whole run can be tried in seconds. Its
+updates teach nothing; a real run uses "process".
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+import tomli_w
+from pydantic import Field
+
+from fedmedlora_core.config import Section, load_toml
+from fedmedlora_site.durable import write_atomic
+
+SCHEMA: Final = "fedmedlora-site/1"
+
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+class SiteSection(Section):
+    """Who this site is and whom it calls; the site dials out, nobody dials in."""
+
+    id: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,32}$")]
+    coordinator_address: Annotated[str, Field(pattern=r"^[^\s:]+:[0-9]{1,5}$|^\[[0-9a-fA-F:]+\]:[0-9]{1,5}$")]
+
+
+class ModelSection(Section):
+    """Where the frozen base model lies; empty means the small one that comes with this package."""
+
+    path: str = ""
+
+
+class TrainerSection(Section):
+    """How this site trains: a child process with its own memory, or a rehearsal without a model.
+
+    `update.ready` is held back to the next multiple of `ready_slot_seconds` of the clock, so that the time
+    between plan and readiness says less about how many notes were trained on (decision G47).
+    """
+
+    kind: Literal["process", "rehearsal"] = "process"
+    ready_slot_seconds: Annotated[int, Field(ge=1, le=86_400)] = 1
+
+
+class NetworkSection(Section):
+    """Deadlines and pauses of the connection; none of them changes a result."""
+
+    call_timeout_seconds: Seconds = 30.0
+    chunk_timeout_seconds: Seconds = 120.0
+    reconnect_first_seconds: Seconds = 0.5
+    reconnect_most_seconds: Seconds = 15.0
+
+
+class PerformanceSection(Section):
+    """Settings that change the time something takes, never its result."""
+
+    mask_threads: Annotated[int, Field(ge=1, le=256)] = 1
+
+
+class SiteConfig(Section):
+    """The whole of `site.toml`."""
+
+    schema_: Literal["fedmedlora-site/1"] = Field(alias="schema")
+    site: SiteSection
+    model: ModelSection = ModelSection()
+    trainer: TrainerSection = TrainerSection()
+    network: NetworkSection = NetworkSection()
+    performance: PerformanceSection = PerformanceSection()
+
+    @classmethod
+    def load(cls, path: Path) -> SiteConfig:
+        """Read `site.toml`.
+
+        Raises:
+            ConfigError: The file is missing, not TOML, or has an unknown key.
+        """
+        return load_toml(path, cls)
+
+    def write(self, path: Path) -> None:
+        """Write the file, all or nothing."""
+        write_atomic(path, tomli_w.dumps(self.model_dump(mode="json", by_alias=True)).encode())

@@ -1,0 +1,125 @@
+"""Where a site keeps what: one folder, one layout (documented for operators in docs/OPERATIONS.md).
+
+The folder holds secrets (`keys/`), the hospital's notes (`data/`) and the run's durable state (`run/`).
+Nothing in it is ever sent anywhere as a file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedmedlora_site.errors import FolderError
+
+
+@dataclass(frozen=True)
+class SiteFolder:
+    """The paths of one site's folder.
+
+    Args:
+        root: The folder that `site enroll` made.
+    """
+
+    root: Path
+
+    @classmethod
+    def open(cls, root: Path) -> SiteFolder:
+        """Open an enrolled site's folder.
+
+        Raises:
+            FolderError: The folder is not one that `site enroll` made (the operator's).
+        """
+        folder = cls(root)
+        if not folder.config.is_file():
+            raise FolderError(f"{root}: is not a site folder; make one with `site enroll`")
+        return folder
+
+    @property
+    def config(self) -> Path:
+        """`site.toml`: name, addresses, model, trainer."""
+        return self.root / "site.toml"
+
+    @property
+    def policy(self) -> Path:
+        """`policy.toml`: what this site takes part in; no study can override it."""
+        return self.root / "policy.toml"
+
+    @property
+    def pins(self) -> Path:
+        """`pins.toml`: the keys of the coordinator and of every other member."""
+        return self.root / "pins.toml"
+
+    @property
+    def card(self) -> Path:
+        """`card.toml`: this site's own public keys, to hand to the others."""
+        return self.root / "card.toml"
+
+    @property
+    def keys(self) -> Path:
+        """Private keys, made here, mode 0600."""
+        return self.root / "keys"
+
+    @property
+    def tls(self) -> Path:
+        """The certificate issued to this site and the federation's CA."""
+        return self.root / "tls"
+
+    @property
+    def notes(self) -> Path:
+        """The imported notes."""
+        return self.root / "data" / "notes.jsonl"
+
+    @property
+    def study(self) -> Path:
+        """The accepted study package."""
+        return self.root / "study"
+
+    @property
+    def charter(self) -> Path:
+        """Canonical JSON of the accepted study: exactly the bytes whose hash this site signs."""
+        return self.study / "charter.json"
+
+    @property
+    def run(self) -> Path:
+        """Durable state of the run."""
+        return self.root / "run"
+
+    @property
+    def mirror(self) -> Path:
+        """The site's own copy of the log and its head."""
+        return self.run / "mirror"
+
+    @property
+    def outbox(self) -> Path:
+        """Own events, signed and synced before they are sent."""
+        return self.run / "outbox"
+
+    @property
+    def journal(self) -> Path:
+        """Every refusal, written before the refusal is sent."""
+        return self.run / "journal.jsonl"
+
+    @property
+    def markers(self) -> Path:
+        """Sessions seen, consents given, updates released."""
+        return self.root / "markers.jsonl"
+
+    @property
+    def updates(self) -> Path:
+        """Encrypted updates, kept until their round is over."""
+        return self.run / "updates"
+
+    @property
+    def uploads(self) -> Path:
+        """Payloads that were signed: every resume sends exactly these bytes."""
+        return self.run / "uploads"
+
+    @property
+    def adapters(self) -> Path:
+        """The global adapter after each closed round, computed here."""
+        return self.run / "adapters"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the one agent that runs on this folder."""
+        return self.run / "agent.lock"

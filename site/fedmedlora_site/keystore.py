@@ -1,0 +1,119 @@
+"""The site's private keys: made here, mode 0600, never sent and never shown.
+
+Five secrets, one role each: the TLS key, the event-signing key, the witness key, the key that encrypts
+updates at rest, and the secret that the rounding streams of all rounds derive from.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from fedmedlora_audit.note import ALG_COSIGNATURE, NoteSigner
+from fedmedlora_site.durable import create_private, make_folder
+from fedmedlora_site.errors import FolderError
+
+SECRET_BYTES = 32
+_SECRETS = ("event.seed", "witness.seed", "storage.key", "round.secret")
+_TLS = "tls.key"
+
+
+@dataclass(frozen=True, repr=False)
+class Keystore:
+    """One site's private keys in memory.
+
+    Args:
+        site: The site's id; the name in its verifier keys.
+        tls_key_pem: PKCS #8 PEM of the TLS key (EC P-256).
+        event_seed: Ed25519 seed of the event key, 32 bytes.
+        witness_seed: Ed25519 seed of the witness key, 32 bytes.
+        storage_key: AES-256 key for updates at rest.
+        round_secret: Root of the rounding streams, 32 bytes.
+    """
+
+    site: str
+    tls_key_pem: bytes
+    event_seed: bytes
+    witness_seed: bytes
+    storage_key: bytes
+    round_secret: bytes
+
+    def __repr__(self) -> str:
+        """Name the site and nothing else."""
+        return f"Keystore(site={self.site!r}, …)"
+
+    @classmethod
+    def generate(cls, site: str) -> Keystore:
+        """Draw all keys of a new site."""
+        tls_key = ec.generate_private_key(ec.SECP256R1())
+        pem = tls_key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        return cls(site, pem, *(secrets.token_bytes(SECRET_BYTES) for _ in _SECRETS))
+
+    def save(self, folder: Path) -> None:
+        """Write every key into `folder`, each file 0600; an existing key is never overwritten.
+
+        Raises:
+            FileExistsError: A key file is there already.
+        """
+        make_folder(folder)
+        folder.chmod(0o700)
+        create_private(folder / _TLS, self.tls_key_pem)
+        values = (self.event_seed, self.witness_seed, self.storage_key, self.round_secret)
+        for name, value in zip(_SECRETS, values, strict=True):
+            create_private(folder / name, value)
+
+    @classmethod
+    def load(cls, folder: Path, site: str) -> Keystore:
+        """Read the keys of `site`.
+
+        Raises:
+            FolderError: A file is missing, malformed, or readable by others (the operator's).
+        """
+        values = [_read_secret(folder / name) for name in _SECRETS]
+        return cls(site, _read_private(folder / _TLS), *values)
+
+    @property
+    def event_signer(self) -> NoteSigner:
+        """Signs this site's events."""
+        return NoteSigner.from_seed(self.site, self.event_seed)
+
+    @property
+    def witness_signer(self) -> NoteSigner:
+        """Signs heads of the log as a witness."""
+        return NoteSigner.from_seed(self.site, self.witness_seed, algorithm=ALG_COSIGNATURE)
+
+    def rounding_key(self, study_id: str, round_number: int) -> bytes:
+        """Derive the key of one round's rounding stream, equal in every attempt (PROTOCOL §4)."""
+        info = b"fedmedlora/v1/rounding\0" + study_id.encode() + b"\0" + str(round_number).encode()
+        return HKDF(hashes.SHA256(), SECRET_BYTES, salt=None, info=info).derive(self.round_secret)
+
+
+def _read_private(path: Path) -> bytes:
+    """Read a key file that only its owner may read."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError as exc:
+        raise FolderError(f"{path}: cannot be read ({exc.strerror or type(exc).__name__})") from None
+    with os.fdopen(descriptor, "rb") as file:
+        if stat.S_IMODE(os.fstat(descriptor).st_mode) & 0o077:
+            raise FolderError(f"{path}: others can read this key; run `chmod 600 {path}`")
+        return file.read()
+
+
+def _read_secret(path: Path) -> bytes:
+    """Read a 32-byte secret."""
+    data = _read_private(path)
+    if len(data) != SECRET_BYTES:
+        raise FolderError(f"{path}: expected {SECRET_BYTES} bytes, found {len(data)}")
+    return data

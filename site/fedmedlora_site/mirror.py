@@ -1,0 +1,197 @@
+"""The site's own copy of the log: verified, folded by the law, durable (PROTOCOL §5).
+
+Every batch is checked before anything of it counts: the head is signed by the charter's log key, the root
+recomputed from all entries is the head's, every note is signed by the charter's key of its author, and the law
+allows every event. A batch that fails is kept as evidence and changes nothing on disk.
+
+On disk: `entries` (length-prefixed notes, appended) and `checkpoint` (the newest signed head, replaced after
+the entries are synced). A crash between the two leaves entries beyond the head, which are dropped and fetched
+again; a head beyond the entries means that entries were lost, and the site stops.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from fedmedlora_audit.charter import CharterTerms
+from fedmedlora_audit.checkpoint import Checkpoint, open_checkpoint
+from fedmedlora_audit.errors import AuditError, CheckpointError, LawError
+from fedmedlora_audit.events import Entry, open_event, parse_event
+from fedmedlora_audit.law import State, apply
+from fedmedlora_audit.merkle import Tree, leaf_hash
+from fedmedlora_audit.note import VerifierKey
+from fedmedlora_site.durable import append, make_folder, write_atomic
+from fedmedlora_site.errors import FolderError, ForkError
+
+_LENGTH_BYTES = 4
+OwnLeaf = Callable[[int], bytes | None]
+"""seq -> leaf of the event that this site signed with it, or None."""
+
+
+class Mirror:
+    """The log as this site has verified it.
+
+    Args:
+        root: Folder of the mirror; made when missing.
+        terms: The accepted charter.
+
+    Raises:
+        FolderError: The files on disk do not fit together.
+    """
+
+    def __init__(self, root: Path, terms: CharterTerms) -> None:
+        """Read the mirror of earlier runs and fold it again."""
+        self._entries_path = make_folder(root) / "entries"
+        self._head_path = root / "checkpoint"
+        self._evidence = root / "evidence"
+        self._terms = terms
+        self._log_key = VerifierKey.parse(terms.log_vkey)
+        self._broken = False
+        self.state = State.begin(terms)
+        self.tree = Tree()
+        self.entries: list[Entry] = []
+        self.head: bytes | None = None
+        self._load()
+
+    @property
+    def size(self) -> int:
+        """Number of verified entries."""
+        return len(self.entries)
+
+    @property
+    def root(self) -> bytes:
+        """Root over the verified entries."""
+        return self.tree.root(self.size)
+
+    def extend(
+        self, start_index: int, notes: Sequence[bytes], checkpoint: bytes, own_leaf: OwnLeaf
+    ) -> list[Entry]:
+        """Verify a batch, make it durable and fold it.
+
+        Args:
+            start_index: Index of the first note; must be the mirror's size.
+            notes: The notes as they came.
+            checkpoint: Signed head that covers exactly these entries.
+            own_leaf: What this site signed under each of its sequence numbers.
+
+        Returns:
+            The new entries.
+
+        Raises:
+            ForkError: The coordinator's log contradicts itself, this mirror or the law. The mirror cannot be
+                used afterwards; what is on disk is unchanged.
+        """
+        if self._broken:
+            raise ForkError("log_forked", "the mirror stopped at an earlier violation")
+        old_size = self.size
+        try:
+            head = self._check_head(start_index, notes, checkpoint)
+            fresh = [self._fold(start_index + i, note, own_leaf) for i, note in enumerate(notes)]
+        except ForkError:
+            self._broken = True
+            self._keep_evidence(old_size, notes, checkpoint)
+            del self.entries[old_size:]
+            raise
+        if fresh or head.size > 0:
+            self._persist(notes, checkpoint)
+        return fresh
+
+    def _check_head(self, start_index: int, notes: Sequence[bytes], checkpoint: bytes) -> Checkpoint:
+        """Recompute the root with the new leaves and compare it with the signed head."""
+        if start_index != self.size:
+            raise ForkError("wrong_order", f"expected entries from {self.size}, got {start_index}")
+        try:
+            head = open_checkpoint(checkpoint, self._log_key, origin=self._terms.origin)
+        except CheckpointError as exc:
+            raise ForkError("log_forked", str(exc)) from None
+        for note in notes:
+            self.tree.append(leaf_hash(note))
+        if head.size != start_index + len(notes):
+            raise ForkError(
+                "log_forked", f"a head of size {head.size} for {start_index + len(notes)} entries"
+            )
+        if head.root != self.tree.root():
+            raise ForkError("log_forked", f"the head of size {head.size} does not cover the entries sent")
+        return head
+
+    def _fold(self, index: int, note: bytes, own_leaf: OwnLeaf | None) -> Entry:
+        """Open one note with the charter's key of its author and let the law judge it."""
+        try:
+            actor = parse_event(note).actor
+            event = open_event(note, self.state.key_of(actor.id))
+            entry = Entry(index=index, leaf=leaf_hash(note), note=note, event=event)
+            apply(self.state, entry)
+        except LawError as exc:
+            raise ForkError("log_forked", f"entry {index}: {exc}") from None
+        except AuditError as exc:
+            raise ForkError("wrong_key", f"entry {index}: {exc}") from None
+        if own_leaf is not None and actor.id in self._terms.members:
+            self._check_own(entry, own_leaf)
+        self.entries.append(entry)
+        return entry
+
+    def _check_own(self, entry: Entry, own_leaf: OwnLeaf) -> None:
+        """An event in this site's name that it did not sign here: a stolen key or a restored backup."""
+        signed = own_leaf(entry.event.seq) if entry.event.actor.id == self.own_id else entry.leaf
+        if signed != entry.leaf:
+            raise ForkError(
+                "log_forked",
+                f"entry {entry.index}: is signed in this site's name, but not by this folder",
+            )
+
+    own_id: str = ""
+
+    def _persist(self, notes: Sequence[bytes], checkpoint: bytes) -> None:
+        """Entries first, synced; then the head."""
+        if notes:
+            data = b"".join(len(note).to_bytes(_LENGTH_BYTES, "big") + note for note in notes)
+            append(self._entries_path, data)
+        if checkpoint != self.head:
+            write_atomic(self._head_path, checkpoint)
+            self.head = checkpoint
+
+    def _load(self) -> None:
+        if not self._head_path.is_file():
+            if self._entries_path.exists():
+                self._entries_path.unlink()  # a first batch whose head was never written
+            return
+        self.head = self._head_path.read_bytes()
+        try:
+            head = open_checkpoint(self.head, self._log_key, origin=self._terms.origin)
+        except CheckpointError as exc:
+            raise FolderError(f"{self._head_path}: {exc}") from None
+        end = 0
+        for note, after in _records(self._entries_path):
+            if self.size == head.size:
+                break
+            self.tree.append(leaf_hash(note))
+            try:
+                self._fold(self.size, note, None)
+            except ForkError as exc:
+                raise FolderError(f"{self._entries_path}: {exc}") from None
+            end = after
+        if self.size != head.size or self.tree.root() != head.root:
+            raise FolderError(f"{self._entries_path}: entries under the signed head are missing or changed")
+        if self._entries_path.exists() and self._entries_path.stat().st_size > end:
+            os.truncate(self._entries_path, end)
+
+    def _keep_evidence(self, size: int, notes: Sequence[bytes], checkpoint: bytes) -> None:
+        """Keep the offending batch beside the mirror: with its signed head it is proof."""
+        make_folder(self._evidence)
+        data = b"".join(len(n).to_bytes(_LENGTH_BYTES, "big") + n for n in [checkpoint, *notes])
+        write_atomic(self._evidence / f"batch-{size}", data)
+
+
+def _records(path: Path) -> Iterator[tuple[bytes, int]]:
+    """Notes of the entries file with the offset after each; a torn last record is not returned."""
+    data = path.read_bytes() if path.exists() else b""
+    start = 0
+    while start + _LENGTH_BYTES <= len(data):
+        length = int.from_bytes(data[start : start + _LENGTH_BYTES], "big")
+        end = start + _LENGTH_BYTES + length
+        if end > len(data):
+            return
+        yield data[start + _LENGTH_BYTES : end], end
+        start = end

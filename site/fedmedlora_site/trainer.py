@@ -1,0 +1,146 @@
+"""The trainer's process: `python -m fedmedlora_site.trainer`, the only part of a site that imports torch.
+
+It reads one JSON job a line from standard input and answers with JSON lines: progress, then a result or an
+error. The trained update goes into the site's vault, encrypted; the line says only that it is there. Errors
+name what failed, never a note's text. The process dies with the agent that started it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any, TextIO
+
+from fedmedlora_core.adapter import Adapter
+from fedmedlora_core.errors import CoreError, NonFiniteError
+from fedmedlora_core.labels import label_set
+from fedmedlora_core.records import read_notes
+from fedmedlora_core.splits import Splits, split_by_patient
+from fedmedlora_core.study import Study
+from fedmedlora_site.training import UPDATE_NAME, TrainingJob
+from fedmedlora_site.vault import Vault
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def main() -> None:
+    """Serve jobs until standard input ends."""
+    die_with_parent(os.getppid())
+    answers = _private_stdout()
+    worker = Worker()
+    for line in sys.stdin:
+        worker.serve(TrainingJob(**json.loads(line)), answers)
+
+
+def die_with_parent(parent: int) -> None:
+    """Ask the kernel to kill this process when its parent dies.
+
+    Other systems than Linux have no such call; there the end of standard input ends the process after the
+    round it is in.
+    """
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it died before the call
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _private_stdout() -> TextIO:
+    """Keep standard output for answers: what libraries print goes to standard error."""
+    answers = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
+    os.dup2(2, 1)
+    return answers
+
+
+class Worker:
+    """Trains rounds; keeps the base model and the notes between them."""
+
+    def __init__(self) -> None:
+        """Load nothing yet."""
+        self._charter = b""
+        self._learner: Any = None
+        self._notes_stamp: tuple[str, int, int] | None = None
+        self._splits: Splits | None = None
+
+    def serve(self, job: TrainingJob, answers: TextIO) -> None:
+        """Do one job and write its answer."""
+        try:
+            result = self._train(job, answers)
+        except NonFiniteError as exc:
+            _say(answers, "error", {"reason": "not_finite", "message": str(exc)})
+        except (CoreError, ValueError) as exc:
+            message = str(exc) if isinstance(exc, CoreError) else type(exc).__name__
+            _say(answers, "error", {"reason": "training_failed", "message": message})
+        except Exception as exc:  # noqa: BLE001 - the agent must hear of it; the text could quote a note
+            _say(answers, "error", {"reason": "training_failed", "message": type(exc).__name__})
+        else:
+            _say(answers, "result", result)
+
+    def _train(self, job: TrainingJob, answers: TextIO) -> dict[str, Any]:
+        from fedmedlora_core.learning.site_round import learner_for, train_round
+
+        charter = Path(job.charter).read_bytes()
+        study = Study.from_canonical_json(charter)
+        if charter != self._charter:
+            self._learner = learner_for(study, Path(job.base_model))
+            self._charter = charter
+        splits = self._split(job, study)
+        progress = _Progress(answers, study.training.local_epochs)
+        update = train_round(
+            self._learner,
+            study,
+            Adapter.load(Path(job.adapter)),
+            train=splits.train,
+            validation=splits.validation,
+            round_number=job.round,
+            seed=job.seed,
+            on_step=progress.step,
+        )
+        vault = Vault(Path(job.vault), Path(job.storage_key).read_bytes())
+        vault.store_floats(UPDATE_NAME, update.delta)
+        return {"n_notes": update.n_notes, "loss": float(update.validation_loss)}
+
+    def _split(self, job: TrainingJob, study: Study) -> Splits:
+        path = Path(job.notes)
+        found = path.stat()
+        stamp = (str(path), found.st_mtime_ns, found.st_size)
+        if self._splits is None or stamp != self._notes_stamp:
+            labels = label_set(study.labels.entities, study.labels.modifiers)
+            self._splits = split_by_patient(
+                [note.restricted_to(labels.types) for note in read_notes(path)],
+                seed=study.splits.seed,
+                validation_fraction=study.splits.validation_percent / 100,
+                test_fraction=study.splits.test_percent / 100,
+            )
+            self._notes_stamp = stamp
+        return self._splits
+
+
+class _Progress:
+    """Says how far a round is, at most once a percent: finer steps would count the examples."""
+
+    def __init__(self, answers: TextIO, epochs: int) -> None:
+        self._answers = answers
+        self._epochs = epochs
+        self._said = -1
+
+    def step(self, step: int, steps: int, loss: float) -> None:
+        """Report one step of the optimiser."""
+        percent = 100 * step // steps
+        if percent != self._said:
+            epoch = min(self._epochs, 1 + (step - 1) * self._epochs // steps)
+            _say(self._answers, "progress", {"epoch": epoch, "epochs": self._epochs, "percent": percent})
+            self._said = percent
+
+
+def _say(answers: TextIO, kind: str, content: dict[str, Any]) -> None:
+    answers.write(json.dumps({kind: content}) + "\n")
+    answers.flush()
+
+
+if __name__ == "__main__":
+    main()

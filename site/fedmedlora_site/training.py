@@ -1,0 +1,244 @@
+"""The trainer as the agent sees it: an interface, the child process behind it, and a rehearsal without a model.
+
+Training runs in a process of its own: its libraries, its memory and its crashes stay out of the agent, which
+holds keys and never imports torch. The child is long-lived, so that the base model is loaded once. It speaks
+JSON lines over its standard streams; the trained update comes back as a file that only this site can read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import math
+import os
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from fedmedlora_core.codec import FloatVector
+from fedmedlora_core.errors import DataError
+from fedmedlora_core.records import read_notes
+from fedmedlora_site.config import TrainerSection
+from fedmedlora_site.errors import TrainingError
+from fedmedlora_site.vault import Vault
+
+UPDATE_NAME = "trained"
+_LINE_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """One round's local training; everything the trainer needs, by path.
+
+    Args:
+        charter: The accepted charter (canonical JSON of the study).
+        base_model: Folder of the frozen base model; empty for the one in the package.
+        adapter: Folder of the global adapter that the round starts from.
+        notes: The site's notes.
+        vault: Folder for the encrypted result.
+        storage_key: File of the key it is encrypted with.
+        site: This site's id.
+        round: The round.
+        seed: Training seed, from study seed, site and round.
+        dimension: Trainable values that the update must have.
+    """
+
+    charter: str
+    base_model: str
+    adapter: str
+    notes: str
+    vault: str
+    storage_key: str
+    site: str
+    round: int
+    seed: int
+    dimension: int
+
+
+@dataclass(frozen=True)
+class TrainingProgress:
+    """How far the training is; never a loss, a size or text."""
+
+    epoch: int
+    epochs: int
+    percent: int
+
+
+@dataclass(frozen=True, repr=False)
+class TrainingOutcome:
+    """A trained update. It stays in this process and in the vault.
+
+    Args:
+        delta: New minus old adapter, float32 `(d,)`, not clipped.
+        n_notes: Notes trained on.
+        loss: Mean validation loss in nats.
+    """
+
+    delta: FloatVector
+    n_notes: int
+    loss: float
+
+    def __repr__(self) -> str:
+        """Show nothing: size and loss are the site's own."""
+        return "TrainingOutcome(…)"
+
+
+Report = Callable[[TrainingProgress], None]
+
+
+class Trainer(Protocol):
+    """What the agent asks of a trainer."""
+
+    async def train(self, job: TrainingJob, report: Report) -> TrainingOutcome:
+        """Train one round.
+
+        Deterministic: the same job on the same machine gives the same update. Cancelling stops the work.
+
+        Raises:
+            TrainingError: No usable update; its reason is "training_failed" or "not_finite".
+        """
+
+    def child_processes(self) -> tuple[int, ...]:
+        """Process ids that must die with the agent."""
+
+    async def close(self) -> None:
+        """Stop; nothing may be asked afterwards."""
+
+
+def training_seed(study_seed: int, site: str, round_number: int) -> int:
+    """Seed of one site's training in one round, below 2**63 (PROTOCOL §4)."""
+    text = f"train|{study_seed}|{site}|{round_number}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def trainer_of(section: TrainerSection, log: Path) -> Trainer:
+    """Make the trainer that `site.toml` asks for."""
+    return RehearsalTrainer() if section.kind == "rehearsal" else ProcessTrainer(log)
+
+
+class RehearsalTrainer:
+    """A small deterministic update without a model: for tests and rehearsals (see `config`)."""
+
+    async def train(self, job: TrainingJob, report: Report) -> TrainingOutcome:
+        """Draw an update from the job's seed."""
+        report(TrainingProgress(1, 1, 0))
+        await asyncio.sleep(0)
+        try:
+            n_notes = len(read_notes(Path(job.notes)))
+        except DataError as exc:
+            raise TrainingError("training_failed", str(exc)) from None
+        generator = np.random.Generator(np.random.PCG64(job.seed))
+        delta = generator.normal(0.0, 0.004, job.dimension).astype(np.float32)
+        report(TrainingProgress(1, 1, 100))
+        return TrainingOutcome(delta, max(1, n_notes), float(generator.uniform(0.2, 0.6)))
+
+    def child_processes(self) -> tuple[int, ...]:
+        """None: it works in this process."""
+        return ()
+
+    async def close(self) -> None:
+        """Nothing to stop."""
+
+
+class ProcessTrainer:
+    """The real trainer: `python -m fedmedlora_site.trainer`, started when first needed.
+
+    Args:
+        log: File that takes the child's standard error.
+    """
+
+    def __init__(self, log: Path) -> None:
+        """Keep the log's path; start nothing yet."""
+        self._log = log
+        self._process: Process | None = None
+
+    def child_processes(self) -> tuple[int, ...]:
+        """The child, if it runs."""
+        return () if self._process is None or self._process.returncode is not None else (self._process.pid,)
+
+    async def train(self, job: TrainingJob, report: Report) -> TrainingOutcome:
+        """Hand the job to the child and read its lines until the result."""
+        process = await self._running()
+        finished = False
+        try:
+            answer = await self._converse(process, job, report)
+            finished = True
+        finally:
+            if (
+                not finished
+            ):  # cancelled or broken in the middle: what the child does now is nobody's business
+                await self.close()
+        return _outcome(answer, job)
+
+    async def close(self) -> None:
+        """Kill the child; it keeps nothing that matters."""
+        process, self._process = self._process, None
+        if process is not None and process.returncode is None:
+            process.kill()
+            await process.wait()
+
+    async def _running(self) -> Process:
+        if self._process is None or self._process.returncode is not None:
+            with self._log.open("ab") as log:
+                self._process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    "-m",
+                    "fedmedlora_site.trainer",
+                    stdin=PIPE,
+                    stdout=PIPE,
+                    stderr=log,
+                    env=_environment(),
+                    limit=_LINE_BYTES,
+                )
+        return self._process
+
+    async def _converse(self, process: Process, job: TrainingJob, report: Report) -> dict[str, Any]:
+        if process.stdin is None or process.stdout is None:  # pragma: no cover - both are pipes
+            raise TrainingError("training_failed", "the trainer has no pipes")
+        try:
+            process.stdin.write(json.dumps(asdict(job)).encode() + b"\n")
+            await process.stdin.drain()
+            while line := await process.stdout.readline():
+                message = json.loads(line)
+                if "progress" in message:
+                    report(TrainingProgress(**message["progress"]))
+                elif "error" in message:
+                    raise TrainingError(str(message["error"]["reason"]), str(message["error"]["message"]))
+                else:
+                    return dict(message["result"])
+        except (ValueError, KeyError, TypeError, ConnectionError):
+            raise TrainingError("training_failed", "the trainer broke its protocol") from None
+        raise TrainingError("training_failed", f"the trainer died; see {self._log}")
+
+
+def _outcome(answer: dict[str, Any], job: TrainingJob) -> TrainingOutcome:
+    """Read the child's result and take its update out of the vault."""
+    vault = Vault(Path(job.vault), Path(job.storage_key).read_bytes())
+    delta = vault.load_floats(UPDATE_NAME)
+    vault.delete(UPDATE_NAME)
+    n_notes, loss = answer.get("n_notes"), answer.get("loss")
+    if not isinstance(n_notes, int) or not isinstance(loss, float) or delta.shape != (job.dimension,):
+        raise TrainingError("training_failed", "the trainer's result does not fit the study")
+    if not math.isfinite(loss):
+        raise TrainingError("not_finite", "the validation loss is not a finite number; nothing was sent")
+    return TrainingOutcome(delta, n_notes, loss)
+
+
+def _environment() -> dict[str, str]:
+    """Environment of the child: no network for model files, one thread (sums over several differ in their last bits)."""
+    fixed = {
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    return {**os.environ, **fixed, "PYTHONPATH": path}
