@@ -1,6 +1,6 @@
 """Attacks that work against the protocol with one check taken out, and are refused with it.
 
-In each, a malicious coordinator with at most c colluding parties reads the vector of one honest party exactly.
+In each, a malicious coordinator with at most c colluding parties reads one honest party's vector exactly.
 The check is disabled by replacing the one piece of the library that makes it; nothing else is changed.
 """
 
@@ -88,7 +88,7 @@ def test_short_inbox_is_refused_with_the_check() -> None:
 
 
 # re-encoded or copied key, n = 3, c = 1: party 1 colludes and advertises 3's mask key, 2 is the victim. The
-# pair mask with 1 is subtracted and the one with 3 added, so equal masks cancel; the self mask is opened anyway.
+# pair mask with 1 is subtracted and the one with 3 added, so equal masks cancel; the self mask is opened.
 
 
 def unbound_pair_info(label: bytes, binding: Binding, *_: object) -> bytes:
