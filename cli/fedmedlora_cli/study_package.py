@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fedmedlora_core.config import Section, load_toml
-from fedmedlora_core.learning.base import load_base, shipped_base
-from fedmedlora_core.learning.lora import LoraTerms, initial_adapter
+from fedmedlora_core.labels import label_set
+from fedmedlora_core.learning.lora import LoraTerms
+from fedmedlora_core.learning.site_round import first_adapter
 from fedmedlora_core.profile import Profile, compose_study
+from fedmedlora_core.shipped import shipped_base
 from fedmedlora_core.study import INITIAL_FOLDER, STUDY_FILE, LogTerms, Member, ModelTerms, Study, StudyInfo
 
 
@@ -67,14 +69,16 @@ def build_package(
     centre = load_toml(coordinator_card, CoordinatorCard)
     members = [load_toml(path, MemberCard) for path in member_cards]
     folder = base or shipped_base()
-    loaded = load_base(folder, kind="causal")
     terms = LoraTerms(
         rank=settings.adapter.rank,
         alpha=settings.adapter.alpha,
         targets=settings.adapter.targets,
         mode="ffa" if settings.adapter.mode == "ffa" else "ab",
     )
-    initial = initial_adapter(loaded, terms, seed=seed)
+    labels = label_set(settings.labels.entities, settings.labels.modifiers)
+    initial, base_digest = first_adapter(
+        folder, kind="causal", terms=terms, labels=labels, seed=seed, base_name=folder.name
+    )
     study = compose_study(
         settings,
         info=StudyInfo(id=study_id, title=title, seed=seed),
@@ -83,7 +87,7 @@ def build_package(
             log_vkey=centre.log_vkey,
             coordinator_vkey=centre.coordinator_vkey,
         ),
-        model=ModelTerms(kind="causal", name=folder.name, digest=loaded.digest),
+        model=ModelTerms(kind="causal", name=folder.name, digest=base_digest),
         members=[Member.model_validate(card.model_dump(), strict=False) for card in members],
         initial_digest=initial.digest,
         dimension=initial.dimension,

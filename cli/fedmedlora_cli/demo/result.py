@@ -21,8 +21,7 @@ class Measured:
     Args:
         base_parameters: Parameters of the base model.
         adapter_parameters: Trainable parameters of the adapter.
-        bytes_up: Bytes one site sent in one round, masked upload and protocol messages, as counted on the wire.
-        epsilon: None; differential privacy is off in this release.
+        bytes_up: Bytes one site sent in one round: masked upload, keys, shares and events.
         seconds: Phase to wall-clock seconds.
     """
 

@@ -1,0 +1,107 @@
+"""The systems that the demo compares, trained and scored in two worker processes.
+
+This is the experimenter's view: it reads every hospital's notes, which no party of the federation does. It
+runs after the study is closed and changes nothing in the parties' folders.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedmedlora_core.adapter import Adapter
+from fedmedlora_core.records import read_notes
+from fedmedlora_core.study import INITIAL_FOLDER, Study
+
+WORKERS = 2
+
+
+@dataclass(frozen=True)
+class Job:
+    """One system to train, if need be, and to score; paths only, so that it crosses a process boundary.
+
+    Args:
+        name: Name of the system: "zero_shot", "federated", "centralised" or a site's id.
+        package: The study package.
+        base: Folder of the base model.
+        notes: Site id to the site's notes file.
+        adapter: Adapter folder to score; None trains one first.
+        trains_on: Site ids whose notes it trains on.
+    """
+
+    name: str
+    package: Path
+    base: Path
+    notes: Mapping[str, Path]
+    adapter: Path | None
+    trains_on: tuple[str, ...] = ()
+
+
+def run_job(job: Job) -> tuple[str, dict[str, Any]]:
+    """Train and score one system in this process (one thread)."""
+    import torch
+
+    from fedmedlora_bench.systems import pooled, score_adapter, split_sites, system_figures, train_alone
+    from fedmedlora_core.learning.site_round import learner_for
+
+    torch.set_num_threads(1)
+    study = Study.load(job.package)
+    splits = split_sites(study, {site: list(read_notes(path)) for site, path in job.notes.items()})
+    learner = learner_for(study, job.base)
+    if job.adapter is not None:
+        adapter = Adapter.load(job.adapter)
+    else:
+        data = pooled({site: splits[site] for site in job.trains_on})
+        initial = Adapter.load(job.package / INITIAL_FOLDER)
+        adapter = train_alone(study, job.base, initial, data, name=job.name, learner=learner)
+    figures = system_figures(score_adapter(study, job.base, adapter, splits, learner=learner))
+    return job.name, figures
+
+
+def compare(jobs: list[Job]) -> dict[str, dict[str, Any]]:
+    """Run all jobs, the longest first, on `WORKERS` processes.
+
+    Returns:
+        System name to figures (`fedmedlora_bench.systems.system_figures`).
+    """
+    os.environ["OMP_NUM_THREADS"] = "1"
+    context = multiprocessing.get_context("spawn")
+    found = {}
+    ordered = sorted(jobs, key=lambda job: -len(job.trains_on))
+    with ProcessPoolExecutor(max_workers=WORKERS, mp_context=context) as pool:
+        for future in as_completed([pool.submit(run_job, job) for job in ordered]):
+            name, figures = future.result()
+            found[name] = figures
+    return found
+
+
+def assemble(found: Mapping[str, dict[str, Any]], study: Study, *, full: bool) -> dict[str, dict[str, Any]]:
+    """Arrange figures by system: untuned, mean single site, federated, centralised.
+
+    Args:
+        found: From `compare`.
+        study: Members and what each annotated.
+        full: Whether a centralised system was trained.
+
+    Returns:
+        The `systems` table of `result.json`.
+    """
+    from fedmedlora_bench.systems import mean_figures
+
+    members = study.member_ids
+    singles = {site: found[site] for site in members if site in found}
+    systems = {"zero_shot": found["zero_shot"]}
+    if singles:
+        systems["single_site"] = mean_figures(list(singles.values())) | {
+            "adapters": singles,
+            "own_site": {site: figures["by_site"][site] for site, figures in singles.items()},
+        }
+    systems["federated"] = found["federated"] | {"own_site": found["federated"]["by_site"]}
+    if full:
+        systems["centralised"] = found["centralised"]
+    return systems

@@ -1,0 +1,63 @@
+"""`fedmedlora demo`: a whole study on one machine, for real."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fedmedlora_cli.demo.options import DemoOptions, parse_coordinator_kill, parse_drop
+from fedmedlora_cli.output import JsonOption, write_json
+from fedmedlora_core.errors import ConfigError
+
+
+def command(
+    out: Annotated[Path, typer.Option(help="Folder to make; one folder per party inside.")] = Path(
+        "demo-run"
+    ),
+    sites: Annotated[int, typer.Option(help="Hospitals, 3 to 10.")] = 4,
+    rounds: Annotated[int | None, typer.Option(help="Rounds, instead of the profile's.")] = None,
+    secure: Annotated[
+        str, typer.Option(help="masks, or none: the same encoding without masks, for comparison.")
+    ] = "masks",
+    drop: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Kill a hospital: SITE@STEP[:ROUND], for example site-b@upload:2. May be repeated."
+        ),
+    ] = None,
+    kill_coordinator: Annotated[
+        str | None,
+        typer.Option(help="Kill the coordinator before and after a step's durable write: STEP[:ROUND]."),
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Also train on all notes in one place.")] = False,
+    baselines: Annotated[bool, typer.Option(help="Train the single-site systems and score all.")] = True,
+    seed: Annotated[int, typer.Option(help="Seed of the clinic, the adapter and the training.")] = 7,
+    json_file: JsonOption = None,
+) -> None:
+    """Run a whole study on this machine: hospitals, coordinator, mutual TLS, masks, log, verdict.
+
+    Steps that a fault can name: train, advertise, share, upload, survivors, unmask, aggregate.
+
+    Example: fedmedlora demo --out demo-run --drop site-b@upload
+    """
+    from fedmedlora_cli.demo.run import run_demo
+
+    if secure not in {"masks", "none"}:
+        raise ConfigError(f"--secure '{secure}': this release has masks and none")
+    options = DemoOptions(
+        out=out,
+        sites=sites,
+        rounds=rounds,
+        secure="none" if secure == "none" else "masks",
+        drops=tuple(parse_drop(text) for text in drop or ()),
+        coordinator_kill=None if kill_coordinator is None else parse_coordinator_kill(kill_coordinator),
+        full=full,
+        seed=seed,
+        baselines=baselines,
+    )
+    result = run_demo(options)
+    write_json(json_file, result)
+    if result["audit"]["verdict"] != "pass":
+        raise typer.Exit(1)
