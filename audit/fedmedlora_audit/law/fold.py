@@ -1,0 +1,228 @@
+"""How an event that the rules allow changes the state. Nothing is judged here."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from fedmedlora_audit.chain import Chain
+from fedmedlora_audit.event_data import (
+    AggregatePublished,
+    DeliveryFailed,
+    Enrolled,
+    InSession,
+    KeysBroadcast,
+    ModelReleased,
+    RoundClosed,
+    SessionOpened,
+    SharesFixed,
+    StepRefused,
+    SurvivorsFixed,
+    UnmaskRequest,
+)
+from fedmedlora_audit.events import COORDINATOR_ID, Entry
+from fedmedlora_audit.law.state import ClosedRound, PendingReceipt, Round, Session, State
+from fedmedlora_audit.session import list_hash
+
+Fold = Callable[[State, Entry, Any], None]
+DISPUTES: Final = frozenset({"wrong_digest", "bad_aggregate"})
+"""Reasons of a refusal at the aggregate that say: I found another one."""
+
+
+def fold(state: State, entry: Entry) -> None:
+    """Take an allowed entry into the state."""
+    event, leaf = entry.event, entry.leaf.hex()
+    change = FOLDS.get(event.type)
+    if change is not None:
+        change(state, entry, event.data)
+    state.run = event.run
+    state.chains[event.actor.id] = Chain(event.seq, leaf)
+    state.seen[event.actor.id] = event.saw.size
+    state.positions[leaf] = state.tree.append(entry.leaf)
+    if event.actor.id == COORDINATOR_ID:
+        state.pending = None
+    else:
+        state.pending = PendingReceipt(leaf, event.actor.id, event.seq, event.type)
+
+
+def _round(state: State) -> Round:
+    return state.rounds[len(state.rounds)]
+
+
+def _session(state: State) -> Session:
+    return _round(state).sessions[-1]
+
+
+def _enrolled(state: State, entry: Entry, data: Enrolled) -> None:
+    state.enrolled[data.site] = entry.index
+
+
+def _signed(state: State, entry: Entry, _data: object) -> None:
+    state.signed[entry.event.actor.id] = entry.index
+
+
+def _run_opened(state: State, _entry: Entry, _data: object) -> None:
+    state.run_opened = True
+
+
+def _plan(state: State, entry: Entry, _data: object) -> None:
+    number = len(state.rounds) + 1
+    state.rounds[number] = Round(number, state.base, entry)
+
+
+def _plan_accepted(state: State, entry: Entry, _data: object) -> None:
+    _round(state).accepted[entry.event.actor.id] = entry.index
+
+
+def _ready(state: State, entry: Entry, _data: object) -> None:
+    _round(state).ready[entry.event.actor.id] = entry.index
+
+
+def _opened(state: State, entry: Entry, data: SessionOpened) -> None:
+    session = Session(
+        data.sid,
+        len(state.rounds),
+        data.attempt,
+        data.purpose,
+        data.suite,
+        data.base,
+        data.ready,
+        entry.index,
+    )
+    _round(state).sessions.append(session)
+    state.sids[data.sid] = session
+
+
+def _advertised(state: State, entry: Entry, data: InSession) -> None:
+    site = entry.event.actor.id
+    _session(state).advertised[site] = entry.event.object_digest
+    state.unspent.setdefault(site, set()).add(data.sid)
+
+
+def _broadcast(state: State, entry: Entry, data: KeysBroadcast) -> None:
+    session = _session(state)
+    session.u1 = {row.id: row.digest for row in data.u1}
+    session.left_out, session.view, session.u1_index = data.left_out, data.view, entry.index
+
+
+def _shares(state: State, entry: Entry, _data: object) -> None:
+    _session(state).shares[entry.event.actor.id] = entry.event.object_digest
+
+
+def _shares_fixed(state: State, entry: Entry, data: SharesFixed) -> None:
+    session = _session(state)
+    session.u2 = {row.id: row.digest for row in data.u2}
+    session.h_u2, session.u2_index = list_hash(data.u2), entry.index
+
+
+def _submitted(state: State, entry: Entry, _data: object) -> None:
+    _session(state).updates[entry.event.actor.id] = entry.event.object_digest
+
+
+def _survivors(state: State, entry: Entry, data: SurvivorsFixed) -> None:
+    session = _session(state)
+    session.u3 = {row.id: row.digest for row in data.u3}
+    session.h_u3, session.u3_index = list_hash(data.u3), entry.index
+
+
+def _agreed(state: State, entry: Entry, _data: object) -> None:
+    session = _session(state)
+    if not session.agreed:
+        state.consented.setdefault((session.base, session.purpose), []).append(session)
+    session.agreed[entry.event.actor.id] = entry.leaf.hex()
+
+
+def _request(state: State, entry: Entry, data: UnmaskRequest) -> None:
+    session = _session(state)
+    session.request, session.request_index = data, entry.index
+
+
+def _response(state: State, entry: Entry, data: InSession) -> None:
+    site = entry.event.actor.id
+    _session(state).responses[site] = entry.event.object_digest
+    state.unspent.get(site, set()).discard(data.sid)
+
+
+def _published(state: State, entry: Entry, data: AggregatePublished) -> None:
+    session = _session(state)
+    session.published, session.published_index = data, entry.index
+    session.ring = entry.event.object_digest
+
+
+def _accepted(state: State, entry: Entry, _data: object) -> None:
+    _session(state).accepted[entry.event.actor.id] = entry.index
+
+
+def _closed(state: State, _entry: Entry, data: RoundClosed) -> None:
+    current, session = _round(state), _session(state)
+    weight_sum = session.published.weight_sum if session.published else 0
+    current.outcome, state.base = "closed", data.next_base
+    state.closed_rounds.append(
+        ClosedRound(current.number, session.sid, session.ring, weight_sum, data.next_base)
+    )
+
+
+def _aborted(state: State, _entry: Entry, _data: object) -> None:
+    _round(state).outcome = "aborted"
+
+
+def _refused(state: State, entry: Entry, data: StepRefused) -> None:
+    site, current, session = entry.event.actor.id, state.round, state.session
+    if current is None or entry.event.round not in (None, current.number):
+        return
+    if data.step in ("plan", "train"):
+        current.refused[site] = data.step
+    elif session is not None and data.sid in (None, session.sid):
+        session.refused[site] = data.step
+        session.disputed |= data.step == "aggregate" and data.reason in DISPUTES and site in session.u3
+
+
+def _erased(state: State, entry: Entry, data: InSession) -> None:
+    site = entry.event.actor.id
+    state.sids[data.sid].erased[site] = entry.index
+    state.unspent.get(site, set()).discard(data.sid)
+
+
+def _failed(state: State, _entry: Entry, data: DeliveryFailed) -> None:
+    _round(state).failed.add((data.site, data.step))
+
+
+def _released(state: State, _entry: Entry, data: ModelReleased) -> None:
+    state.released = data.adapter
+
+
+def _run_closed(state: State, _entry: Entry, _data: object) -> None:
+    state.run_closed = True
+
+
+def _log_closed(state: State, _entry: Entry, _data: object) -> None:
+    state.log_closed = True
+
+
+FOLDS: Final[Mapping[str, Fold]] = {
+    "site.enrolled": _enrolled,
+    "charter.signed": _signed,
+    "run.opened": _run_opened,
+    "round.plan": _plan,
+    "plan.accepted": _plan_accepted,
+    "update.ready": _ready,
+    "session.opened": _opened,
+    "keys.advertised": _advertised,
+    "keys.broadcast": _broadcast,
+    "shares.sent": _shares,
+    "shares.fixed": _shares_fixed,
+    "update.submitted": _submitted,
+    "survivors.fixed": _survivors,
+    "survivors.agreed": _agreed,
+    "unmask.request": _request,
+    "unmask.response": _response,
+    "aggregate.published": _published,
+    "aggregate.accepted": _accepted,
+    "round.closed": _closed,
+    "round.aborted": _aborted,
+    "step.refused": _refused,
+    "attempt.erased": _erased,
+    "delivery.failed": _failed,
+    "model.released": _released,
+    "run.closed": _run_closed,
+    "log.closed": _log_closed,
+}
+"""Types that are not listed change nothing but the chain of their author."""

@@ -1,0 +1,184 @@
+"""What the log says so far: the state that the law folds (AUDIT "Law").
+
+Rules:
+    * A state is a function of the charter and the entries alone: no clock, no secret, no vector - ids, digests and
+      integers only. Coordinator, site and auditor that hold the same log hold the same state.
+    * One event changes it in O(log n): long logs are judged in one pass.
+
+What this does not do: judge (the rules), or change anything but through `fold`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple, Self
+
+from fedmedlora_audit.chain import Chain
+from fedmedlora_audit.charter import CharterTerms
+from fedmedlora_audit.errors import LawError
+from fedmedlora_audit.event_data import AggregatePublished, LeftOut, UnmaskRequest
+from fedmedlora_audit.events import Actor, Entry, Saw
+from fedmedlora_audit.merkle import Tree
+from fedmedlora_audit.note import VerifierKey
+
+
+class PendingReceipt(NamedTuple):
+    """A site's event that the very next entry must acknowledge (R4)."""
+
+    leaf: str
+    site: str
+    seq: int
+    type: str
+
+
+class ClosedRound(NamedTuple):
+    """What a site needs to catch up over a round it missed."""
+
+    round: int
+    sid: str
+    ring: str
+    weight_sum: int
+    next_base: str
+
+
+@dataclass(slots=True)
+class Session:
+    """One secure sum, as far as it has come. Lists are id -> digest; they are empty until they are fixed."""
+
+    sid: str
+    round: int
+    attempt: int
+    purpose: str
+    suite: str
+    base: str
+    ready: tuple[str, ...]
+    opened_index: int
+    advertised: dict[str, str] = field(default_factory=dict)
+    u1: dict[str, str] = field(default_factory=dict)
+    left_out: tuple[LeftOut, ...] = ()
+    view: str = ""
+    u1_index: int = -1
+    shares: dict[str, str] = field(default_factory=dict)
+    u2: dict[str, str] = field(default_factory=dict)
+    h_u2: str = ""
+    u2_index: int = -1
+    updates: dict[str, str] = field(default_factory=dict)
+    u3: dict[str, str] = field(default_factory=dict)
+    h_u3: str = ""
+    u3_index: int = -1
+    agreed: dict[str, str] = field(default_factory=dict)  # id -> leaf of its survivors.agreed, 64 hex
+    request: UnmaskRequest | None = None
+    request_index: int = -1
+    responses: dict[str, str] = field(default_factory=dict)
+    published: AggregatePublished | None = None
+    ring: str = ""
+    published_index: int = -1
+    accepted: dict[str, int] = field(default_factory=dict)  # id -> entry index
+    refused: dict[str, str] = field(default_factory=dict)  # id -> step it refused in this session
+    erased: dict[str, int] = field(default_factory=dict)  # id -> entry index of its attempt.erased
+    disputed: bool = False  # a survivor found another aggregate
+
+    @property
+    def step(self) -> str:
+        """The step whose answers are awaited."""
+        if self.published is not None:
+            return "aggregate"
+        if self.request is not None:
+            return "unmask"
+        if self.u3:
+            return "survivors"
+        if self.u2:
+            return "upload"
+        return "share" if self.u1 else "advertise"
+
+    def is_out(self, site: str) -> bool:
+        """Say whether a site gives no further secret answer in this session."""
+        return site in self.erased or site in self.refused
+
+    def erased_unopened(self, before: int) -> int:
+        """Count members that erased this session's secrets without having opened any, before an index (G37)."""
+        return sum(index < before for site, index in self.erased.items() if site not in self.responses)
+
+
+@dataclass(slots=True)
+class Round:
+    """One round, as far as it has come."""
+
+    number: int
+    base: str
+    plan: Entry
+    accepted: dict[str, int] = field(default_factory=dict)  # id -> entry index of plan.accepted
+    ready: dict[str, int] = field(default_factory=dict)  # id -> entry index of update.ready
+    refused: dict[str, str] = field(default_factory=dict)  # id -> plan | train
+    sessions: list[Session] = field(default_factory=list)
+    failed: set[tuple[str, str]] = field(default_factory=set)  # (site, step) of delivery.failed
+    outcome: str | None = None  # closed | aborted
+
+
+@dataclass(slots=True)
+class State:
+    """Everything the law needs to judge the next event."""
+
+    terms: CharterTerms
+    keys: Mapping[str, VerifierKey]
+    tree: Tree = field(default_factory=Tree)
+    positions: dict[str, int] = field(default_factory=dict)  # leaf, 64 hex -> entry index
+    chains: dict[str, Chain] = field(default_factory=dict)
+    seen: dict[str, int] = field(default_factory=dict)  # id -> size of the last head it saw
+    pending: PendingReceipt | None = None
+    run: str | None = None
+    enrolled: dict[str, int] = field(default_factory=dict)  # id -> entry index
+    signed: dict[str, int] = field(default_factory=dict)
+    run_opened: bool = False
+    run_closed: bool = False
+    log_closed: bool = False
+    released: str | None = None
+    base: str = ""
+    rounds: dict[int, Round] = field(default_factory=dict)
+    closed_rounds: list[ClosedRound] = field(default_factory=list)
+    sids: dict[str, Session] = field(default_factory=dict)
+    consented: dict[tuple[str, str], list[Session]] = field(default_factory=dict)  # (base, purpose)
+    unspent: dict[str, set[str]] = field(default_factory=dict)  # id -> sids whose secrets it may still hold
+
+    @classmethod
+    def begin(cls, terms: CharterTerms) -> Self:
+        """Return the state of an empty log under this charter."""
+        keys = {site: VerifierKey.parse(keys.event_vkey) for site, keys in terms.members.items()}
+        keys["coordinator"] = VerifierKey.parse(terms.coordinator_vkey)
+        return cls(terms, keys, base=terms.initial_adapter)
+
+    @property
+    def size(self) -> int:
+        """Number of entries."""
+        return self.tree.size
+
+    @property
+    def round(self) -> Round | None:
+        """The open round, if any."""
+        last = self.rounds.get(len(self.rounds))
+        return last if last is not None and last.outcome is None else None
+
+    @property
+    def session(self) -> Session | None:
+        """The live session of the open round, if any."""
+        current = self.round
+        return current.sessions[-1] if current is not None and current.sessions else None
+
+    def head(self, size: int | None = None) -> Saw:
+        """Return the head of the first ``size`` entries (all by default), in the form of ``saw``."""
+        size = self.size if size is None else size
+        return Saw(size=size, root=self.tree.root(size).hex())
+
+    def chain_of(self, actor_id: str) -> Chain:
+        """Return where an author stands in this log."""
+        return self.chains.get(actor_id, Chain())
+
+    def key_of(self, actor: Actor) -> VerifierKey:
+        """Return the key that this actor's events must be signed with.
+
+        Raises:
+            LawError: The actor is no party of this charter (R2).
+        """
+        key = self.keys.get(actor.id)
+        if key is None:  # R2
+            raise LawError("R2", f"{actor.id} is no member of this charter")
+        return key
