@@ -1,4 +1,4 @@
-"""X25519 agreement and HKDF, with what the protocol adds to both (PROTOCOL §3.3).
+"""X25519 agreement and HKDF, with what the protocol adds to both (PROTOCOL §6.3).
 
 Rules:
 
@@ -59,7 +59,7 @@ class AgreementKey:
     __slots__ = ("_private", "public")
 
     def __init__(self, seed: bytes, *, label: bytes, sid: bytes) -> None:
-        """Derive the private key from `seed`, bound to its purpose and its session (R3.3.3)."""
+        """Derive the private key from `seed`, bound to its purpose and its session (R6.3.3)."""
         self._private = X25519PrivateKey.from_private_bytes(derive_key(seed, encode_fields(label, sid)))
         self.public = self._private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
 
@@ -78,17 +78,17 @@ class AgreementKey:
 
 
 def check_public_key(public: bytes, *, party: int | None = None) -> None:
-    """Demand a canonical X25519 public key that is not of low order (R3.3.1, R3.3.2).
+    """Demand a canonical X25519 public key that is not of low order (R6.3.1, R6.3.2).
 
     Raises:
         MalformedKeyError: Wrong size, or not the least encoding of its coordinate.
         LowOrderKeyError: One of the five low-order points.
     """
-    # R3.3.1: X25519 itself would reduce the number and ignore the top bit, so one key would have several
+    # R6.3.1: X25519 itself would reduce the number and ignore the top bit, so one key would have several
     # encodings.
     if len(public) != PUBLIC_KEY_BYTES or int.from_bytes(public, "little") >= FIELD_PRIME:
         raise MalformedKeyError("public key is not canonical", party=party)
-    # R3.3.2: with a low-order key the shared secret is zero for every peer.
+    # R6.3.2: with a low-order key the shared secret is zero for every peer.
     if public in LOW_ORDER_POINTS:
         raise LowOrderKeyError("public key is of low order", party=party)
 
@@ -99,12 +99,12 @@ def derive_key(secret: bytes, info: bytes) -> bytes:
 
 
 def party_info(label: bytes, binding: Binding, party: int) -> bytes:
-    """Bind a key of one party: label | sid | view | suite | id (R3.3.4)."""
+    """Bind a key of one party: label | sid | view | suite | id (R6.3.4)."""
     return encode_fields(label, binding.sid, binding.view, binding.suite.encode(), encode_index(party))
 
 
 def pair_info(label: bytes, binding: Binding, first: tuple[int, bytes], second: tuple[int, bytes]) -> bytes:
-    """Bind a key of a pair: label | sid | view | suite | smaller id | larger id | both keys (R3.3.4).
+    """Bind a key of a pair: label | sid | view | suite | smaller id | larger id | both keys (R6.3.4).
 
     Args:
         label: Purpose of the key.

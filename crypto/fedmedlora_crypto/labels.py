@@ -1,4 +1,4 @@
-"""Every domain-separation label of the package (PROTOCOL §3.2).
+"""Every domain-separation label of the package (PROTOCOL §6.2).
 
 A label goes first into each hash and each key derivation, length-prefixed, so that no value made for one
 purpose can be taken for another. The version in the label is the version of the protocol: a change of any

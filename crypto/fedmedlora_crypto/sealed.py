@@ -1,4 +1,4 @@
-"""Sealed boxes between two parties: AES-256-GCM under a key that seals one box (PROTOCOL §3.5).
+"""Sealed boxes between two parties: AES-256-GCM under a key that seals one box (PROTOCOL §6.5).
 
 The key is derived for one session, one view and one direction and is used once, which is what makes the
 fixed nonce safe. The context goes in as associated data too, so that a box opens only where it was meant

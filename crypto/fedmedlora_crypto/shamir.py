@@ -1,4 +1,4 @@
-"""Shamir's secret sharing of 32-byte secrets over the prime 2**256 + 297 (PROTOCOL §3.6).
+"""Shamir's secret sharing of 32-byte secrets over the prime 2**256 + 297 (PROTOCOL §6.6).
 
 A secret is a number below 2**256, so every 32-byte string is one; a share is a number below the prime in
 33 bytes. The x-coordinate of a share is the index of the party that holds it, never 0.
@@ -23,7 +23,7 @@ class ShareValueError(ValueError):
 def split_secret(
     secret: bytes, *, threshold: int, holders: Collection[int], randomness: Callable[[int], bytes]
 ) -> dict[int, bytes]:
-    """Split a secret so that any `threshold` shares rebuild it (R3.6.1).
+    """Split a secret so that any `threshold` shares rebuild it (R6.6.1).
 
     Args:
         secret: 32 bytes.
@@ -50,7 +50,7 @@ def split_secret(
 
 
 def combine_shares(shares: Mapping[int, bytes]) -> bytes:
-    """Rebuild the secret from exactly as many shares as were needed, or more (R3.6.2).
+    """Rebuild the secret from exactly as many shares as were needed, or more (R6.6.2).
 
     Args:
         shares: 33-byte share of each holder. Fewer than the threshold give an unrelated secret; the caller

@@ -1,4 +1,4 @@
-"""Expand a 32-byte key into ring elements and add them to a vector (PROTOCOL §3.4).
+"""Expand a 32-byte key into ring elements and add them to a vector (PROTOCOL §6.4).
 
 The keystream is AES-256 in counter mode from counter zero, keyed with all 256 bits of the seed; word i is
 the little-endian number in bytes 4i..4i+3. A key is used for one vector only, which is what makes the zero
@@ -72,7 +72,7 @@ class Keystream:
 
 
 def add_keystreams(vector: Vector, terms: Sequence[tuple[Keystream, int]], *, threads: int = 1) -> None:
-    """Add signed keystreams to a vector in place, modulo 2**32 (PROTOCOL §3.4).
+    """Add signed keystreams to a vector in place, modulo 2**32 (PROTOCOL §6.4).
 
     Args:
         vector: One-dimensional, contiguous, writable array of uint32.

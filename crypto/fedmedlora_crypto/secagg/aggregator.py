@@ -1,4 +1,4 @@
-"""The aggregator's side of a session, without I/O and without memory (PROTOCOL §3.8 to §3.12).
+"""The aggregator's side of a session, without I/O and without memory (PROTOCOL §6.8 to §6.12).
 
 Every method gets all it needs as payloads, so an aggregator that was killed goes on from its store. It
 holds no secret; what it learns in `unmask` - the self seeds of the survivors and the mask keys of those
@@ -61,7 +61,7 @@ class Aggregator:
         self._terms = terms
 
     def admit(self, keys: Mapping[int, bytes]) -> tuple[tuple[int, ...], dict[int, str]]:
-        """Decide who is in U1 (R3.8.1).
+        """Decide who is in U1 (R6.8.1).
 
         Args:
             keys: The keys payload of each party that advertised.
@@ -81,7 +81,7 @@ class Aggregator:
         u1: Collection[int] | None = None,
         view: bytes | None = None,
     ) -> None:
-        """Check what can be checked of a shares payload without opening its boxes (PROTOCOL §3.9).
+        """Check what can be checked of a shares payload without opening its boxes (PROTOCOL §6.9).
 
         Args:
             sender: The party it came from.
@@ -108,7 +108,7 @@ class Aggregator:
         *,
         threads: int = 1,
     ) -> Unmasking:
-        """Take the masks off the sum of the survivors' vectors, in place (PROTOCOL §3.12).
+        """Take the masks off the sum of the survivors' vectors, in place (PROTOCOL §6.12).
 
         Args:
             total: Sum of the masked vectors of U3, modulo 2**32. Left as it was when this raises.
@@ -184,7 +184,7 @@ class Aggregator:
         if message.dealers != tuple(case.dealt) or message.kinds != tuple(map(case.kind, case.dealt)):
             raise WrongOpeningError("not the shares that were asked for", party=party)
         for dealer, kind, share in zip(message.dealers, message.kinds, message.shares, strict=True):
-            # R3.12.4: the commitment says who lies, the dealer or the holder.
+            # R6.12.4: the commitment says who lies, the dealer or the holder.
             expected = masks.share_commitment(
                 case.binding, dealer=dealer, holder=party, kind=kind, share=share
             )
@@ -205,7 +205,7 @@ class Aggregator:
         return streams
 
     def _self_mask(self, case: "_Case", dealer: int, seed: bytes) -> tuple[Keystream, int]:
-        # R3.12.5: a wrong seed would leave noise in the sum that looks like a result.
+        # R6.12.5: a wrong seed would leave noise in the sum that looks like a result.
         announced = case.keys[dealer].seed_commitment
         if not hmac.compare_digest(masks.seed_commitment(self._terms.sid, dealer, seed), announced):
             raise DealtWronglyError("the self-mask seed is not the announced one", party=dealer)
@@ -218,7 +218,7 @@ class Aggregator:
         added.
         """
         key = masks.mask_agreement_key(seed, sid=self._terms.sid)
-        # R3.12.5
+        # R6.12.5
         if not hmac.compare_digest(key.public, case.keys[dealer].mask_key):
             raise DealtWronglyError("the mask key is not the advertised one", party=dealer)
         return [

@@ -1,4 +1,4 @@
-"""The derivations that a party and the aggregator have in common (PROTOCOL §3.3 to §3.6).
+"""The derivations that a party and the aggregator have in common (PROTOCOL §6.3 to §6.6).
 
 Both sides compute the same pair masks, the same commitments and the same keys from the same seeds; they do
 it here.
@@ -21,12 +21,12 @@ def share_agreement_key(seed: bytes, *, sid: bytes) -> AgreementKey:
 
 
 def seed_commitment(sid: bytes, party: int, seed: bytes) -> bytes:
-    """Return H(b_u), bound to session and party (R3.2.2)."""
+    """Return H(b_u), bound to session and party (R6.2.2)."""
     return digest_fields(labels.SELF_SEED_COMMITMENT, sid, encode_index(party), seed)
 
 
 def share_commitment(binding: Binding, *, dealer: int, holder: int, kind: int, share: bytes) -> bytes:
-    """Return the commitment to one share, bound to everything that says which share it is (R3.6.3).
+    """Return the commitment to one share, bound to everything that says which share it is (R6.6.3).
 
     A share has 256 bits of entropy for anybody who could not rebuild the secret anyway, so the plain hash
     hides it.
@@ -60,14 +60,14 @@ def pair_mask(
 def share_box_key(
     binding: Binding, own: tuple[int, AgreementKey], peer: tuple[int, bytes], *, dealer: int
 ) -> bytes:
-    """Return the key of the one box that `dealer`, one of the two, seals for the other (R3.5.1)."""
+    """Return the key of the one box that `dealer`, one of the two, seals for the other (R6.5.1)."""
     party, key = own
     info = pair_info(labels.SHARE_BOX, binding, (party, key.public), peer) + encode_index(dealer)
     return derive_key(key.exchange(peer[1], party=peer[0]), info)
 
 
 def share_box_context(binding: Binding, *, dealer: int, holder: int) -> bytes:
-    """Return the associated data of a box: label, session, view, sender, receiver (R3.5.2)."""
+    """Return the associated data of a box: label, session, view, sender, receiver (R6.5.2)."""
     return encode_fields(
         labels.SHARE_BOX, binding.sid, binding.view, encode_index(dealer), encode_index(holder)
     )

@@ -1,4 +1,4 @@
-"""The payloads of a session: one frozen dataclass per step, each with one encoding (PROTOCOL §3.1).
+"""The payloads of a session: one frozen dataclass per step, each with one encoding (PROTOCOL §6.1).
 
 Every payload begins with a header: kind (1 byte), version (1), session id (32), sender (2). Numbers are
 big-endian. Decoding raises `MalformedError` (or a subclass of `PeerError` for a header of another session
@@ -175,7 +175,7 @@ def _header(kind: int, sid: bytes, party: int) -> bytes:
 
 
 def _open(data: bytes, kind: int, sid: bytes, party: int) -> Reader:
-    """Read a header and demand that it names this kind, session and sender (R3.1.3)."""
+    """Read a header and demand that it names this kind, session and sender (R6.1.3)."""
     reader = Reader(data, party=party)
     if reader.take(2) != bytes([kind, VERSION]):
         raise MalformedError("payload of another kind or version", party=party)

@@ -1,4 +1,4 @@
-"""One party of a session, without I/O (PROTOCOL §3.8 to §3.12).
+"""One party of a session, without I/O (PROTOCOL §6.8 to §6.12).
 
 The steps, each once and in this order::
 
@@ -124,7 +124,7 @@ class Party:
         return self._step
 
     def advertise(self) -> bytes:
-        """Make fresh keys and return the keys payload (PROTOCOL §3.8)."""
+        """Make fresh keys and return the keys payload (PROTOCOL §6.8)."""
         self._require(Step.NEW)
         sid, mask_seed, self_seed = self._terms.sid, self._draw(), self._draw()
         self._own = _Own(
@@ -144,7 +144,7 @@ class Party:
         return self._sent_keys
 
     def share(self, keys: Mapping[int, bytes], view: bytes) -> bytes:
-        """Check U1 and return the shares payload (PROTOCOL §3.9).
+        """Check U1 and return the shares payload (PROTOCOL §6.9).
 
         Args:
             keys: The keys payload of each member of U1, this party's own included.
@@ -158,13 +158,13 @@ class Party:
         self._require(Step.ADVERTISED)
         if len(view) != DIGEST_BYTES:
             raise ViewError(f"a view has {DIGEST_BYTES} bytes")
-        # R3.9.1: a list without this party's own bytes is not the list it advertised for.
+        # R6.9.1: a list without this party's own bytes is not the list it advertised for.
         if not hmac.compare_digest(keys.get(self._index, b""), self._sent_keys):
             raise NotIncludedError("own keys are not in the list")
         usable, refused = read_keys(self._terms, keys)
-        for refusal in refused.values():  # R3.9.2: the coordinator had to leave such a party out
+        for refusal in refused.values():  # R6.9.2: the coordinator had to leave such a party out
             raise refusal
-        # R3.9.3: T is the charter's, whatever the size of the list.
+        # R6.9.3: T is the charter's, whatever the size of the list.
         if len(usable) < self._terms.threshold:
             raise ShortRosterError(len(usable), self._terms.threshold)
         self._keys, self._view = usable, view
@@ -173,7 +173,7 @@ class Party:
         return self._sent_shares
 
     def fix(self, payloads: Mapping[int, bytes]) -> None:
-        """Check the agreed inbox U2 and open the own shares in it (PROTOCOL §3.10).
+        """Check the agreed inbox U2 and open the own shares in it (PROTOCOL §6.10).
 
         Args:
             payloads: The shares payload of each member of U2, this party's own included.
@@ -186,7 +186,7 @@ class Party:
         self._require(Step.SHARED)
         if not hmac.compare_digest(payloads.get(self._index, b""), self._sent_shares):
             raise NotIncludedError("own shares are not in the inbox")
-        # R3.10.2: with fewer than T a coordinator could unmask a party through a colluder.
+        # R6.10.2: with fewer than T a coordinator could unmask a party through a colluder.
         if len(payloads) < self._terms.threshold:
             raise ShortInboxError(len(payloads), self._terms.threshold)
         held = {dealer: self._receive(dealer, payloads[dealer]) for dealer in sorted(payloads)}
@@ -196,7 +196,7 @@ class Party:
         self._step = Step.FIXED
 
     def mask(self, vector: Vector, *, threads: int = 1) -> None:
-        """Add this party's masks to its encoded vector, in place and once (PROTOCOL §3.10).
+        """Add this party's masks to its encoded vector, in place and once (PROTOCOL §6.10).
 
         Args:
             vector: One-dimensional contiguous uint32 array.
@@ -206,7 +206,7 @@ class Party:
             MaskReusedError: A vector was masked before.
         """
         if self._step in (Step.MASKED, Step.AGREED, Step.OPENED):
-            # R3.10.5: two vectors under one mask give away their difference.
+            # R6.10.5: two vectors under one mask give away their difference.
             raise MaskReusedError("the masks of this session are spent")
         self._require(Step.FIXED)
         require_ring_vector(vector)
@@ -216,7 +216,7 @@ class Party:
             add_keystreams(vector, streams, threads=threads)
 
     def agree(self, survivors: Collection[int]) -> None:
-        """Agree to one survivor set U3 (PROTOCOL §3.11).
+        """Agree to one survivor set U3 (PROTOCOL §6.11).
 
         Raises:
             AlreadyAgreedError: This party agreed before, to this set or another.
@@ -225,7 +225,7 @@ class Party:
             ShortSurvivorsError: |U3| < T.
         """
         if self._step in (Step.AGREED, Step.OPENED):
-            # R3.11.1: two sets would let the coordinator open two sums.
+            # R6.11.1: two sets would let the coordinator open two sums.
             raise AlreadyAgreedError("this party has agreed to a survivor set")
         self._require(Step.MASKED)
         chosen = _distinct(survivors)
@@ -239,7 +239,7 @@ class Party:
         self._step = Step.AGREED
 
     def open(self, survivors: Collection[int], signers: Collection[int]) -> bytes:
-        """Return one share of each member of U2, and erase the rest (PROTOCOL §3.12).
+        """Return one share of each member of U2, and erase the rest (PROTOCOL §6.12).
 
         Args:
             survivors: U3 as the request says it.
@@ -252,10 +252,10 @@ class Party:
             ShortSurvivorsError: Fewer than T signers.
         """
         if self._step == Step.OPENED:
-            # R3.12.1: a second opening could only be for the other kind of seed.
+            # R6.12.1: a second opening could only be for the other kind of seed.
             raise AlreadyOpenedError("this party has opened its shares")
         self._require(Step.AGREED)
-        # R3.12.2: another set would open the pair key of a party whose self seed the first one opens.
+        # R6.12.2: another set would open the pair key of a party whose self seed the first one opens.
         if _distinct(survivors) != self._survivors:
             raise BothSeedsError("the survivor set is not the one agreed to")
         agreed = _distinct(signers)
@@ -269,7 +269,7 @@ class Party:
         return message.encode(self._terms.sid)
 
     def erase(self) -> None:
-        """Drop all secrets; the party takes no further part (PROTOCOL §3.13)."""
+        """Drop all secrets; the party takes no further part (PROTOCOL §6.13)."""
         vars(self).pop("_own", None)
         self._held, self._streams = {}, []
         self._step = Step.ERASED
@@ -325,7 +325,7 @@ class Party:
         if dealer not in self._keys:
             raise NotInRosterError("a dealer is not in the list of keys", party=dealer)
         message = decode_shares(payload, sid=self._terms.sid, party=dealer)
-        # R3.10.3: shares made under another list of keys belong to another session.
+        # R6.10.3: shares made under another list of keys belong to another session.
         if message.view != self._view or message.holders != tuple(self._keys):
             raise ViewError("shares were dealt under another list of keys", party=dealer)
         if dealer == self._index:
@@ -335,7 +335,7 @@ class Party:
         plain = open_box(key, message.box(self._index), context=context, party=dealer)
         shares = {SELF_SEED: plain[:SHARE_BYTES], MASK_KEY: plain[SHARE_BYTES:]}
         for kind, share in shares.items():
-            # R3.10.4: such a share would be useless later, or its defect blamed on this party.
+            # R6.10.4: such a share would be useless later, or its defect blamed on this party.
             _check_share_value(dealer, share)
             expected = masks.share_commitment(
                 self._binding, dealer=dealer, holder=self._index, kind=kind, share=share
@@ -359,7 +359,7 @@ class Party:
         kinds = {x: SELF_SEED if x in self._survivors else MASK_KEY for x in self._inbox}
         held = self._held
         for dealer, kind in kinds.items():
-            # R3.12.3: what must never be opened beside the other kind is gone before the other kind is
+            # R6.12.3: what must never be opened beside the other kind is gone before the other kind is
             # read.
             del held[dealer][SELF_SEED + MASK_KEY - kind]
         return OpenedMessage(

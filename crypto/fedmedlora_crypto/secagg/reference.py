@@ -1,4 +1,4 @@
-"""A whole session on one page: every party, no network (PROTOCOL §3; this is its figure).
+"""A whole session on one page: every party, no network (PROTOCOL §6; this is its figure).
 
 `run_round` is documentation, the oracle of the integration tests and the generator of the test vectors.
 The real coordinator and sites do the same calls with a log, signatures, disks and a wire between them.
@@ -46,7 +46,7 @@ def run_round(
     randomness: Mapping[int, Randomness] | None = None,
     threads: int = 1,
 ) -> Round:
-    """Run one session of secure aggregation (PROTOCOL §3).
+    """Run one session of secure aggregation (PROTOCOL §6).
 
     Args:
         terms: Constants of the session.

@@ -1,4 +1,4 @@
-"""Which advertised keys may be used: the coordinator's rule, repeated by every party (PROTOCOL §3.8).
+"""Which advertised keys may be used: the coordinator's rule, repeated by every party (PROTOCOL §6.8).
 
 The rule depends on the payloads alone, so whoever holds them finds the same U1: parties are read in the
 order of their indices; one whose payload is malformed, whose key is of low order, or whose key an earlier
@@ -16,7 +16,7 @@ from fedmedlora_crypto.secagg.session import SessionTerms
 def read_keys(
     terms: SessionTerms, payloads: Mapping[int, bytes]
 ) -> tuple[dict[int, KeysMessage], dict[int, KeyRefusedError]]:
-    """Sort the advertised keys into usable and refused ones (R3.8.1).
+    """Sort the advertised keys into usable and refused ones (R6.8.1).
 
     Returns:
         The messages of the usable parties and, for the others, the error that refuses each; both in index
@@ -45,7 +45,7 @@ def _read_one(terms: SessionTerms, party: int, payload: bytes, seen: set[bytes])
         raise MalformedKeyError(str(error), party=party) from None
     for key in (message.share_key, message.mask_key):
         check_public_key(key, party=party)
-    # R3.8.2: a copied key could only serve to make two parties' pair masks equal.
+    # R6.8.2: a copied key could only serve to make two parties' pair masks equal.
     if message.share_key == message.mask_key or {message.share_key, message.mask_key} & seen:
         raise DuplicateKeyError("public key is advertised twice", party=party)
     return message

@@ -1,4 +1,4 @@
-"""The constants of one session (PROTOCOL §3.7)."""
+"""The constants of one session (PROTOCOL §6.7)."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ MIN_HONEST = 2  # the sum of a single honest party is that party's value
 
 @dataclass(frozen=True)
 class SessionTerms:
-    """The constants of a session: from the charter, never from a message (R3.7.1).
+    """The constants of a session: from the charter, never from a message (R6.7.1).
 
     Attributes:
         sid: Session id, 32 bytes; each party computes it itself.
@@ -38,7 +38,7 @@ class SessionTerms:
     suite: str = MASKED_SUITE
 
     def __post_init__(self) -> None:
-        """Refuse terms under which the protocol would not protect (R3.7.2)."""
+        """Refuse terms under which the protocol would not protect (R6.7.2)."""
         if len(self.sid) != DIGEST_BYTES:
             raise TermsError(f"a session id has {DIGEST_BYTES} bytes")
         if not MIN_PARTIES <= self.n <= MAX_PARTIES:
@@ -67,5 +67,5 @@ class SessionTerms:
 
 
 def quorum(n: int, colluding: int) -> int:
-    """Return T = floor((n + c) / 2) + 1: two sets of T parties share an honest one (R3.7.2)."""
+    """Return T = floor((n + c) / 2) + 1: two sets of T parties share an honest one (R6.7.2)."""
     return (n + colluding) // 2 + 1

@@ -66,7 +66,7 @@ def test_rebuilt_aggregator_gives_the_same_sum() -> None:
 
 @pytest.mark.parametrize("entry", range(5))
 def test_wrong_returned_share_is_named_and_survived(entry: int) -> None:
-    # R3.12.4
+    # R6.12.4
     ward = opened_ward()
     ward.opened[3] = flip(ward.opened[3], OPENED_SHARE + entry * 34 + 32)
     total = ward.total()
@@ -78,7 +78,7 @@ def test_wrong_returned_share_is_named_and_survived(entry: int) -> None:
 
 
 def test_wrong_returned_shares_below_threshold_stop_with_names() -> None:
-    # R3.12.4, R3.12.7
+    # R6.12.4, R6.12.7
     ward = opened_ward(late=(2,))
     ward.opened[3] = flip(ward.opened[3], OPENED_SHARE)
     total = before = ward.total()
@@ -160,7 +160,7 @@ def bent_dealer(monkeypatch: pytest.MonkeyPatch, split: Callable[..., dict[int, 
 
 @pytest.mark.parametrize("late", [False, True])
 def test_dealer_that_shares_another_seed_is_named(monkeypatch: pytest.MonkeyPatch, late: bool) -> None:
-    # R3.12.5, for the self seed (survivor) and for the mask key (dropped out)
+    # R6.12.5, for the self seed (survivor) and for the mask key (dropped out)
     share = (7).to_bytes(33, "big")
     ward = bent_dealer(monkeypatch, lambda *_, holders, **__: dict.fromkeys(holders, share), late)
     total = before = ward.total()
@@ -224,7 +224,7 @@ def without(payloads: dict[int, bytes], *parties: int) -> dict[int, bytes]:
 def test_stored_sets_that_do_not_fit_refused(
     keys: dict[int, bytes], shares: dict[int, bytes], survivors: tuple[int, ...], error: type[CryptoError]
 ) -> None:
-    # R3.12.7: T holds for each of the three sets, at the aggregator too
+    # R6.12.7: T holds for each of the three sets, at the aggregator too
     total = np.zeros(4, dtype=np.uint32)
     with pytest.raises(error):
         WARD.aggregator.unmask(total, keys, shares, survivors, WARD.opened)

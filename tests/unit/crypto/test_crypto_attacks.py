@@ -82,7 +82,7 @@ def test_short_inbox_reads_the_victim_without_the_check() -> None:
 
 
 def test_short_inbox_is_refused_with_the_check() -> None:
-    # R3.10.2
+    # R6.10.2
     with pytest.raises(ShortInboxError):
         short_inbox(Ward(4), checked=True)
 
@@ -146,7 +146,7 @@ def test_copied_key_reads_the_victim_without_the_checks(
 def test_copied_key_is_useless_while_derivation_binds_ids(
     monkeypatch: pytest.MonkeyPatch, reencode: bool
 ) -> None:
-    # R3.3.4: the second line of defence holds alone
+    # R6.3.4: the second line of defence holds alone
     disable_key_checks(monkeypatch)
     assert not np.array_equal(copied_key(Ward(3), reencode=reencode), vectors_of(range(1, 4))[2])
 
@@ -155,7 +155,7 @@ def test_copied_key_is_useless_while_derivation_binds_ids(
 def test_copied_key_is_refused_with_the_checks(
     monkeypatch: pytest.MonkeyPatch, reencode: bool, error: type[Exception]
 ) -> None:
-    # R3.3.1, R3.8.2: the first line holds alone too, at every party and at the aggregator
+    # R6.3.1, R6.8.2: the first line holds alone too, at every party and at the aggregator
     monkeypatch.setattr(masks, "pair_info", unbound_pair_info)
     with pytest.raises(error):
         copied_key(Ward(3), reencode=reencode)
@@ -191,7 +191,7 @@ def test_both_seeds_read_the_victim_without_the_check() -> None:
 
 
 def test_both_seeds_are_refused_with_the_check() -> None:
-    # R3.11.1, R3.12.1
+    # R6.11.1, R6.12.1
     with pytest.raises(AlreadyAgreedError):
         both_seeds(Ward(4), checked=True)
     ward = Ward(4)
@@ -204,7 +204,7 @@ def test_both_seeds_are_refused_with_the_check() -> None:
 
 
 def test_second_vector_under_one_mask_gives_the_difference_away() -> None:
-    # R3.10.5
+    # R6.10.5
     ward = Ward(4)
     ward.run_to(ward.share)
     ward.parties[1].fix(ward.shares)

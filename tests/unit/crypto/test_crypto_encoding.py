@@ -47,7 +47,7 @@ FIELDS = st.lists(st.binary(max_size=8), max_size=5)
 
 @given(FIELDS, FIELDS)
 def test_encode_fields_is_injective(one: list[bytes], two: list[bytes]) -> None:
-    # R3.1.1
+    # R6.1.1
     assert (encode_fields(*one) == encode_fields(*two)) == (one == two)
 
 
@@ -87,7 +87,7 @@ def test_altered_box_refused(at: int, change: int) -> None:
 
 @pytest.mark.parametrize(("key", "context"), [(b"j" * 32, b"c"), (b"k" * 32, b"d")])
 def test_box_under_other_key_or_context_refused(key: bytes, context: bytes) -> None:
-    # R3.5.2
+    # R6.5.2
     with pytest.raises(SealedBoxError):
         open_box(key, seal(b"k" * 32, b"p", context=b"c"), context=context, party=1)
 

@@ -35,7 +35,7 @@ def test_exchange_agrees() -> None:
 
 @pytest.mark.parametrize("point", sorted(LOW_ORDER_POINTS))
 def test_low_order_key_refused(point: bytes) -> None:
-    # R3.3.2
+    # R6.3.2
     with pytest.raises(LowOrderKeyError) as caught:
         check_public_key(point, party=7)
     assert caught.value.party == 7
@@ -53,14 +53,14 @@ def test_low_order_list_is_right() -> None:
 
 @pytest.mark.parametrize("excess", range(19))
 def test_unreduced_coordinate_refused(excess: int) -> None:
-    # R3.3.1: p .. 2**255 - 1 encode 0 .. 18 a second time
+    # R6.3.1: p .. 2**255 - 1 encode 0 .. 18 a second time
     with pytest.raises(MalformedKeyError) as caught:
         check_public_key((FIELD_PRIME + excess).to_bytes(32, "little"))
     assert caught.value.left_out == "malformed_key"
 
 
 def test_top_bit_reencoding_of_a_good_key_refused() -> None:
-    # R3.3.1: X25519 itself ignores the bit, so this is the same key in other bytes
+    # R6.3.1: X25519 itself ignores the bit, so this is the same key in other bytes
     good = key_of(1).public
     copy = good[:31] + bytes([good[31] | 0x80])
     peer = X25519PrivateKey.from_private_bytes(b"k" * 32)
@@ -82,7 +82,7 @@ def test_any_bytes_pass_or_raise_peer_error(data: bytes) -> None:
 
 
 def test_private_key_is_bound_to_purpose_and_session() -> None:
-    # R3.3.3
+    # R6.3.3
     seed = b"x" * 32
     made = {
         AgreementKey(seed, label=label, sid=sid).public
@@ -94,7 +94,7 @@ def test_private_key_is_bound_to_purpose_and_session() -> None:
 
 
 def test_every_part_of_the_info_changes_the_key() -> None:
-    # R3.3.4, R3.2.1
+    # R6.3.4, R6.2.1
     def pair(**change: object) -> bytes:
         case: dict[str, object] = {
             "label": b"l",
@@ -131,12 +131,12 @@ def test_party_info_differs_by_party() -> None:
 
 
 def test_labels_are_distinct_and_versioned() -> None:
-    # R3.2.1
+    # R6.2.1
     values = [value for name, value in vars(labels).items() if name.isupper() and isinstance(value, bytes)]
     assert len(set(values)) == len(values) >= 8
     assert all(value.startswith(b"fedmedlora/v1/") for value in values)
 
 
 def test_repr_is_silent() -> None:
-    # R3.13.2
+    # R6.13.2
     assert repr(key_of(1)) == "AgreementKey(...)"

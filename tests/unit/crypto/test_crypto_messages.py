@@ -35,13 +35,13 @@ KINDS = sorted(GOOD)
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_good_payload_round_trips(kind: str) -> None:
-    # R3.1.2
+    # R6.1.2
     assert DECODERS[kind](GOOD[kind], sid=SID, party=2).encode(SID) == GOOD[kind]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_header_of_another_kind_session_sender_refused(kind: str) -> None:
-    # R3.1.3
+    # R6.1.3
     decode, good = DECODERS[kind], GOOD[kind]
     with pytest.raises(WrongSessionError) as session:
         decode(good, sid=bytes(32), party=2)
@@ -69,13 +69,13 @@ def decodes_canonically(decode: Decoder, data: bytes) -> None:
 
 @given(kind=st.sampled_from(KINDS), data=st.binary(max_size=300), headed=st.booleans())
 def test_any_bytes_raise_only_peer_error(kind: str, data: bytes, headed: bool) -> None:
-    # R3.1.2
+    # R6.1.2
     decodes_canonically(DECODERS[kind], GOOD[kind][:HEADER] + data if headed else data)
 
 
 @given(kind=st.sampled_from(KINDS), data=st.data())
 def test_mutated_payload_raises_only_peer_error(kind: str, data: st.DataObject) -> None:
-    # R3.1.2
+    # R6.1.2
     good = GOOD[kind]
     at = data.draw(st.integers(0, len(good)))
     cut = data.draw(st.integers(0, 8))
@@ -118,7 +118,7 @@ def test_unknown_kind_of_share_refused() -> None:
 
 
 def test_repr_of_opened_shares_is_silent() -> None:
-    # R3.13.2
+    # R6.13.2
     message = decode_opened(GOOD["opened"], sid=SID, party=2)
     assert "shares" not in repr(message)
     assert message.shares[0].hex() not in repr(message)

@@ -53,7 +53,7 @@ def ready_to_fix(n: int = 4) -> Ward:
 
 
 def test_own_keys_missing_or_altered_refused() -> None:
-    # R3.9.1
+    # R6.9.1
     ward = ward_at("advertise")
     without = {i: p for i, p in ward.keys.items() if i != 1}
     with pytest.raises(NotIncludedError):
@@ -64,7 +64,7 @@ def test_own_keys_missing_or_altered_refused() -> None:
 
 
 def test_short_roster_refused() -> None:
-    # R3.9.3: the list itself can never lower the threshold
+    # R6.9.3: the list itself can never lower the threshold
     ward = ward_at("advertise")
     with pytest.raises(ShortRosterError) as caught:
         ward.parties[1].share({i: ward.keys[i] for i in (1, 2)}, ward.view)
@@ -91,7 +91,7 @@ def test_view_of_another_size_refused() -> None:
 def test_key_that_should_have_been_left_out_refused(
     bend: Callable[[dict[int, bytes]], bytes], error: type[CryptoError]
 ) -> None:
-    # R3.9.2
+    # R6.9.2
     ward = ward_at("advertise")
     with pytest.raises(error) as caught:
         ward.parties[1].share(ward.keys | {3: bend(ward.keys)}, ward.view)
@@ -111,7 +111,7 @@ def test_key_of_a_stranger_refused() -> None:
 
 
 def test_own_shares_missing_or_altered_refused() -> None:
-    # R3.10.1
+    # R6.10.1
     ward = ready_to_fix()
     with pytest.raises(NotIncludedError):
         ward.parties[1].fix({i: p for i, p in ward.shares.items() if i != 1})
@@ -121,7 +121,7 @@ def test_own_shares_missing_or_altered_refused() -> None:
 
 
 def test_short_inbox_refused() -> None:
-    # R3.10.2
+    # R6.10.2
     ward = ready_to_fix()
     with pytest.raises(ShortInboxError) as caught:
         ward.parties[1].fix({i: ward.shares[i] for i in (1, 4)})
@@ -129,7 +129,7 @@ def test_short_inbox_refused() -> None:
 
 
 def test_view_split_refused() -> None:
-    # R3.10.3: half of the sites were shown another list of keys
+    # R6.10.3: half of the sites were shown another list of keys
     ward = ward_at("advertise")
     other = {i: ward.keys[i] for i in (1, 2, 3)}
     views = {
@@ -142,7 +142,7 @@ def test_view_split_refused() -> None:
 
 
 def test_view_split_hidden_by_a_forged_field_still_refused() -> None:
-    # R3.3.4, R3.5.2: the box was sealed under the other view, whatever the payload says
+    # R6.3.4, R6.5.2: the box was sealed under the other view, whatever the payload says
     ward = ward_at("advertise")
     shares = {i: ward.parties[i].share(ward.keys, ward.view if i != 3 else bytes(32)) for i in ward.parties}
     shares[3] = shares[3].replace(bytes(32), ward.view, 1)
@@ -179,7 +179,7 @@ def test_swapped_senders_refused() -> None:
 
 
 def test_swapped_senders_with_forged_headers_refused() -> None:
-    # R3.5.1: one key per direction
+    # R6.5.1: one key per direction
     ward = ready_to_fix()
     forged = ward.shares[3][:34] + b"\0\2" + ward.shares[3][36:]
     with pytest.raises(SealedBoxError) as caught:
@@ -188,7 +188,7 @@ def test_swapped_senders_with_forged_headers_refused() -> None:
 
 
 def test_box_reflected_to_its_sender_refused() -> None:
-    # R3.5.1: 1's own box for 3, sent back as 3's box for 1
+    # R6.5.1: 1's own box for 3, sent back as 3's box for 1
     ward = ready_to_fix()
     own = decode_shares(ward.shares[1], sid=SID, party=1).box(3)
     theirs = decode_shares(ward.shares[3], sid=SID, party=3).box(1)
@@ -198,7 +198,7 @@ def test_box_reflected_to_its_sender_refused() -> None:
 
 @pytest.mark.parametrize("kind", [SELF_SEED, MASK_KEY])
 def test_share_that_does_not_fit_its_commitment_refused(kind: int) -> None:
-    # R3.10.4
+    # R6.10.4
     ward = ready_to_fix()
     commitment = decode_shares(ward.shares[3], sid=SID, party=3).commitment(1, kind)
     with pytest.raises(ShareCommitmentError) as caught:
@@ -207,7 +207,7 @@ def test_share_that_does_not_fit_its_commitment_refused(kind: int) -> None:
 
 
 def test_share_above_the_prime_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    # R3.6.4: a dealer that commits to bytes that are no share
+    # R6.6.4: a dealer that commits to bytes that are no share
     ward = ward_at("advertise")
     bad = PRIME.to_bytes(33, "big")
     with monkeypatch.context() as patch:
@@ -247,7 +247,7 @@ def test_any_inbox_bytes_raise_only_crypto_error(data: st.DataObject) -> None:
 
 
 def test_second_mask_refused_and_changes_nothing() -> None:
-    # R3.10.5
+    # R6.10.5
     ward = ward_at("upload")
     vector = np.zeros(64, dtype=np.uint32)
     for _ in range(2):
@@ -272,7 +272,7 @@ def test_vector_that_cannot_be_masked_spends_nothing() -> None:
 
 
 def test_seeds_are_gone_once_the_inbox_is_fixed_and_masks_once_used() -> None:
-    # R3.10.7, R3.13.1
+    # R6.10.7, R6.13.1
     ward = ready_to_fix()
     party = ward.parties[1]
     party.fix(ward.shares)
@@ -283,7 +283,7 @@ def test_seeds_are_gone_once_the_inbox_is_fixed_and_masks_once_used() -> None:
 
 
 def test_masks_are_with_exactly_the_agreed_inbox() -> None:
-    # R3.10.6: 4 dealt no shares, so nobody's vector carries a mask with it and T openings are enough
+    # R6.10.6: 4 dealt no shares, so nobody's vector carries a mask with it and T openings are enough
     ward = Ward(4)
     ward.advertise()
     ward.share(senders=(1, 2, 3))
@@ -299,7 +299,7 @@ def test_masks_are_with_exactly_the_agreed_inbox() -> None:
 
 
 def test_second_agreement_refused() -> None:
-    # R3.11.1
+    # R6.11.1
     ward = ward_at("agree")
     for survivors in ((1, 2, 3, 4), (1, 2, 3)):
         with pytest.raises(AlreadyAgreedError) as caught:
@@ -318,7 +318,7 @@ def test_second_agreement_refused() -> None:
     ],
 )
 def test_bad_survivor_set_refused(survivors: tuple[int, ...], error: type[CryptoError], reason: str) -> None:
-    # R3.11.2, R3.11.3
+    # R6.11.2, R6.11.3
     ward = ward_at("upload")
     with pytest.raises(error) as caught:
         ward.parties[1].agree(survivors)
@@ -330,7 +330,7 @@ def test_bad_survivor_set_refused(survivors: tuple[int, ...], error: type[Crypto
 
 
 def test_other_survivor_set_at_opening_refused() -> None:
-    # R3.12.2: 4 would be opened by its self seed here and by its mask key there
+    # R6.12.2: 4 would be opened by its self seed here and by its mask key there
     ward = ward_at("agree")
     with pytest.raises(BothSeedsError) as caught:
         ward.parties[1].open((1, 2, 3), (1, 2, 3))
@@ -338,7 +338,7 @@ def test_other_survivor_set_at_opening_refused() -> None:
 
 
 def test_second_opening_refused() -> None:
-    # R3.12.1
+    # R6.12.1
     ward = ward_at("open")
     with pytest.raises(AlreadyOpenedError) as caught:
         ward.parties[1].open((1, 2, 3, 4), (1, 2, 3, 4))
@@ -355,7 +355,7 @@ def test_second_opening_refused() -> None:
     ],
 )
 def test_too_few_or_wrong_signers_refused(signers: tuple[int, ...], error: type[CryptoError]) -> None:
-    # R3.12.6
+    # R6.12.6
     ward = ready_to_fix()
     ward.upload(late=(4,))
     ward.agree()
@@ -367,7 +367,7 @@ def test_too_few_or_wrong_signers_refused(signers: tuple[int, ...], error: type[
 def test_opening_holds_one_kind_of_each_and_the_other_is_erased_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # R3.12.3
+    # R6.12.3
     ward = ready_to_fix()
     ward.upload(late=(4,))
     ward.agree()
@@ -405,7 +405,7 @@ def flights(ward: Ward, party: Party) -> dict[Step, Callable[[], object]]:
 
 
 def test_every_call_out_of_order_is_refused() -> None:
-    # R3.8.3 and the order of the steps: each once, in order, late flights by their own error
+    # R6.8.3 and the order of the steps: each once, in order, late flights by their own error
     ward = ready_to_fix()
     party = Party(ward.terms, 1, randomness=repeatable_source(SID + b"\1"))
     calls = flights(ward, party)
@@ -424,7 +424,7 @@ def test_every_call_out_of_order_is_refused() -> None:
 
 @pytest.mark.parametrize("step", ["advertise", "share", "upload", "agree", "open"])
 def test_erased_party_answers_nothing(step: str) -> None:
-    # R3.13.1
+    # R6.13.1
     ward = ward_at(step)
     party = ward.parties[1]
     party.erase()
@@ -456,7 +456,7 @@ def test_late_upload_of_a_dropped_party_is_useless() -> None:
 
 
 def test_repr_shows_index_and_step_only() -> None:
-    # R3.13.2
+    # R6.13.2
     ward = ready_to_fix()
     assert repr(ward.parties[1]) == "Party(index=1, step=SHARED)"
     secrets = [vars(ward.parties[1])["_own"], *vars(vars(ward.parties[1])["_own"]).values()]

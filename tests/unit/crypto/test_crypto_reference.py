@@ -58,7 +58,7 @@ def test_convicting_inputs_show_who_was_counted() -> None:
     ],
 )
 def test_below_threshold_at_any_step_stops(step: str, error: type[Exception]) -> None:
-    # R3.9.3, R3.10.2, R3.11.3, R3.12.6: n = 4 has T = 3
+    # R6.9.3, R6.10.2, R6.11.3, R6.12.6: n = 4 has T = 3
     vectors = vectors_of(range(1, 5))
     run_round(terms_of(4), vectors, dropped={step: [2]})
     with pytest.raises(error):
@@ -74,7 +74,7 @@ def test_unready_member_takes_no_part() -> None:
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_same_randomness_gives_the_same_bytes(threads: int) -> None:
-    # R3.4.3
+    # R6.4.3
     def run() -> tuple[dict[int, bytes], dict[int, bytes], dict[int, bytes], dict[int, bytes]]:
         sources = {i: repeatable_source(bytes([i])) for i in range(1, 5)}
         made = run_round(terms_of(4), vectors_of(range(1, 5), 70_000), randomness=sources, threads=threads)
@@ -86,7 +86,7 @@ def test_same_randomness_gives_the_same_bytes(threads: int) -> None:
 
 
 def test_fresh_randomness_gives_fresh_masks() -> None:
-    # R3.8.3
+    # R6.8.3
     vectors = vectors_of(range(1, 5))
     one, two = run_round(terms_of(4), vectors), run_round(terms_of(4), vectors)
     assert one.keys != two.keys
@@ -103,7 +103,7 @@ def chi_square(vector: Vector) -> float:
 
 @pytest.mark.parametrize("dropped", [{}, {"upload": [2]}, {"share": [2]}])
 def test_masked_uploads_look_uniform_and_plain_ones_do_not(dropped: dict[str, list[int]]) -> None:
-    # R3.4.1, R3.7.3. Eight deviations: a false alarm has odds below 1e-12, and the seeds are fixed anyway.
+    # R6.4.1, R6.7.3. Eight deviations: a false alarm has odds below 1e-12, and the seeds are fixed anyway.
     limit = 255 + 8 * 22.6
     small = {i: np.arange(2**15, dtype=np.uint32) % 7 for i in range(1, 5)}
     for suite in SUITES:
@@ -128,6 +128,6 @@ def test_uploads_of_two_parties_are_masked_independently() -> None:
 
 
 def test_repr_of_a_round_is_silent() -> None:
-    # R3.13.2
+    # R6.13.2
     result = run_round(terms_of(3), vectors_of(range(1, 4)))
     assert "opened" not in repr(result)

@@ -34,14 +34,14 @@ SHARE_KEY, MASK_KEY = slice(36, 68), slice(68, 100)
     ],
 )
 def test_unsafe_terms_refused(n: int, c: int, threshold: int, sid: bytes, suite: str) -> None:
-    # R3.7.2
+    # R6.7.2
     with pytest.raises(TermsError):
         SessionTerms(sid, n, threshold, c, suite)
 
 
 @given(st.integers(3, 1024), st.data())
 def test_two_quorums_share_an_honest_party(n: int, data: st.DataObject) -> None:
-    # R3.7.2
+    # R6.7.2
     c = data.draw(st.integers(0, n - 1))
     assert 2 * quorum(n, c) - n > c
 
@@ -71,14 +71,14 @@ def with_key(payload: bytes, place: slice, key: bytes) -> bytes:
 
 
 def test_everybody_well_is_admitted(ward: Ward) -> None:
-    # R3.8.1
+    # R6.8.1
     assert ward.aggregator.admit(ward.keys) == ((1, 2, 3, 4), {})
 
 
 @pytest.mark.parametrize("place", [SHARE_KEY, MASK_KEY])
 @pytest.mark.parametrize("point", sorted(LOW_ORDER_POINTS)[:2])
 def test_low_order_key_drops_that_party_only(ward: Ward, place: slice, point: bytes) -> None:
-    # R3.8.1
+    # R6.8.1
     keys = ward.keys | {3: with_key(ward.keys[3], place, point)}
     assert ward.aggregator.admit(keys) == ((1, 2, 4), {3: "low_order_key"})
     assert isinstance(read_keys(ward.terms, keys)[1][3], LowOrderKeyError)
@@ -95,7 +95,7 @@ def test_reencoded_key_drops_that_party_only(ward: Ward) -> None:
 @pytest.mark.parametrize("source", [SHARE_KEY, MASK_KEY])
 @pytest.mark.parametrize("place", [SHARE_KEY, MASK_KEY])
 def test_copied_key_drops_the_later_party_only(ward: Ward, source: slice, place: slice) -> None:
-    # R3.8.2
+    # R6.8.2
     keys = ward.keys | {3: with_key(ward.keys[3], place, ward.keys[2][source])}
     assert ward.aggregator.admit(keys) == ((1, 2, 4), {3: "duplicate_key"})
     # whatever the order in which the payloads arrived
@@ -103,7 +103,7 @@ def test_copied_key_drops_the_later_party_only(ward: Ward, source: slice, place:
 
 
 def test_one_key_for_both_purposes_refused(ward: Ward) -> None:
-    # R3.8.2
+    # R6.8.2
     keys = ward.keys | {1: with_key(ward.keys[1], MASK_KEY, ward.keys[1][SHARE_KEY])}
     assert ward.aggregator.admit(keys) == ((2, 3, 4), {1: "duplicate_key"})
     assert isinstance(read_keys(ward.terms, keys)[1][1], DuplicateKeyError)

@@ -38,7 +38,7 @@ def test_modulus_is_prime() -> None:
 
 @given(secret=st.binary(min_size=32, max_size=32), data=st.data())
 def test_any_threshold_of_shares_rebuilds(secret: bytes, data: st.DataObject) -> None:
-    # R3.6.1, R3.6.2
+    # R6.6.1, R6.6.2
     n = data.draw(st.integers(2, 12))
     threshold = data.draw(st.integers(2, n))
     holders = data.draw(st.lists(st.integers(1, 1024), min_size=n, max_size=n, unique=True))
@@ -55,7 +55,7 @@ def test_extreme_secrets_rebuild_from_every_subset(secret: bytes) -> None:
 
 
 def test_fewer_shares_fit_every_secret() -> None:
-    # R3.6.1: for any other secret there is a share that completes T - 1 real ones, so they say nothing.
+    # R6.6.1: for any other secret there is a share that completes T - 1 real ones, so they say nothing.
     shares = split_secret(b"s" * 32, threshold=3, holders=(1, 2, 3), randomness=repeatable_source(b"r"))
     for wanted in (bytes(32), b"\xff" * 32):
         # Solve f(0) = wanted through (1, y1), (2, y2): f(3) = f(0) - 3 f(1) + 3 f(2) for degree two.
@@ -79,7 +79,7 @@ def test_result_above_a_secret_refused() -> None:
 
 @pytest.mark.parametrize("share", [b"", bytes(32), bytes(34), PRIME.to_bytes(33, "big"), b"\xff" * 33])
 def test_bytes_that_are_no_share_refused(share: bytes) -> None:
-    # R3.6.4
+    # R6.6.4
     with pytest.raises(ShareValueError, match="encoding"):
         parse_share(share)
 

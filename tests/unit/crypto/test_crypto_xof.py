@@ -12,7 +12,7 @@ KEY = bytes(range(32))
 
 
 def raw_words(key: bytes, count: int) -> Vector:
-    """The definition, in one call (R3.4.1)."""
+    """The definition, in one call (R6.4.1)."""
     stream = Cipher(algorithms.AES256(key), modes.CTR(bytes(16))).encryptor().update(bytes(4 * count))
     return np.frombuffer(stream, dtype="<u4").astype(np.uint32)
 
@@ -40,7 +40,7 @@ def test_words_far_out_continue_the_counter() -> None:
 )
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_add_into_equals_the_definition_for_any_size_and_threads(size: int, threads: int) -> None:
-    # R3.4.3: same bytes whatever the number of threads
+    # R6.4.3: same bytes whatever the number of threads
     start = np.arange(size, dtype=np.uint32)
     vector = start.copy()
     Keystream(KEY).add_into(vector, threads=threads)
@@ -59,7 +59,7 @@ def test_add_keystreams_signs_wrap_modulo_2_32() -> None:
 
 @given(bit=st.integers(0, 255))
 def test_every_bit_of_the_key_counts(bit: int) -> None:
-    # R3.4.1: the generator is keyed with the whole seed
+    # R6.4.1: the generator is keyed with the whole seed
     changed = bytearray(KEY)
     changed[bit // 8] ^= 1 << bit % 8
     assert not np.array_equal(Keystream(bytes(changed)).words(0, 8), Keystream(KEY).words(0, 8))
