@@ -19,6 +19,7 @@ from fedmedlora_audit.event_data import (
     UnmaskRequest,
 )
 from fedmedlora_audit.events import COORDINATOR_ID, Entry
+from fedmedlora_audit.law.duties import ASKED
 from fedmedlora_audit.law.state import ClosedRound, PendingReceipt, Round, Session, State
 from fedmedlora_audit.session import list_hash
 
@@ -170,7 +171,7 @@ def _refused(state: State, entry: Entry, data: StepRefused) -> None:
         return
     if data.step in ("plan", "train"):
         current.refused[site] = data.step
-    elif session is not None and data.sid in (None, session.sid):
+    elif data.step in ASKED and session is not None and data.sid in (None, session.sid):
         session.refused[site] = data.step
         session.disputed |= data.step == "aggregate" and data.reason in DISPUTES and site in session.u3
 

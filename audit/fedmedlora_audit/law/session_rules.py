@@ -1,7 +1,7 @@
 """Rules of a session: one secure sum, from the opening to the accepted aggregate (PROTOCOL, G33 to G41).
 
-Each rule closes an attack; the docstring names its check. The order within a tuple is the order of judgement: first
-whether the step is right, then who speaks, then what is said.
+Each rule closes an attack; the docstring names its check. The order within a tuple is the order of judgement:
+first whether the step is right, then who speaks, then what is said.
 """
 
 from collections.abc import Iterable, Mapping
@@ -26,7 +26,7 @@ from fedmedlora_audit.event_data import (
 from fedmedlora_audit.events import Event
 from fedmedlora_audit.law.rule import Rule, live_session, need, open_round
 from fedmedlora_audit.law.state import State
-from fedmedlora_audit.session import list_hash, session_id, view_of
+from fedmedlora_audit.session import session_id, view_of
 
 STEPS: Final = ("advertise", "share", "upload", "survivors", "unmask", "aggregate")
 
@@ -110,7 +110,11 @@ def u1_is_who_advertised(state: State, event: Event, data: KeysBroadcast) -> Non
     need(len(data.u1) >= state.terms.threshold, "G33", f"U1 has fewer than {state.terms.threshold} sites")
     named = {row.id for row in data.u1} | {row.id for row in data.left_out}
     both = len(data.u1) + len(data.left_out)
-    need(named == set(session.ready) and both == len(named), "G35", "U1 and left_out are not the ready sites")
+    need(
+        named == set(session.ready) and both == len(named),
+        "G35",
+        "U1 and left_out do not make up the ready sites",
+    )
     for row in data.left_out:
         silent = row.id not in session.advertised or session.is_out(row.id)
         need(row.reason != "silent" or silent, "G35", f"{row.id} did advertise keys and is called silent")
@@ -169,7 +173,7 @@ def no_subtraction(state: State, _event: Event, data: SurvivorsFixed) -> None:
             need(
                 not 0 < differ < state.terms.min_sites,
                 "G14",
-                f"the sum differs from an opened one by {differ}",
+                f"differs from an opened sum by {differ} sites",
             )
 
 
@@ -216,9 +220,9 @@ def never_both_seeds(_state: State, event: Event, data: UnmaskRequest | UnmaskRe
 def asks_for_survivors_and_dropped(state: State, event: Event, data: UnmaskRequest) -> None:
     """U3: self seeds of exactly U3, pair keys of exactly those of U2 that dropped out."""
     session = live_session(state, event)
-    need(data.self_of == tuple(sorted(session.u3)), "U3", "self seeds are asked of others than the survivors")
+    need(data.self_of == tuple(sorted(session.u3)), "U3", "self seeds of others than U3 are asked for")
     dropped = tuple(sorted(set(session.u2) - set(session.u3)))
-    need(data.pair_of == dropped, "U3", "pair keys are asked of others than the dropped sites")
+    need(data.pair_of == dropped, "U3", "pair keys of others than U2 without U3 are asked for")
 
 
 def opens_what_was_asked(state: State, event: Event, data: UnmaskResponse) -> None:
@@ -239,9 +243,7 @@ def opens_what_was_asked(state: State, event: Event, data: UnmaskResponse) -> No
 def published_after_enough_opened(state: State, event: Event, _data: AggregatePublished) -> None:
     """U4: fewer than T openings cannot give the sum; a sum without them comes from elsewhere."""
     opened = len(live_session(state, event).responses)
-    need(
-        opened >= state.terms.threshold, "U4", f"{opened} sites opened shares, {state.terms.threshold} needed"
-    )
+    need(opened >= state.terms.threshold, "U4", f"only {opened} sites opened their shares")
 
 
 def sums_the_survivors(state: State, event: Event, data: AggregatePublished) -> None:
@@ -269,21 +271,16 @@ def _need_logged(rows: Iterable[IdDigest], logged: Mapping[str, str], check: str
         need(logged[row.id] == row.digest, check, f"{name} names another digest than {row.id} signed")
 
 
-def h_u2_of(data: SharesFixed) -> str:
-    """Return H(U2)."""
-    return list_hash(data.u2)
-
-
 RULES: Final[Mapping[str, tuple[Rule, ...]]] = {
     "session.opened": (opened_in_order, ready_sites_only, sid_is_recomputed),
-    "keys.advertised": (at_step("advertise", "R6"), advertises_once, not_erased, earlier_secrets_are_gone),
+    "keys.advertised": (at_step("advertise", "R1"), advertises_once, not_erased, earlier_secrets_are_gone),
     "keys.broadcast": (at_step("advertise", "G34"), u1_is_who_advertised, view_is_recomputed),
-    "shares.sent": (at_step("share", "R6"), shares_once, not_erased, same_view),
+    "shares.sent": (at_step("share", "R1"), shares_once, not_erased, same_view),
     "shares.fixed": (at_step("share", "G34"), same_view, u2_is_who_shared),
     "update.submitted": (at_step("upload", "R6"), not_erased, same_view, uploads_once_for_u2),
     "survivors.fixed": (at_step("upload", "G34"), same_view, u3_is_who_uploaded, no_subtraction),
     "survivors.agreed": (
-        at_step("survivors", "R6"),
+        at_step("survivors", "R1"),
         not_erased,
         consents_once_to_what_it_saw,
         one_survivor_set_per_base,
@@ -294,7 +291,7 @@ RULES: Final[Mapping[str, tuple[Rule, ...]]] = {
         request_shows_consents,
         asks_for_survivors_and_dropped,
     ),
-    "unmask.response": (at_step("unmask", "R6"), not_erased, never_both_seeds, opens_what_was_asked),
+    "unmask.response": (at_step("unmask", "R1"), not_erased, never_both_seeds, opens_what_was_asked),
     "aggregate.published": (at_step("unmask", "A1"), published_after_enough_opened, sums_the_survivors),
-    "aggregate.accepted": (at_step("aggregate", "R6"), accepts_what_was_published),
+    "aggregate.accepted": (at_step("aggregate", "R1"), accepts_what_was_published),
 }

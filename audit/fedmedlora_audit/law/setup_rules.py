@@ -29,12 +29,10 @@ def genesis_of_the_charter(state: State, _event: Event, data: Genesis) -> None:
 
 def enrolled_as_the_charter_says(state: State, _event: Event, data: Enrolled) -> None:
     """K1, G32: members enter in charter order with the charter's keys; nobody else enters."""
-    need(data.site in state.terms.members, "K1", f"{data.site} is no member of the charter")
+    need(data.site in state.terms.members, "K1", f"{data.site} is no member")
     order = state.terms.member_ids
     place = len(state.enrolled)
-    need(
-        place < len(order) and order[place] == data.site, "K1", "members are enrolled once, in charter order"
-    )
+    need(place < len(order) and order[place] == data.site, "K1", "members enter once, in charter order")
     keys = state.terms.members[data.site]
     right = (data.event_vkey, data.witness_vkey) == (keys.event_vkey, keys.witness_vkey)
     need(right, "K1", f"{data.site} is enrolled with keys that are not the charter's")
@@ -55,7 +53,7 @@ def run_opened_when_all_signed(state: State, _event: Event, data: RunOpened) -> 
     need(
         data.base == state.terms.initial_adapter,
         "A2",
-        "the run starts from another adapter than the charter's",
+        "the run starts from another adapter",
     )
 
 
