@@ -24,8 +24,10 @@ __all__ = [
     "Task",
     "entity_examples",
     "examples_of",
+    "heads_of",
     "read_output",
     "relation_examples",
+    "tails_of",
     "with_entities",
     "with_relations",
 ]
@@ -86,8 +88,8 @@ def relation_examples(
     """Make one RE example for each entity that lies in a window and may have relations."""
     found = []
     for index, note in enumerate(notes):
-        tails = _tails(note)
-        for window, head, types in _heads(note, labels, max_words):
+        tails = tails_of(note)
+        for window, head, types in heads_of(note, labels, max_words):
             inside = [t for t in tails[head.id] if window.holds(t[0], t[1]) and t[2] in types]
             found.append(
                 Example(
@@ -161,7 +163,9 @@ def with_relations(
     return replace(note, entities=tuple(entities), relations=tuple(relations))
 
 
-def _heads(note: Note, labels: LabelSet, max_words: int) -> Iterator[tuple[Window, Entity, tuple[str, ...]]]:
+def heads_of(
+    note: Note, labels: LabelSet, max_words: int
+) -> Iterator[tuple[Window, Entity, tuple[str, ...]]]:
     """Every entity that may have relations, with the window that holds it."""
     windows = windows_of(note.text, max_words=max_words)
     heads = sorted((e for e in note.entities if labels.is_entity(e.type)), key=lambda e: (e.start, e.end))
@@ -174,7 +178,7 @@ def _heads(note: Note, labels: LabelSet, max_words: int) -> Iterator[tuple[Windo
             yield windows[position], head, types
 
 
-def _tails(note: Note) -> defaultdict[str, list[TypedSpan]]:
+def tails_of(note: Note) -> defaultdict[str, list[TypedSpan]]:
     """Tails of each head id, as (start, end, relation type)."""
     by_id = {entity.id: entity for entity in note.entities}
     tails: defaultdict[str, list[TypedSpan]] = defaultdict(list)

@@ -1,0 +1,154 @@
+"""What a site's trainer does: load the study's base model once, then one round of training after another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fedmedlora_core.adapter import Adapter
+from fedmedlora_core.codec import FloatVector
+from fedmedlora_core.errors import ConfigError, NonFiniteError
+from fedmedlora_core.labels import LabelSet, label_set
+from fedmedlora_core.learning.base import BaseKind, LoadedBase, load_base
+from fedmedlora_core.learning.evaluate import validation_loss
+from fedmedlora_core.learning.generative import GenerativeLearner
+from fedmedlora_core.learning.learner import Learner
+from fedmedlora_core.learning.lora import (
+    LoraTerms,
+    attach,
+    load_adapter,
+    load_vector,
+    read_adapter,
+    read_vector,
+)
+from fedmedlora_core.learning.tagging import TaggingLearner
+from fedmedlora_core.learning.train import OnStep, TrainTerms, train_local
+from fedmedlora_core.records import Note
+from fedmedlora_core.study import Study
+from fedmedlora_core.tasks.tagging import tag_names
+
+__all__ = ["LocalUpdate", "first_adapter", "learner_for", "make_learner", "train_round"]
+
+
+@dataclass(frozen=True)
+class LocalUpdate:
+    """What one round of local training gives; nothing of it leaves the site in the clear.
+
+    Args:
+        delta: float32 `(dimension,)`, trained minus received adapter, not clipped.
+        validation_loss: Nats per answer token on the site's validation notes, with the trained adapter.
+        n_notes: Training notes.
+        steps: Steps of the optimiser.
+        training_loss: Mean of the last epoch.
+    """
+
+    delta: FloatVector
+    validation_loss: float
+    n_notes: int
+    steps: int
+    training_loss: float
+
+
+def make_learner(
+    base: LoadedBase, terms: LoraTerms, labels: LabelSet, *, seed: int, max_tokens: int
+) -> Learner:
+    """Attach a new adapter to a base model and choose the learner of its kind."""
+    model = attach(base, terms, seed)
+    if base.kind == "causal":
+        return GenerativeLearner(model, base.tokenizer, labels, max_tokens=max_tokens)
+    return TaggingLearner(model, base.tokenizer, labels, max_tokens=max_tokens)
+
+
+def first_adapter(
+    folder: Path,
+    *,
+    kind: BaseKind,
+    terms: LoraTerms,
+    labels: LabelSet,
+    seed: int,
+    base_name: str,
+) -> tuple[Adapter, str]:
+    """Draw a study's initial adapter.
+
+    Args:
+        folder: Folder of the base model.
+        kind: What the model is.
+        terms: Shape of the adapter.
+        labels: Label set of the study.
+        seed: Seed of the study.
+        base_name: Name of the base model for the PEFT folder; never a local path.
+
+    Returns:
+        (the adapter, the base model's digest).
+    """
+    base = load_base(folder, kind=kind, tags=tag_names(labels) if kind == "token_classification" else ())
+    return read_adapter(attach(base, terms, seed), base_name=base_name), base.digest
+
+
+def learner_for(study: Study, base_folder: Path) -> Learner:
+    """Load the base model that a study names and attach an adapter of the study's shape.
+
+    Raises:
+        ConfigError: The folder holds another model, or the study's adapter does not fit it.
+    """
+    labels = label_set(study.labels.entities, study.labels.modifiers)
+    kind: BaseKind = study.model.kind
+    base = load_base(
+        base_folder,
+        kind=kind,
+        expected_digest=study.model.digest,
+        tags=tag_names(labels) if kind == "token_classification" else (),
+    )
+    terms = LoraTerms(study.adapter.rank, study.adapter.alpha, study.adapter.targets, study.adapter.mode)
+    return make_learner(base, terms, labels, seed=study.study.seed, max_tokens=study.training.max_tokens)
+
+
+def train_round(
+    learner: Learner,
+    study: Study,
+    adapter: Adapter,
+    *,
+    train: Sequence[Note],
+    validation: Sequence[Note],
+    round_number: int,
+    seed: int,
+    on_step: OnStep | None = None,
+) -> LocalUpdate:
+    """Train one round from the round's base adapter (PROTOCOL §3.1).
+
+    Args:
+        learner: From `learner_for`; reused from round to round.
+        study: The study, which fixes epochs, rates and tasks.
+        adapter: The adapter that the round starts from; its digest is checked against nothing here.
+        train: Training notes of this site.
+        validation: Held-out notes of this site (or the study's common set).
+        round_number: From 1.
+        seed: Training seed of this site and round.
+        on_step: Called after each step of the optimiser.
+
+    Returns:
+        The update. The same arguments give the same bytes.
+
+    Raises:
+        ConfigError: The adapter does not fit, or there is nothing to train or validate on.
+        NonFiniteError: Training diverged; there is no update.
+    """
+    tasks = study.labels.tasks
+    if not train or not validation:
+        raise ConfigError("a round needs training and validation notes")
+    load_adapter(learner.model, adapter)
+    start = read_vector(learner.model)
+    samples = learner.samples(train, tasks)
+    try:
+        result = train_local(learner, samples, TrainTerms.of(study, round_number), seed=seed, on_step=on_step)
+        delta = (read_vector(learner.model) - start).astype(np.float32)
+        if not np.isfinite(delta).all():
+            raise NonFiniteError("the trained adapter holds a value that is not finite")
+        loss = validation_loss(learner, validation, tasks)
+    except NonFiniteError:
+        load_vector(learner.model, start)
+        raise
+    return LocalUpdate(delta, loss, len(train), result.steps, result.loss)
