@@ -15,7 +15,18 @@ from fedmedlora_core.clinic.template import Template, parse_template
 from fedmedlora_core.errors import ConfigError
 from fedmedlora_core.labels import ENTITY_TYPES
 
-HOSPITAL_IDS: tuple[str, ...] = ("cardiology", "surgery", "neurology", "oncology")
+HOSPITAL_IDS: tuple[str, ...] = (
+    "cardiology",
+    "surgery",
+    "neurology",
+    "oncology",
+    "paediatrics",
+    "pulmonology",
+    "emergency",
+    "psychiatry",
+    "orthopaedics",
+    "endocrinology",
+)
 """In the order in which `generate` takes them."""
 
 MODIFIER_TYPES: tuple[str, ...] = (
