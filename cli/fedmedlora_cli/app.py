@@ -29,10 +29,8 @@ ENTRIES = {
     "coordinator": Entry("coordinator_commands", "Run the coordinating centre.", "coordinator"),
     "site": Entry("site_commands", "Take part as a hospital.", "site"),
     "study": Entry("study_commands", "Write, check and show a study.", "site"),
-    "extract": Entry(
-        "extraction_commands", "Extract entities and relations from notes.", "site", group=False
-    ),
-    "evaluate": Entry("evaluation_commands", "Score an adapter on annotated notes.", "site", group=False),
+    "extract": Entry("extraction_command", "Extract entities and relations from notes.", "site", group=False),
+    "evaluate": Entry("evaluation_command", "Score an adapter on annotated notes.", "site", group=False),
     "audit": Entry("audit_commands", "Judge a study from files alone.", "audit"),
     "bench": Entry("bench_commands", "Measure: extraction, cost, attacks.", "bench"),
 }

@@ -22,23 +22,34 @@ WORKERS = 2
 
 
 @dataclass(frozen=True)
-class Job:
-    """One system to train, if need be, and to score; paths only, so that it crosses a process boundary.
+class Material:
+    """What every system is trained and scored on; paths only, so that it crosses a process boundary.
 
     Args:
-        name: Name of the system: "zero_shot", "federated", "centralised" or a site's id.
         package: The study package.
         base: Folder of the base model.
         notes: Site id to the site's notes file.
+    """
+
+    package: Path
+    base: Path
+    notes: Mapping[str, Path]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One system to train, if need be, and to score.
+
+    Args:
+        name: Name of the system: "zero_shot", "federated", "centralised" or a site's id.
+        material: Notes, base model and study.
         adapter: Adapter folder to score; None trains one first.
         trains_on: Site ids whose notes it trains on.
     """
 
     name: str
-    package: Path
-    base: Path
-    notes: Mapping[str, Path]
-    adapter: Path | None
+    material: Material
+    adapter: Path | None = None
     trains_on: tuple[str, ...] = ()
 
 
@@ -50,16 +61,17 @@ def run_job(job: Job) -> tuple[str, dict[str, Any]]:
     from fedmedlora_core.learning.site_round import learner_for
 
     torch.set_num_threads(1)
-    study = Study.load(job.package)
-    splits = split_sites(study, {site: list(read_notes(path)) for site, path in job.notes.items()})
-    learner = learner_for(study, job.base)
+    material = job.material
+    study = Study.load(material.package)
+    splits = split_sites(study, {site: read_notes(path) for site, path in material.notes.items()})
+    learner = learner_for(study, material.base)
     if job.adapter is not None:
         adapter = Adapter.load(job.adapter)
     else:
         data = pooled({site: splits[site] for site in job.trains_on})
-        initial = Adapter.load(job.package / INITIAL_FOLDER)
-        adapter = train_alone(study, job.base, initial, data, name=job.name, learner=learner)
-    figures = system_figures(score_adapter(study, job.base, adapter, splits, learner=learner))
+        initial = Adapter.load(material.package / INITIAL_FOLDER)
+        adapter = train_alone(study, material.base, initial, data, name=job.name, learner=learner)
+    figures = system_figures(score_adapter(study, material.base, adapter, splits, learner=learner))
     return job.name, figures
 
 

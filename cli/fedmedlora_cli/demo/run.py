@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from fedmedlora_cli.demo.comparison import Job, assemble, compare
+from fedmedlora_cli.demo.comparison import Job, Material, assemble, compare
 from fedmedlora_cli.demo.federation import Federation, clear_earlier_run
 from fedmedlora_cli.demo.options import DemoOptions
 from fedmedlora_cli.demo.page import write_report
@@ -84,19 +84,19 @@ def _compare(federation: Federation, study: Study, watcher: Watcher) -> dict[str
         raise DemoError(
             "the study closed without a released adapter: every round was aborted (see report.html)"
         )
-    shared = {
-        "package": federation.study,
-        "base": shipped_base(),
-        "notes": {s: federation.site(s) / "data" / "notes.jsonl" for s in options.site_ids},
-    }
+    material = Material(
+        package=federation.study,
+        base=shipped_base(),
+        notes={s: federation.site(s) / "data" / "notes.jsonl" for s in options.site_ids},
+    )
     jobs = [
-        Job("zero_shot", adapter=federation.study / INITIAL_FOLDER, **shared),
-        Job("federated", adapter=released, **shared),
+        Job("zero_shot", material, adapter=federation.study / INITIAL_FOLDER),
+        Job("federated", material, adapter=released),
     ]
     if options.baselines:
-        jobs += [Job(s, adapter=None, trains_on=(s,), **shared) for s in options.site_ids]
+        jobs += [Job(s, material, trains_on=(s,)) for s in options.site_ids]
     if options.full:
-        jobs.append(Job("centralised", adapter=None, trains_on=options.site_ids, **shared))
+        jobs.append(Job("centralised", material, trains_on=options.site_ids))
     with watcher.phase(f"comparison: {len(jobs)} systems scored on every hospital's test notes"):
         found = compare(jobs)
     return assemble(found, study, full=options.full)

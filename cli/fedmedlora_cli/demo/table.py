@@ -40,4 +40,4 @@ def results_table(systems: Mapping[str, Any]) -> Table:
 
 
 def _figure(value: object) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else "–"
+    return f"{value:.3f}" if isinstance(value, float) else "-"
