@@ -9,7 +9,7 @@ Layout: `<ab>/<digest>.blob` with `<digest>.leaves` (32 bytes a chunk) beside it
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -158,6 +158,15 @@ class BlobStore:
         self._trees.pop(digest, None)
         for path in (self._path(digest), self._leaves_path(digest)):
             path.unlink(missing_ok=True)
+
+    def sweep(self, keep: Collection[str]) -> None:
+        """Delete every blob that is not to be kept, and every unfinished upload."""
+        self._uploads.clear()
+        for path in self._incoming.iterdir():
+            path.unlink()
+        for path in self._root.glob("??/*.blob"):
+            if path.stem not in keep:
+                self.remove(path.stem)
 
     def _upload(self, owner: str, digest: str, total_bytes: int) -> _Upload:
         upload = self._uploads.get((digest, total_bytes)) or self._reopen(digest, total_bytes, owner=owner)

@@ -43,10 +43,11 @@ class Timing(Section):
 
 
 class Limits(Section):
-    """Bounds on what a member may make the coordinator store."""
+    """Bounds on what a member may make the coordinator store or repeat."""
 
     max_blob_bytes: int = Field(default=4 << 30, ge=1 << 20)
     max_open_uploads_per_site: int = Field(default=4, ge=1)
+    max_attempts: int = Field(default=3, ge=1, le=100)  # sessions of one round before it is given up
 
 
 class Evidence(Section):

@@ -146,6 +146,6 @@ def _seed(path: Path) -> bytes:
 
 
 def _log_key_name(name: str) -> str:
-    """Name of the log key in signature lines: no blanks or plus signs, which the note format reserves."""
-    kept = "".join(ch if ch.isascii() and ch.isalnum() else "-" for ch in name.lower()).strip("-")
-    return f"{kept}/log" if kept else ""
+    """Name of the log key: the federation's, without blanks and plus signs, which notes reserve."""
+    kept = "".join(ch if ch.isascii() and (ch.isalnum() or ch in "./-") else "-" for ch in name.lower())
+    return kept.strip("-./")

@@ -4,13 +4,12 @@ from typing import Final, NoReturn
 
 import grpc
 
-from fedmedlora_coordinator.errors import PeerRefusedError
+from fedmedlora_coordinator.errors import PeerRefusedError, StoreError
 from fedmedlora_protos.wire import CHECK_METADATA_KEY, Reason, WireError
 
 STATUS_OF: Final[dict[Reason, grpc.StatusCode]] = {
     Reason.MALFORMED: grpc.StatusCode.INVALID_ARGUMENT,
     Reason.NOT_A_MEMBER: grpc.StatusCode.PERMISSION_DENIED,
-    Reason.NO_STUDY: grpc.StatusCode.UNAVAILABLE,
     Reason.WRONG_ACTOR: grpc.StatusCode.PERMISSION_DENIED,
     Reason.BAD_SIGNATURE: grpc.StatusCode.INVALID_ARGUMENT,
     Reason.BAD_EVENT: grpc.StatusCode.INVALID_ARGUMENT,
@@ -22,14 +21,13 @@ STATUS_OF: Final[dict[Reason, grpc.StatusCode]] = {
     Reason.TOO_LARGE: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Reason.TOO_MANY: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Reason.AHEAD_OF_LOG: grpc.StatusCode.OUT_OF_RANGE,
-    Reason.BAD_CHECKPOINT: grpc.StatusCode.INVALID_ARGUMENT,
-    Reason.BAD_COSIGNATURE: grpc.StatusCode.INVALID_ARGUMENT,
     Reason.BAD_TOKEN: grpc.StatusCode.PERMISSION_DENIED,
     Reason.EXPIRED_TOKEN: grpc.StatusCode.PERMISSION_DENIED,
     Reason.USED_TOKEN: grpc.StatusCode.PERMISSION_DENIED,
     Reason.BAD_REQUEST: grpc.StatusCode.INVALID_ARGUMENT,
     Reason.WEAK_KEY: grpc.StatusCode.INVALID_ARGUMENT,
     Reason.BAD_PROOF: grpc.StatusCode.INVALID_ARGUMENT,
+    Reason.UNSUPPORTED: grpc.StatusCode.UNIMPLEMENTED,
     Reason.STOPPING: grpc.StatusCode.UNAVAILABLE,
     Reason.INTERNAL: grpc.StatusCode.INTERNAL,
 }
@@ -39,6 +37,8 @@ def status_of(error: Exception) -> tuple[grpc.StatusCode, Reason, str | None]:
     """Map an error to status, reason and, for a refusal by the law, the id of the broken rule."""
     if isinstance(error, PeerRefusedError):
         return STATUS_OF[error.reason], error.reason, error.check
+    if isinstance(error, StoreError):  # the process ends; a restart answers the same call from its log
+        return grpc.StatusCode.UNAVAILABLE, Reason.STOPPING, None
     if isinstance(error, WireError):
         return grpc.StatusCode.INVALID_ARGUMENT, Reason.MALFORMED, None
     return grpc.StatusCode.INTERNAL, Reason.INTERNAL, None

@@ -51,7 +51,6 @@ class Reason(StrEnum):
 
     MALFORMED = "malformed"
     NOT_A_MEMBER = "not_a_member"
-    NO_STUDY = "no_study"
     WRONG_ACTOR = "wrong_actor"
     BAD_SIGNATURE = "bad_signature"
     BAD_EVENT = "bad_event"
@@ -63,14 +62,13 @@ class Reason(StrEnum):
     TOO_LARGE = "too_large"
     TOO_MANY = "too_many"
     AHEAD_OF_LOG = "ahead_of_log"
-    BAD_CHECKPOINT = "bad_checkpoint"
-    BAD_COSIGNATURE = "bad_cosignature"
     BAD_TOKEN = "bad_token"  # noqa: S105 - a reason, not a secret
     EXPIRED_TOKEN = "expired_token"  # noqa: S105
     USED_TOKEN = "used_token"  # noqa: S105
     BAD_REQUEST = "bad_request"
     WEAK_KEY = "weak_key"
     BAD_PROOF = "bad_proof"
+    UNSUPPORTED = "unsupported"
     STOPPING = "stopping"
     INTERNAL = "internal"
 

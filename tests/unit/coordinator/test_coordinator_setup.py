@@ -33,7 +33,7 @@ def test_init_makes_a_folder_whose_secrets_only_the_owner_reads(tmp_path: Path) 
     for path in (folder.ca_key, folder.tls_key, folder.log_key, folder.event_key):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(folder.root.stat().st_mode) == 0o700
-    assert VerifierKey.parse(made.log_vkey).name == "north-sea/log"
+    assert VerifierKey.parse(made.log_vkey).name == "north-sea"
     assert VerifierKey.parse(made.coordinator_vkey).name == "coordinator"
     assert Authority.load(folder).fingerprint == made.ca_fingerprint
     assert CoordinatorSettings.load(folder.config).coordinator.listen == "0.0.0.0:7001"

@@ -1,0 +1,97 @@
+"""The sum of a session: verified uploads added chunk by chunk, masks taken off (PROTOCOL §3.12, decision 4).
+
+The accumulator is derived from stored blobs after the survivors were fixed and is never updated in place,
+so a kill in the middle costs a repetition and nothing else. Memory holds one vector and one chunk.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedmedlora_audit.law import Session, State
+from fedmedlora_coordinator.blobs import BlobStore
+from fedmedlora_coordinator.errors import RoundError
+from fedmedlora_coordinator.model import add_chunks
+from fedmedlora_coordinator.payloads import party_of, session_terms
+from fedmedlora_coordinator.steps import live_session
+from fedmedlora_core.codec import RingVector
+from fedmedlora_crypto.errors import CryptoError
+from fedmedlora_crypto.secagg.aggregator import Aggregator
+from fedmedlora_crypto.secagg.session import SessionTerms
+
+
+@dataclass(frozen=True)
+class Summation:
+    """Everything one sum needs, by digest; a copy, so that a thread can work while the log grows.
+
+    Attributes:
+        terms: Constants of the session.
+        length: Values in the vector.
+        uploads: Digests of U3's uploads.
+        keys: Party to digest of its keys payload, U1.
+        shares: Party to digest of its shares payload, U2.
+        survivors: Parties of U3.
+        opened: Party to digest of its opened shares.
+    """
+
+    terms: SessionTerms
+    length: int
+    uploads: tuple[str, ...]
+    keys: dict[int, str]
+    shares: dict[int, str]
+    survivors: tuple[int, ...]
+    opened: dict[int, str]
+
+    @classmethod
+    def of(cls, state: State, session: Session, length: int) -> "Summation":
+        """Read the summation of a session from the log."""
+
+        def parties(digests: dict[str, str]) -> dict[int, str]:
+            return {party_of(state.terms, site): digest for site, digest in digests.items()}
+
+        return cls(
+            terms=session_terms(state.terms, session.sid),
+            length=length,
+            uploads=tuple(session.u3.values()),
+            keys=parties(session.u1),
+            shares=parties(session.u2),
+            survivors=tuple(sorted(parties(session.u3))),
+            opened=parties(session.responses),
+        )
+
+
+def sum_and_unmask(summation: Summation, blobs: BlobStore) -> RingVector:
+    """Return the unmasked ring sum of U3's uploads.
+
+    Raises:
+        RoundError: What the sites handed in does not open the sum; the round is refused.
+        StoreError: A stored payload is missing or damaged.
+    """
+    total = np.zeros(summation.length, dtype=np.uint32)
+    for digest in summation.uploads:
+        add_chunks(total, blobs.chunks(digest))
+    try:
+        Aggregator(summation.terms).unmask(
+            total,
+            {party: blobs.read(digest) for party, digest in summation.keys.items()},
+            {party: blobs.read(digest) for party, digest in summation.shares.items()},
+            summation.survivors,
+            {party: blobs.read(digest) for party, digest in summation.opened.items()},
+        )
+    except CryptoError as error:
+        notes = "; ".join(getattr(error, "__notes__", ()))
+        raise RoundError("refused", f"{error}{': ' + notes if notes else ''}") from None
+    return total
+
+
+def admit_keys(state: State, blobs: BlobStore) -> tuple[list[str], dict[str, str]]:
+    """Judge the advertised keys: sites whose keys may be used, and for each other one the reason."""
+    session = live_session(state)
+    ids = state.terms.member_ids
+    payloads = {
+        party_of(state.terms, site): blobs.read(digest)
+        for site, digest in session.advertised.items()
+        if not session.is_out(site)
+    }
+    admitted, refused = Aggregator(session_terms(state.terms, session.sid)).admit(payloads)
+    return [ids[party - 1] for party in admitted], {ids[p - 1]: reason for p, reason in refused.items()}

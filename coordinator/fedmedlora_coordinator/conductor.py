@@ -1,0 +1,250 @@
+"""The conductor: asks the law whom the round waits for, and takes the next step (PROTOCOL §5.2).
+
+One loop, one step at a time, all of it derived from the log: a conductor that was killed anywhere goes on
+where the log ends. Time and absence come in through the engine; the heavy sum runs in a thread so that
+sites are served.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+
+from fedmedlora_audit.law import Session, State, Waiting, waiting
+from fedmedlora_coordinator import steps
+from fedmedlora_coordinator.aggregate import Summation, admit_keys, sum_and_unmask
+from fedmedlora_coordinator.blobs import BlobStore
+from fedmedlora_coordinator.engine import Go, Situation, Wait, decide
+from fedmedlora_coordinator.errors import RoundError, StoreError
+from fedmedlora_coordinator.evidence import EvidenceKeeper
+from fedmedlora_coordinator.folder import Folder
+from fedmedlora_coordinator.ledger import Ledger
+from fedmedlora_coordinator.model import GlobalModel, ring_vector
+from fedmedlora_coordinator.presence import Presence
+from fedmedlora_coordinator.release import write_release
+from fedmedlora_coordinator.settings import CoordinatorSettings
+from fedmedlora_coordinator.steps import Draft
+
+_LOG = logging.getLogger(__name__)
+RETRIED_STEPS = frozenset({"advertise", "share", "upload", "survivors"})
+
+
+class Conductor:
+    """Drives one study to its end."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        blobs: BlobStore,
+        model: GlobalModel,
+        presence: Presence,
+        settings: CoordinatorSettings,
+        folder: Folder,
+        monotonic: Callable[[], float],
+    ) -> None:
+        """Take the parts and bring the global adapter to where the log stands.
+
+        Raises:
+            StoreError: A stored ring sum is missing or does not lead where the log says.
+        """
+        self._ledger = ledger
+        self._blobs = blobs
+        self._model = model
+        self._presence = presence
+        self._settings = settings
+        self._folder = folder
+        self._monotonic = monotonic
+        self._changed = asyncio.Event()
+        self._since: tuple[tuple[object, ...], float] = ((), monotonic())
+        self._evidence = EvidenceKeeper(ledger, blobs, settings.evidence.after_round)
+        state = ledger.state
+        model.replay(
+            (ring_vector(blobs.read(closed.ring)), len(state.sids[closed.sid].u3), closed.next_base)
+            for closed in state.closed_rounds
+        )
+
+    @property
+    def _state(self) -> State:
+        return self._ledger.state
+
+    def wake(self) -> None:
+        """Look again: an event was written, or a site came or went."""
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Take step after step until the run is closed.
+
+        Raises:
+            StoreError: The durable state cannot be trusted or written any more.
+        """
+        self._begin()
+        while not self._state.run_closed:
+            self._changed.clear()
+            pause = await self._move()
+            if pause is not None:
+                await self._sleep(pause)
+        self._evidence.settle()
+
+    def _begin(self) -> None:
+        """Write what is missing of the log's first entries, and tidy what a kill may have left."""
+        for draft in steps.preamble(self._state.terms, software())[self._ledger.size :]:
+            self._write(draft)
+        self._evidence.settle()
+
+    async def _move(self) -> Wait | None:
+        """Take one step if one can be taken; else say until when to wait."""
+        now = waiting(self._state)
+        if now.step == "idle":
+            return self._between_rounds()
+        if now.step == "aggregate" and steps.live_session(self._state).disputed:
+            self._abort("disagreement")
+            return None
+        decision = decide(self._situation(now), self._presence, self._settings.timing, self._monotonic())
+        if now.step == "charter":
+            if not now.complete:
+                return Wait(None)
+            decision = Go()
+        if isinstance(decision, Wait):
+            return decision
+        try:
+            if isinstance(decision, Go):
+                await self._go(now.step, decision)
+            elif not self._another_attempt(now.step):
+                self._abort(self._abort_reason(now))
+        except RoundError as error:
+            _LOG.warning("round %s is aborted: %s", now.round, error)
+            self._abort(error.reason)
+        return None
+
+    def _between_rounds(self) -> Wait | None:
+        """Plan the next round once enough sites are there, or release and end."""
+        state = self._state
+        if len(state.rounds) < state.terms.rounds:
+            # Planning while too few are there would only burn one of the charter's rounds.
+            if len(self._presence.connected()) < state.terms.threshold:
+                return Wait(None)
+            self._write(steps.plan(state))
+            return None
+        if state.closed_rounds and state.released is None:
+            write_release(
+                self._folder.released,
+                self._model.adapter,
+                study_id=state.terms.study_id,
+                charter=state.terms.digest,
+                rounds=len(state.closed_rounds),
+            )
+            self._write(steps.model_released(state))
+        self._write(steps.run_closed(state))
+        return None
+
+    async def _go(self, step: str, decision: Go) -> None:
+        """Write the event that ends a step."""
+        state = self._state
+        if decision.without and step != "aggregate":
+            self._report_silent(step)
+        if step == "charter":
+            self._write(steps.run_opened(state))
+        elif step == "train":
+            current = steps.open_round(state)
+            self._write(steps.session_opened(state, set(current.ready) - set(current.refused)))
+        elif step == "advertise":
+            self._fix(steps.keys_broadcast(state, *admit_keys(state, self._blobs)), "u1")
+        elif step == "share":
+            self._fix(steps.shares_fixed(state), "u2")
+        elif step == "upload":
+            self._fix(steps.survivors_fixed(state), "u3")
+        elif step == "survivors":
+            self._write(steps.unmask_request(state))
+        elif step == "unmask":
+            await self._aggregate(steps.live_session(state))
+        else:
+            self._close()
+
+    def _fix(self, draft: Draft, rows: str) -> None:
+        """Write one of the lists of a session, which must have at least T sites."""
+        if len(getattr(draft.data, rows)) < self._state.terms.threshold:
+            raise RoundError("below_threshold", f"{draft.type} would name too few sites")
+        self._write(draft)
+
+    async def _aggregate(self, session: Session) -> None:
+        """Sum, unmask, decode and publish; the arithmetic runs in a thread."""
+        summation = Summation.of(self._state, session, self._model.ring_length)
+        total = await asyncio.to_thread(sum_and_unmask, summation, self._blobs)
+        step = await asyncio.to_thread(self._model.step, total, survivors=len(session.u3))
+        data = total.astype("<u4").tobytes()
+        ring = await asyncio.to_thread(self._blobs.put_bytes, data)
+        self._write(steps.aggregate_published(self._state, step, ring=ring, ring_bytes=len(data)))
+
+    def _close(self) -> None:
+        """Name the silent survivors, close the round and take the step to the next base."""
+        session = steps.live_session(self._state)
+        if session.published is None:
+            raise StoreError("the log has no aggregate to close on")
+        self._report_silent("aggregate")
+        step = self._model.step(ring_vector(self._blobs.read(session.ring)), survivors=len(session.u3))
+        if step.next_base != session.published.next_base:
+            raise StoreError("the stored ring sum does not lead to the published base")
+        self._write(steps.round_closed(self._state))
+        self._model.vector = step.vector
+        self._evidence.settle()
+
+    def _another_attempt(self, step: str) -> bool:
+        """Try the same updates again with the sites that are there, while nothing of the round was opened."""
+        state = self._state
+        current = steps.open_round(state)
+        attempts = len(current.sessions)
+        there = set(self._presence.connected()) & set(current.ready) - set(current.refused)
+        if (
+            step not in RETRIED_STEPS
+            or attempts >= self._settings.limits.max_attempts
+            or len(there) < state.terms.threshold
+        ):
+            return False
+        self._report_silent(step)
+        self._write(steps.session_opened(state, there))
+        return True
+
+    def _abort(self, reason: str) -> None:
+        self._write(steps.round_aborted(self._state, reason))
+        self._evidence.settle()
+
+    def _abort_reason(self, now: Waiting) -> str:
+        """Say "refused" when those who declined alone put the threshold out of reach."""
+        return "refused" if len(now.expected) < now.threshold else "below_threshold"
+
+    def _report_silent(self, step: str) -> None:
+        for draft in steps.deliveries_failed(self._state, step):
+            self._write(draft)
+
+    def _situation(self, now: Waiting) -> Situation:
+        key = (now.step, now.round, now.sid)
+        if key != self._since[0]:
+            self._since = (key, self._monotonic())
+        return Situation(now.step, now.expected, now.arrived, frozenset(), now.threshold, self._since[1])
+
+    def _write(self, draft: Draft) -> None:
+        self._ledger.write(
+            draft.type,
+            draft.data,
+            round_number=draft.round,
+            refs=draft.refs,
+            objects=draft.objects,
+            reason=draft.reason,
+        )
+
+    async def _sleep(self, pause: Wait) -> None:
+        """Wait for a change, at most until the pause ends."""
+        left = None if pause.until is None else max(0.0, pause.until - self._monotonic())
+        try:
+            await asyncio.wait_for(self._changed.wait(), left)
+        except TimeoutError:
+            return
+
+
+def software() -> str:
+    """Name and version of this software, as the genesis says it."""
+    try:
+        return f"fedmedlora-{version('fedmedlora')}"
+    except PackageNotFoundError:
+        return "fedmedlora"

@@ -1,0 +1,57 @@
+"""What stays on the coordinator's disk of a finished session (PROTOCOL §5.4, decision 48).
+
+Masked uploads and opened shares prove a published sum and are a liability afterwards: with them and a site's
+pair keys, leaked later, its update could be opened. After a published sum they are shredded or kept, as the
+operator chose, and the log says which. Uploads of aborted sessions and of sites that dropped out always go.
+"""
+
+from typing import Final, Literal
+
+from fedmedlora_audit.event_data import InSession
+from fedmedlora_audit.law import Session
+from fedmedlora_coordinator.blobs import BlobStore
+from fedmedlora_coordinator.ledger import Ledger
+
+EVIDENCE_ROLES: Final = frozenset({"masked-update", "opened-shares"})
+
+
+class EvidenceKeeper:
+    """Settles what happens to the payloads of finished sessions; safe to repeat after a kill."""
+
+    def __init__(self, ledger: Ledger, blobs: BlobStore, after_round: Literal["shred", "keep"]) -> None:
+        """Take the log, the blobs and the operator's choice."""
+        self._ledger = ledger
+        self._blobs = blobs
+        self._keep = after_round == "keep"
+
+    def settle(self) -> None:
+        """Delete what must not stay, then write what became of each published sum's evidence."""
+        state = self._ledger.state
+        if state.round is not None and state.round.sessions:
+            return
+        settled = {
+            entry.event.sid
+            for entry in self._ledger.entries
+            if entry.event.type in ("evidence.kept", "evidence.shredded")
+        }
+        published = [s for s in state.sids.values() if s.published is not None]
+        keep = self._lasting_digests()
+        for session in published:
+            if self._keep:
+                keep |= {*session.u3.values(), *session.responses.values()}
+        self._blobs.sweep(keep)
+        for session in published:
+            if session.sid not in settled:
+                self._say(session)
+
+    def _lasting_digests(self) -> set[str]:
+        """Return the digests of payloads that are no evidence: keys, sealed shares, ring sums, adapters."""
+        named: dict[str, set[str]] = {}
+        for entry in self._ledger.entries:
+            for item in entry.event.objects:
+                named.setdefault(item.digest, set()).add(item.role)
+        return {digest for digest, roles in named.items() if not roles & EVIDENCE_ROLES}
+
+    def _say(self, session: Session) -> None:
+        kind = "evidence.kept" if self._keep else "evidence.shredded"
+        self._ledger.write(kind, InSession(sid=session.sid), round_number=session.round)

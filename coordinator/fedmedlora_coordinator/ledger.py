@@ -1,0 +1,293 @@
+"""The coordinator's log as one object: store, tree, law and the coordinator's own pen (PROTOCOL §5).
+
+Every entry takes one path: signature by the charter's key of its author, the law, one durable transaction,
+and only then is it folded, shown to watchers and answered. The state in memory is nothing but the fold of
+what is on the disk, so a kill at any instant loses no acknowledged event: the next start replays and goes
+on.
+
+Any StoreError is final for the process: after a failed write the truth is on the disk, not here.
+"""
+
+import asyncio
+import datetime as dt
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from fedmedlora_audit.chain import Author, Chain
+from fedmedlora_audit.charter import CharterTerms
+from fedmedlora_audit.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
+from fedmedlora_audit.errors import AuditError, LawError, NoteError
+from fedmedlora_audit.event_data import Data, Receipt
+from fedmedlora_audit.events import COORDINATOR_ID, Entry, Event, Object, Saw, parse_event
+from fedmedlora_audit.law import State, apply, check
+from fedmedlora_audit.merkle import Tree, leaf_hash
+from fedmedlora_audit.note import NoteSigner, VerifierKey
+from fedmedlora_coordinator.errors import PeerRefusedError, StateError, StoreError
+from fedmedlora_coordinator.faults import DieAt
+from fedmedlora_coordinator.store import LogStore
+from fedmedlora_protos.wire import BATCH_BYTES, BATCH_NOTES, Reason
+
+Clock = Callable[[], dt.datetime]
+PayloadCheck = Callable[[Event], None]
+Observer = Callable[[Entry], None]
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The two keys of a coordinator: one signs its events, the other heads of the log."""
+
+    event: NoteSigner
+    log: NoteSigner
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Consecutive entries with the signed head that covers exactly them and all before."""
+
+    start: int
+    notes: tuple[bytes, ...]
+    checkpoint: bytes
+
+
+class Ledger:
+    """One study's log, open for writing by this process alone."""
+
+    def __init__(
+        self,
+        *,
+        terms: CharterTerms,
+        store: LogStore,
+        keys: Keys,
+        clock: Clock,
+        observer: Observer | None = None,
+        die_at: DieAt | None = None,
+    ) -> None:
+        """Replay the store and check it against the signed heads.
+
+        Raises:
+            StoreError: The store is damaged, rolled back, or of another study.
+        """
+        self.terms = terms
+        self.state = State.begin(terms)
+        self.entries: list[Entry] = []
+        self._store = store
+        self._keys = keys
+        self._author = Author(COORDINATOR_ID, "coordinator", keys.event, terms.origin)
+        self._chain = Chain()
+        self._clock = clock
+        self._observer = observer
+        self._die_at = die_at
+        self._tree = Tree()
+        self._index_of: dict[bytes, int] = {}
+        self._verifiers = {
+            site: VerifierKey.parse(member.event_vkey) for site, member in terms.members.items()
+        } | {COORDINATOR_ID: VerifierKey.parse(terms.coordinator_vkey)}
+        self._grown = asyncio.Event()
+        self._replay()
+
+    @property
+    def size(self) -> int:
+        """Number of entries."""
+        return len(self.entries)
+
+    def submit(self, site: str, note: bytes, payload_check: PayloadCheck) -> tuple[bytes, int]:
+        """Take a site's event; the same note again gets the same answer.
+
+        Args:
+            site: Whom the caller's certificate names.
+            note: The signed event.
+            payload_check: Raises PeerRefusedError unless the event's payload is complete and fits.
+
+        Returns:
+            (receipt note, index of the event).
+
+        Raises:
+            PeerRefusedError: The event is refused; nothing was written.
+            StoreError: The disk refused; the process must end.
+        """
+        leaf = leaf_hash(note)
+        known = self._index_of.get(leaf)
+        if known is not None:
+            if self.entries[known].event.actor.id != site:
+                raise PeerRefusedError(Reason.WRONG_ACTOR)
+            return self.entries[known + 1].note, known
+        event = self._open(site, note)
+        try:
+            check(self.state, event, leaf)
+        except LawError as error:
+            raise PeerRefusedError(Reason.LAW_REFUSED, check=error.check, detail=error.sentence) from None
+        payload_check(event)
+        index = self.size
+        receipt, chain = self._draft(
+            "receipt",
+            Receipt(site=site, seq=event.seq, type=event.type),
+            round_number=event.round,
+            refs=(leaf.hex(),),
+        )
+        self._write([Entry(index, leaf, note, event), self._own_entry(index + 1, receipt)], event)
+        self._chain = chain
+        return receipt, index
+
+    def write(
+        self,
+        type_: str,
+        data: Data,
+        *,
+        round_number: int | None = None,
+        refs: Sequence[str] = (),
+        objects: Sequence[Object] = (),
+        reason: str | None = None,
+    ) -> Entry:
+        """Write an event of the coordinator's own.
+
+        Raises:
+            StateError: The law does not allow it (our mistake); nothing was written.
+            StoreError: The disk refused; the process must end.
+        """
+        note, chain = self._draft(
+            type_, data, round_number=round_number, refs=refs, objects=objects, reason=reason
+        )
+        entry = self._own_entry(self.size, note)
+        try:
+            check(self.state, entry.event, entry.leaf)
+        except LawError as error:
+            raise StateError(f"{type_}: {error}") from None
+        self._write([entry], entry.event)
+        self._chain = chain
+        return entry
+
+    def batch(self, start: int) -> Batch:
+        """Return entries from an index on, within one message's limits, with their signed head."""
+        notes: list[bytes] = []
+        total = 0
+        for entry in self.entries[start : start + BATCH_NOTES]:
+            total += len(entry.note)
+            if total > BATCH_BYTES and notes:
+                break
+            notes.append(entry.note)
+        return Batch(start, tuple(notes), self.checkpoint(start + len(notes)))
+
+    def checkpoint(self, size: int | None = None) -> bytes:
+        """Return the signed head of the log at a size (now, by default)."""
+        size = self.size if size is None else size
+        head = Checkpoint(self.terms.origin, size, self._tree.root(size))
+        return sign_checkpoint(head, self._keys.log)
+
+    async def grown_beyond(self, size: int) -> None:
+        """Return once the log has more than `size` entries."""
+        while self.size <= size:
+            await self._grown.wait()
+
+    def _open(self, site: str, note: bytes) -> Event:
+        try:
+            unverified = parse_event(note)
+        except AuditError as error:
+            raise PeerRefusedError(Reason.BAD_EVENT, check=error.check, detail=error.sentence) from None
+        if unverified.event.actor.id != site:
+            raise PeerRefusedError(Reason.WRONG_ACTOR)
+        verifier = self._verifiers.get(site)
+        if verifier is None or site == COORDINATOR_ID:
+            raise PeerRefusedError(Reason.NOT_A_MEMBER)
+        try:
+            return unverified.verify(verifier)
+        except AuditError as error:
+            raise PeerRefusedError(Reason.BAD_SIGNATURE, check=error.check) from None
+
+    def _draft(
+        self,
+        type_: str,
+        data: Data,
+        *,
+        round_number: int | None,
+        refs: Sequence[str] = (),
+        objects: Sequence[Object] = (),
+        reason: str | None = None,
+    ) -> tuple[bytes, Chain]:
+        return self._author.draft(
+            self._chain,
+            type=type_,
+            data=data,
+            saw=Saw(size=self.size, root=self._tree.root().hex()),
+            time=self._clock(),
+            round=round_number,
+            refs=refs,
+            objects=objects,
+            reason=reason,
+        )
+
+    def _own_entry(self, index: int, note: bytes) -> Entry:
+        return Entry(index, leaf_hash(note), note, parse_event(note).event)
+
+    def _write(self, entries: list[Entry], cause: Event) -> None:
+        """Make entries durable in one transaction with their head, then fold and announce them."""
+        self._strike(cause, "before")
+        before = self._store.head_file()
+        for entry in entries:
+            self._tree.append(entry.leaf)
+        head = self.checkpoint(self.size + len(entries))
+        size = self.size + len(entries)
+        self._store.append(self.size, [(e.leaf, e.note) for e in entries], head=head, size=size)
+        self._strike(cause, "after")
+        self._store.swap_head_file(before, head)
+        for entry in entries:
+            self._fold(entry)
+            if self._observer is not None:
+                self._observer(entry)
+        self._grown.set()
+        self._grown = asyncio.Event()
+
+    def _strike(self, cause: Event, moment: str) -> None:
+        if self._die_at is not None:
+            self._die_at.strike(cause.type, cause.round, "after" if moment == "after" else "before")
+
+    def _fold(self, entry: Entry) -> None:
+        try:
+            apply(self.state, entry)
+        except LawError as error:
+            raise StoreError(f"entry {entry.index} of the log breaks the law: {error}") from None
+        self.entries.append(entry)
+        self._index_of[entry.leaf] = entry.index
+        if entry.event.actor.id == COORDINATOR_ID:
+            self._chain = Chain(entry.event.seq, entry.leaf.hex())
+
+    def _replay(self) -> None:
+        for stored in self._store.entries():
+            leaf = leaf_hash(stored.note)
+            if leaf != stored.leaf or stored.index != self.size:
+                raise StoreError(f"entry {stored.index} of the store is damaged")
+            try:
+                unverified = parse_event(stored.note)
+                event = unverified.verify(self._verifiers[unverified.event.actor.id])
+            except (AuditError, KeyError):
+                raise StoreError(f"entry {stored.index} is not signed by a party of this study") from None
+            self._tree.append(leaf)
+            self._fold(Entry(stored.index, leaf, stored.note, event))
+        self._check_heads()
+
+    def _check_heads(self) -> None:
+        """Refuse a store that lacks anything a signed head promised; catch the head file up after a kill."""
+        last, in_file = self._store.last_head(), self._store.head_file()
+        if self.size and (last is None or self._covered(last) != self.size):
+            raise StoreError("the newest head in the store does not cover its entries")
+        # The first write of a log may have been cut off before its head file; no later one can be without.
+        if in_file is None and self.size > 1:
+            raise StoreError("the head file is missing; the log may have been rolled back")
+        if in_file is not None:
+            self._covered(in_file)
+        if last is not None and last != in_file:
+            self._store.swap_head_file(in_file, last)
+
+    def _covered(self, head: bytes) -> int:
+        verifier = VerifierKey.parse(self._keys.log.vkey)
+        try:
+            checkpoint = open_checkpoint(head, verifier, origin=self.terms.origin)
+        except (AuditError, NoteError):
+            raise StoreError("a signed head of the log is damaged or of another log") from None
+        if checkpoint.size > self.size:
+            raise StoreError(
+                f"the log has {self.size} entries but a head was signed for {checkpoint.size}: it was rolled "
+                "back; restore the missing entries from a site's mirror"
+            )
+        if self._tree.root(checkpoint.size) != checkpoint.root:
+            raise StoreError(f"the log was changed below entry {checkpoint.size}")
+        return checkpoint.size

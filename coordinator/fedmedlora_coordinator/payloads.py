@@ -1,0 +1,91 @@
+"""Which payload goes with which event, and who may fetch it (PROTOCOL §3.2).
+
+The law sees digests only; here are the bytes. An event whose payload is not on the disk is not taken, so a
+receipt always covers the payload too.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+from fedmedlora_audit.charter import CharterTerms
+from fedmedlora_audit.events import Entry, Event, Object
+from fedmedlora_coordinator.blobs import BlobStore
+from fedmedlora_coordinator.errors import PeerRefusedError
+from fedmedlora_crypto.errors import CryptoError
+from fedmedlora_crypto.secagg.aggregator import Aggregator
+from fedmedlora_crypto.secagg.session import SessionTerms
+from fedmedlora_protos.wire import Reason
+
+MAX_SMALL_BYTES: Final = 1 << 20  # keys, shares and opened shares of any study fit
+PUBLIC_ROLES: Final = frozenset({"keys", "shares", "ring-sum", "adapter"})
+
+
+def session_terms(terms: CharterTerms, sid: str) -> SessionTerms:
+    """Return the constants of one session, from the charter alone."""
+    return SessionTerms(
+        sid=bytes.fromhex(sid),
+        n=terms.n,
+        threshold=terms.threshold,
+        colluding=terms.colluding_sites,
+        suite=terms.suite,
+    )
+
+
+def party_of(terms: CharterTerms, site: str) -> int:
+    """Return a member's party index: its position in the charter, from 1."""
+    return terms.member_ids.index(site) + 1
+
+
+class Payloads:
+    """The rules about payloads, with what the log has said about digests so far."""
+
+    def __init__(self, terms: CharterTerms, blobs: BlobStore, ring_bytes: int) -> None:
+        """Take the charter, the blobs and the size of a masked update in bytes."""
+        self._terms = terms
+        self._blobs = blobs
+        self._ring_bytes = ring_bytes
+        self._roles: dict[str, set[str]] = {}
+
+    def learn(self, entries: Iterable[Entry]) -> None:
+        """Note which digest was named in which role."""
+        for entry in entries:
+            for item in entry.event.objects:
+                self._roles.setdefault(item.digest, set()).add(item.role)
+
+    def is_public(self, digest: str) -> bool:
+        """Tell whether members may fetch a blob.
+
+        One that was ever named as a masked update or opened shares is not fetched, whatever else it is
+        named: a site could otherwise name another's upload as its own keys, to read it.
+        """
+        roles = self._roles.get(digest, set())
+        return bool(roles) and roles <= PUBLIC_ROLES
+
+    def check(self, event: Event) -> None:
+        """Check the payload of a site's event before the event is written.
+
+        Raises:
+            PeerRefusedError: blob_missing, or bad_payload when the bytes do not fit their role.
+        """
+        for item in event.objects:
+            size = self._blobs.size(item.digest)
+            if size is None or size != item.bytes:
+                raise PeerRefusedError(Reason.BLOB_MISSING)
+            self._check_size(item)
+            if item.role == "shares" and event.sid is not None:
+                self._check_shares(event, item, event.sid)
+
+    def _check_size(self, item: Object) -> None:
+        fits = (
+            item.bytes == self._ring_bytes if item.role == "masked-update" else item.bytes <= MAX_SMALL_BYTES
+        )
+        if not fits:
+            raise PeerRefusedError(Reason.BAD_PAYLOAD)
+
+    def _check_shares(self, event: Event, item: Object, sid: str) -> None:
+        sender = party_of(self._terms, event.actor.id)
+        aggregator = Aggregator(session_terms(self._terms, sid))
+        try:
+            aggregator.check_shares(sender, self._blobs.read(item.digest))
+        except CryptoError as error:
+            raise PeerRefusedError(Reason.BAD_PAYLOAD, detail=type(error).__name__) from None

@@ -1,0 +1,218 @@
+"""`coordinator serve`: both listeners, the conductor, and an orderly end (OPERATIONS "Serving")."""
+
+import asyncio
+import datetime as dt
+import json
+import logging
+import signal
+import sys
+import time
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedmedlora_audit.events import Entry
+from fedmedlora_coordinator.authority import Authority
+from fedmedlora_coordinator.blobs import BlobStore
+from fedmedlora_coordinator.conductor import Conductor
+from fedmedlora_coordinator.enrolment import EnrolmentService
+from fedmedlora_coordinator.faults import DieAt
+from fedmedlora_coordinator.folder import Folder
+from fedmedlora_coordinator.ledger import Keys, Ledger
+from fedmedlora_coordinator.model import GlobalModel
+from fedmedlora_coordinator.payloads import Payloads
+from fedmedlora_coordinator.presence import Presence
+from fedmedlora_coordinator.register import Register
+from fedmedlora_coordinator.service import FederationService
+from fedmedlora_coordinator.settings import CoordinatorSettings
+from fedmedlora_coordinator.setup import load_event_signer, load_log_signer
+from fedmedlora_coordinator.store import LogStore
+from fedmedlora_coordinator.study import RunningStudy, adopt_study
+from fedmedlora_coordinator.transport import (
+    bind,
+    enrolment_credentials,
+    federation_server,
+    mutual_credentials,
+)
+from fedmedlora_protos.v1 import federation_pb2_grpc as pb_grpc
+
+_LOG = logging.getLogger(__name__)
+STOP_GRACE_SECONDS = 2.0  # running calls may finish; streams end
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to serve."""
+
+    until_closed: bool = False
+    progress: bool = False
+    die_at: DieAt | None = None
+
+
+def serve(
+    root: Path,
+    *,
+    study: Path | None = None,
+    until_closed: bool = False,
+    progress: bool = False,
+    die_at: str | None = None,
+) -> None:
+    """Serve until a signal, a fatal error, or - with `until_closed` - the end of the study.
+
+    Args:
+        root: The coordinator's folder.
+        study: Study package to run; without it the one taken in before, or enrolment alone.
+        until_closed: Return once the run is closed and every site that is there has seen it.
+        progress: Print one JSON line per event of the log on standard output.
+        die_at: Fault injection, `STEP:ROUND:before|after`.
+
+    Raises:
+        ConfigError: Settings, study or addresses are not usable (the operator's).
+        StoreError: The durable state is damaged; nothing was written after that was noticed.
+    """
+    folder = Folder(root)
+    folder.require()
+    options = Options(until_closed, progress, None if die_at is None else DieAt.parse(die_at))
+    with folder.locked():
+        asyncio.run(_serve(folder, study, options))
+
+
+async def _serve(folder: Folder, package: Path | None, options: Options) -> None:
+    settings = CoordinatorSettings.load(folder.config)
+    keys = Keys(load_event_signer(folder), load_log_signer(folder))
+    running = adopt_study(folder, package, keys)
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with AsyncExitStack() as stack:
+        await _start_enrolment(folder, settings, stack)
+        tasks: list[asyncio.Task[object]] = [asyncio.create_task(stop.wait())]
+        if running is not None:
+            federation = Federation(folder, settings, keys, running, options)
+            await federation.start(stack)
+            tasks.append(asyncio.create_task(federation.run()))
+        _LOG.info("serving from %s", folder.root)
+        done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
+        for task in done:
+            task.result()
+
+
+async def _start_enrolment(folder: Folder, settings: CoordinatorSettings, stack: AsyncExitStack) -> None:
+    register = Register(folder.enrolment_store)
+    stack.callback(register.close)
+    server = federation_server()
+    service = EnrolmentService(register, Authority.load(folder), _now)
+    pb_grpc.add_EnrolmentServicer_to_server(service, server)
+    bind(server, settings.coordinator.enrolment_listen, enrolment_credentials(folder))
+    await server.start()
+    stack.push_async_callback(server.stop, STOP_GRACE_SECONDS)
+
+
+class Federation:
+    """Everything that runs one study."""
+
+    def __init__(
+        self,
+        folder: Folder,
+        settings: CoordinatorSettings,
+        keys: Keys,
+        running: RunningStudy,
+        options: Options,
+    ) -> None:
+        """Open store and blobs and replay the log."""
+        self._folder = folder
+        self._settings = settings
+        self._until_closed = options.until_closed
+        self._fatal: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._store = LogStore(folder.store, folder.head)
+        self._blobs = BlobStore(
+            folder.blobs,
+            max_blob_bytes=settings.limits.max_blob_bytes,
+            max_open_uploads=settings.limits.max_open_uploads_per_site,
+        )
+        model = GlobalModel.of_package(running.study, running.package)
+        self._payloads = Payloads(running.terms, self._blobs, model.ring_bytes)
+        self._progress = options.progress
+        self._ledger = Ledger(
+            terms=running.terms,
+            store=self._store,
+            keys=keys,
+            clock=_now,
+            observer=self._observe,
+            die_at=options.die_at,
+        )
+        self._payloads.learn(self._ledger.entries)
+        self._presence = Presence(started=time.monotonic())
+        self._conductor = Conductor(
+            ledger=self._ledger,
+            blobs=self._blobs,
+            model=model,
+            presence=self._presence,
+            settings=settings,
+            folder=folder,
+            monotonic=time.monotonic,
+        )
+        self._service = FederationService(
+            ledger=self._ledger,
+            blobs=self._blobs,
+            payloads=self._payloads,
+            presence=self._presence,
+            monotonic=time.monotonic,
+            wake=self._conductor.wake,
+            fatal=self._fail,
+        )
+
+    async def start(self, stack: AsyncExitStack) -> None:
+        """Open the federation listener."""
+        stack.callback(self._store.close)
+        server = federation_server()
+        pb_grpc.add_FederationServicer_to_server(self._service, server)
+        bind(server, self._settings.coordinator.listen, mutual_credentials(self._folder))
+        await server.start()
+        stack.push_async_callback(server.stop, STOP_GRACE_SECONDS)
+
+    async def run(self) -> None:
+        """Conduct the study; returns when it is closed and delivered, if that was asked for."""
+        conduct = asyncio.create_task(self._conductor.run())
+        try:
+            await asyncio.wait({conduct, self._fatal}, return_when=asyncio.FIRST_COMPLETED)
+            if self._fatal.done():
+                self._fatal.result()
+            conduct.result()
+        finally:
+            conduct.cancel()
+        if self._until_closed:
+            await self._delivered()
+            return
+        await self._fatal
+
+    async def _delivered(self) -> None:
+        """Wait until every member has been sent the whole log, or has been away for the grace time."""
+        grace = self._settings.timing.grace_seconds
+        while True:
+            now = time.monotonic()
+            absent = [self._presence.away_since(site) for site in self._ledger.terms.members]
+            late = [since + grace - now for since in absent if since is not None and since + grace > now]
+            behind = self._service.behind()
+            if not late and not behind:
+                return
+            await asyncio.sleep(min([*late, 0.1]))
+
+    def _observe(self, entry: Entry) -> None:
+        self._payloads.learn([entry])
+        event = entry.event
+        if self._progress and event.type != "receipt":
+            line = {"event": event.type, "actor": event.actor.id, "round": event.round, "index": entry.index}
+            sys.stdout.write(json.dumps({k: v for k, v in line.items() if v is not None}) + "\n")
+            sys.stdout.flush()
+
+    def _fail(self, error: Exception) -> None:
+        if not self._fatal.done():
+            self._fatal.set_exception(error)
+
+
+def _now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)

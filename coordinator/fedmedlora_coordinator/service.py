@@ -1,0 +1,175 @@
+"""The federation's calls: read the message, ask the ledger or the blobs, answer (PROTOCOL §3).
+
+Nothing is decided here. The caller is who its certificate says; a certificate of the federation that the
+charter does not name gets nothing at all.
+"""
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from typing import NoReturn
+
+from fedmedlora_protos import wire
+
+# isort: split
+import grpc
+
+from fedmedlora_coordinator.blobs import BlobStore
+from fedmedlora_coordinator.errors import CoordinatorError, PeerRefusedError, StoreError
+from fedmedlora_coordinator.ledger import Ledger
+from fedmedlora_coordinator.payloads import Payloads
+from fedmedlora_coordinator.presence import Presence
+from fedmedlora_coordinator.status import refuse
+from fedmedlora_coordinator.transport import peer_site
+from fedmedlora_protos.v1 import federation_pb2 as pb
+from fedmedlora_protos.v1 import federation_pb2_grpc as pb_grpc
+from fedmedlora_protos.wire import Reason
+
+_LOG = logging.getLogger(__name__)
+MAX_STREAMS_PER_SITE = 4
+
+
+class FederationService(pb_grpc.FederationServicer):
+    """The calls of the federation listener."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        blobs: BlobStore,
+        payloads: Payloads,
+        presence: Presence,
+        monotonic: Callable[[], float],
+        wake: Callable[[], None],
+        fatal: Callable[[Exception], None],
+    ) -> None:
+        """Take the parts.
+
+        Args:
+            ledger: The log.
+            blobs: Payloads by digest.
+            payloads: Rules about which payload goes with which event.
+            presence: Told of every call and stream.
+            monotonic: Clock of `presence`.
+            wake: Called when something changed that the conductor may act on.
+            fatal: Called with an error after which the process must end.
+        """
+        self._ledger = ledger
+        self._blobs = blobs
+        self._payloads = payloads
+        self._presence = presence
+        self._monotonic = monotonic
+        self._wake = wake
+        self._fatal = fatal
+        self._streams: dict[str, int] = {}
+        self._sent: dict[str, int] = {}
+
+    async def Submit(  # noqa: N802
+        self, request: pb.SubmitRequest, context: "grpc.aio.ServicerContext[object, object]"
+    ) -> pb.SubmitResponse:
+        """Take one signed event and answer with the receipt."""
+        try:
+            site = self._caller(context)
+            note = wire.read_submit(request)
+            receipt, index = self._ledger.submit(site, note, self._payloads.check)
+        except Exception as error:  # noqa: BLE001 - every error becomes a reason; see _end
+            await self._end(context, error)
+        self._wake()
+        return pb.SubmitResponse(receipt=receipt, index=index)
+
+    async def Watch(  # noqa: N802
+        self, request: pb.WatchRequest, context: "grpc.aio.ServicerContext[object, object]"
+    ) -> AsyncIterator[pb.WatchResponse]:
+        """Stream the log from an index on, each batch under a head that covers exactly it."""
+        try:
+            site = self._caller(context)
+            at = wire.read_watch(request)
+            if at > self._ledger.size:
+                raise PeerRefusedError(Reason.AHEAD_OF_LOG)
+            if self._streams.get(site, 0) >= MAX_STREAMS_PER_SITE:
+                raise PeerRefusedError(Reason.TOO_MANY)
+        except Exception as error:  # noqa: BLE001
+            await self._end(context, error)
+        self._streams[site] = self._streams.get(site, 0) + 1
+        self._presence.opened(site, self._monotonic())
+        self._wake()
+        try:
+            while True:
+                batch = self._ledger.batch(at)
+                yield pb.WatchResponse(
+                    start_index=batch.start, notes=batch.notes, checkpoint=batch.checkpoint
+                )
+                at += len(batch.notes)
+                self._sent[site] = at
+                await self._ledger.grown_beyond(at)
+        finally:
+            self._streams[site] -= 1
+            self._presence.closed(site, self._monotonic())
+            self._wake()
+
+    def behind(self) -> tuple[str, ...]:
+        """Return the sites with an open stream that have not been sent the whole log."""
+        return tuple(
+            site
+            for site, streams in self._streams.items()
+            if streams and self._sent.get(site, 0) < self._ledger.size
+        )
+
+    async def PutChunk(  # noqa: N802
+        self, request: pb.PutChunkRequest, context: "grpc.aio.ServicerContext[object, object]"
+    ) -> pb.PutChunkResponse:
+        """Take one chunk of a blob, or say which is missing."""
+        try:
+            site = self._caller(context)
+            chunk = wire.read_put_chunk(request)
+            if chunk.data is None:
+                missing = self._blobs.query(chunk.digest, chunk.total_bytes)
+            else:
+                missing = self._blobs.put_chunk(
+                    site,
+                    digest=chunk.digest,
+                    total_bytes=chunk.total_bytes,
+                    index=chunk.index,
+                    data=chunk.data,
+                    proof=chunk.proof,
+                )
+        except Exception as error:  # noqa: BLE001
+            await self._end(context, error)
+        return pb.PutChunkResponse(complete=missing is None, next_missing=missing or 0)
+
+    async def GetChunk(  # noqa: N802
+        self, request: pb.GetChunkRequest, context: "grpc.aio.ServicerContext[object, object]"
+    ) -> pb.GetChunkResponse:
+        """Give one chunk of a blob that members may read."""
+        try:
+            self._caller(context)
+            digest, index = wire.read_get_chunk(request)
+            if not self._payloads.is_public(digest):
+                raise PeerRefusedError(Reason.UNKNOWN_BLOB)
+            total, data, proof = self._blobs.chunk(digest, index)
+        except Exception as error:  # noqa: BLE001
+            await self._end(context, error)
+        return pb.GetChunkResponse(total_bytes=total, data=data, proof=proof)
+
+    async def Cosign(  # noqa: N802
+        self, request: pb.CosignRequest, context: "grpc.aio.ServicerContext[object, object]"
+    ) -> pb.CosignResponse:
+        """Refuse: this release has no witnesses' cosignatures yet."""
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, str(Reason.UNSUPPORTED))
+        raise AssertionError("abort returned")  # pragma: no cover - abort always raises
+
+    def _caller(self, context: "grpc.aio.ServicerContext[object, object]") -> str:
+        site = peer_site(context)
+        if site not in self._ledger.terms.members:
+            raise PeerRefusedError(Reason.NOT_A_MEMBER)
+        self._presence.heard(site, self._monotonic())
+        return site
+
+    async def _end(self, context: "grpc.aio.ServicerContext[object, object]", error: Exception) -> NoReturn:
+        """End a call with the reason of its error; an error of our own also reaches the operator."""
+        if isinstance(error, StoreError):
+            self._fatal(error)
+        elif isinstance(error, CoordinatorError | wire.WireError):
+            _LOG.warning("refused a call: %s", error)
+        else:
+            _LOG.error("a call failed", exc_info=error)
+        await refuse(context, error)
