@@ -1,8 +1,8 @@
 """The site's own copy of the log: verified, folded by the law, durable (PROTOCOL §5).
 
 Every batch is checked before anything of it counts: the head is signed by the charter's log key, the root
-recomputed from all entries is the head's, every note is signed by the charter's key of its author, and the law
-allows every event. A batch that fails is kept as evidence and changes nothing on disk.
+recomputed from all entries is the head's, every note is signed by the charter's key of its author, and the
+law allows every event. A batch that fails is kept as evidence and changes nothing on disk.
 
 On disk: `entries` (length-prefixed notes, appended) and `checkpoint` (the newest signed head, replaced after
 the entries are synced). A crash between the two leaves entries beyond the head, which are dropped and fetched
@@ -18,7 +18,7 @@ from pathlib import Path
 from fedmedlora_audit.charter import CharterTerms
 from fedmedlora_audit.checkpoint import Checkpoint, open_checkpoint
 from fedmedlora_audit.errors import AuditError, CheckpointError, LawError
-from fedmedlora_audit.events import Entry, open_event, parse_event
+from fedmedlora_audit.events import Entry, Saw, entry_of, open_event, parse_event
 from fedmedlora_audit.law import State, apply
 from fedmedlora_audit.merkle import Tree, leaf_hash
 from fedmedlora_audit.note import VerifierKey
@@ -36,22 +36,27 @@ class Mirror:
     Args:
         root: Folder of the mirror; made when missing.
         terms: The accepted charter.
+        own_id: This site.
+        repair: Drop what a crash left beyond the head; False when an agent may be at work on the folder.
 
     Raises:
         FolderError: The files on disk do not fit together.
     """
 
-    def __init__(self, root: Path, terms: CharterTerms) -> None:
+    def __init__(self, root: Path, terms: CharterTerms, own_id: str, *, repair: bool = True) -> None:
         """Read the mirror of earlier runs and fold it again."""
-        self._entries_path = make_folder(root) / "entries"
+        self._entries_path = root / "entries"
+        self._repair = repair
         self._head_path = root / "checkpoint"
         self._evidence = root / "evidence"
         self._terms = terms
+        self._own_id = own_id
         self._log_key = VerifierKey.parse(terms.log_vkey)
         self._broken = False
         self.state = State.begin(terms)
         self.tree = Tree()
         self.entries: list[Entry] = []
+        self.object_bytes: dict[str, int] = {}
         self.head: bytes | None = None
         self._load()
 
@@ -64,6 +69,16 @@ class Mirror:
     def root(self) -> bytes:
         """Root over the verified entries."""
         return self.tree.root(self.size)
+
+    @property
+    def saw(self) -> Saw:
+        """The head of the verified entries, as this site's events name it."""
+        return Saw(size=self.size, root=self.root.hex())
+
+    @property
+    def own_seq(self) -> int:
+        """Sequence number of this site's newest event in the log."""
+        return self.state.chain_of(self._own_id).seq
 
     def extend(
         self, start_index: int, notes: Sequence[bytes], checkpoint: bytes, own_leaf: OwnLeaf
@@ -119,32 +134,32 @@ class Mirror:
     def _fold(self, index: int, note: bytes, own_leaf: OwnLeaf | None) -> Entry:
         """Open one note with the charter's key of its author and let the law judge it."""
         try:
-            actor = parse_event(note).actor
-            event = open_event(note, self.state.key_of(actor.id))
-            entry = Entry(index=index, leaf=leaf_hash(note), note=note, event=event)
+            actor = parse_event(note).event.actor
+            event = open_event(note, self.state.key_of(actor))
+            entry = entry_of(index, note, event)
             apply(self.state, entry)
         except LawError as exc:
             raise ForkError("log_forked", f"entry {index}: {exc}") from None
         except AuditError as exc:
             raise ForkError("wrong_key", f"entry {index}: {exc}") from None
-        if own_leaf is not None and actor.id in self._terms.members:
+        if own_leaf is not None:
             self._check_own(entry, own_leaf)
+        for item in event.objects:
+            self.object_bytes[item.digest] = item.bytes
         self.entries.append(entry)
         return entry
 
     def _check_own(self, entry: Entry, own_leaf: OwnLeaf) -> None:
-        """An event in this site's name that it did not sign here: a stolen key or a restored backup."""
-        signed = own_leaf(entry.event.seq) if entry.event.actor.id == self.own_id else entry.leaf
-        if signed != entry.leaf:
-            raise ForkError(
-                "log_forked",
-                f"entry {entry.index}: is signed in this site's name, but not by this folder",
-            )
-
-    own_id: str = ""
+        """Refuse an event in this site's name that this folder did not sign: a stolen key or an old backup."""
+        if entry.event.actor.id != self._own_id or own_leaf(entry.event.seq) == entry.leaf:
+            return
+        raise ForkError(
+            "log_forked", f"entry {entry.index}: is signed in this site's name, but not by this folder"
+        )
 
     def _persist(self, notes: Sequence[bytes], checkpoint: bytes) -> None:
         """Entries first, synced; then the head."""
+        make_folder(self._entries_path.parent)
         if notes:
             data = b"".join(len(note).to_bytes(_LENGTH_BYTES, "big") + note for note in notes)
             append(self._entries_path, data)
@@ -154,7 +169,7 @@ class Mirror:
 
     def _load(self) -> None:
         if not self._head_path.is_file():
-            if self._entries_path.exists():
+            if self._entries_path.exists() and self._repair:
                 self._entries_path.unlink()  # a first batch whose head was never written
             return
         self.head = self._head_path.read_bytes()
@@ -174,7 +189,7 @@ class Mirror:
             end = after
         if self.size != head.size or self.tree.root() != head.root:
             raise FolderError(f"{self._entries_path}: entries under the signed head are missing or changed")
-        if self._entries_path.exists() and self._entries_path.stat().st_size > end:
+        if self._repair and self._entries_path.exists() and self._entries_path.stat().st_size > end:
             os.truncate(self._entries_path, end)
 
     def _keep_evidence(self, size: int, notes: Sequence[bytes], checkpoint: bytes) -> None:

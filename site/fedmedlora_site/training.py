@@ -1,4 +1,4 @@
-"""The trainer as the agent sees it: an interface, the child process behind it, and a rehearsal without a model.
+"""The trainer as the agent sees it: an interface, the process behind it, and a rehearsal without a model.
 
 Training runs in a process of its own: its libraries, its memory and its crashes stay out of the agent, which
 holds keys and never imports torch. The child is long-lived, so that the base model is loaded once. It speaks
@@ -231,7 +231,7 @@ def _outcome(answer: dict[str, Any], job: TrainingJob) -> TrainingOutcome:
 
 
 def _environment() -> dict[str, str]:
-    """Environment of the child: no network for model files, one thread (sums over several differ in their last bits)."""
+    """Environment of the child: no network, and one thread, since sums over several differ in the last bits."""
     fixed = {
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",

@@ -1,0 +1,177 @@
+"""The steps of a round outside its secure sum: sign, plan, train, accept the aggregate, catch up.
+
+Each step looks at the law's state, decides by this site's own charter, base and policy, and signs one event or
+raises a refusal. Training runs beside the agent's other work; everything else is short.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import UTC, datetime
+
+from fedmedlora_audit.event_data import AggregateAccepted, Base, CharterSigned
+from fedmedlora_audit.law import Duty, Session
+from fedmedlora_core.codec import clip_update
+from fedmedlora_core.errors import CoreError, NonFiniteError
+from fedmedlora_crypto.xof import Keystream
+from fedmedlora_site.acceptance import model_folder
+from fedmedlora_site.bases import NextBase
+from fedmedlora_site.errors import StepRefusal, TrainingError
+from fedmedlora_site.step import StepContext
+from fedmedlora_site.training import TrainingJob, TrainingOutcome, TrainingProgress, training_seed
+
+
+class RoundSteps:
+    """Plan, training and aggregate of one site.
+
+    Args:
+        context: What all steps share.
+    """
+
+    def __init__(self, context: StepContext) -> None:
+        """Start without a training under way."""
+        self._context = context
+        self._held = context.held
+        self._training: asyncio.Task[None] | None = None
+        self._training_round = 0
+
+    async def sign(self, duty: Duty) -> bool:
+        """Sign the charter: exactly the bytes that `site accept` recorded."""
+        data = CharterSigned(charter=self._held.terms.digest)
+        self._context.sign("charter.signed", data, duty)
+        return True
+
+    async def plan(self, duty: Duty) -> bool:
+        """Accept a plan that starts from the base this site computed itself (decision G41)."""
+        base = self._own_base("plan", duty)
+        if duty.round is not None and duty.round > self._held.policy.max_rounds:
+            raise StepRefusal("plan", "policy", f"round {duty.round} is beyond this site's policy")
+        self._context.sign("plan.accepted", Base(base=base), duty)
+        return True
+
+    async def train(self, duty: Duty) -> bool:
+        """Start the training of the round, or say that its update is ready."""
+        number = duty.round or 0
+        base = self._own_base("train", duty)
+        if not self._held.vault.holds(self._held.update_name(number)):
+            await self._ensure_training(number, base)
+            return False
+        self._context.strike("train", number)
+        await self._until_slot()
+        self._context.sign("update.ready", Base(base=base), duty)
+        self._context.report(number, "train", 100, 100)
+        return True
+
+    async def aggregate(self, duty: Duty) -> bool:
+        """Accept an aggregate that this site decoded and stepped itself (decision G41)."""
+        session = self._context.session_of(duty)
+        found = await self._derive(session)
+        self._held.bases.keep(found, round_number=session.round)
+        self._context.strike("aggregate", session.round)
+        data = AggregateAccepted(sid=session.sid, ring=session.ring, next_base=found.digest)
+        self._context.sign("aggregate.accepted", data, duty)
+        self._context.report(session.round, "aggregate", 1, 1)
+        return True
+
+    async def catch_up(self) -> None:
+        """Compute the bases of closed rounds that this site did not see to the end.
+
+        Raises:
+            StepRefusal: A closed round's sum does not lead where the log says.
+        """
+        state = self._held.mirror.state
+        for closed in state.closed_rounds:
+            if not self._held.bases.holds(closed.next_base):
+                found = await self._derive(state.sids[closed.sid])
+                self._held.bases.keep(found, round_number=closed.round)
+        if state.closed_rounds and state.round is None:
+            self._held.bases.forget_before(state.base)
+
+    async def drop_training(self, round_number: int | None) -> None:
+        """Stop a training of another round than this one."""
+        if self._training is not None and self._training_round != round_number:
+            self._training.cancel()
+            await asyncio.gather(self._training, return_exceptions=True)
+            self._training = None
+
+    def _own_base(self, step: str, duty: Duty) -> str:
+        """Digest of the plan's base, if this site has computed that adapter itself."""
+        current = self._held.mirror.state.rounds[duty.round or 0]
+        if not self._held.bases.holds(current.base):
+            raise StepRefusal(step, "wrong_base", "the plan starts from an adapter this site did not compute")
+        return current.base
+
+    async def _derive(self, session: Session) -> NextBase:
+        """Fetch a published sum, check it, and compare everything that follows from it with the log."""
+        published = session.published
+        bases = self._held.bases
+        if published is None or not bases.holds(session.base):
+            raise StepRefusal("aggregate", "wrong_base", "the aggregate's base was not computed here")
+        if self._held.mirror.object_bytes.get(session.ring) != bases.ring_bytes():
+            raise StepRefusal("aggregate", "bad_aggregate", "the published sum has a wrong length")
+        data = await self._context.client.get_blob(session.ring, total_bytes=bases.ring_bytes())
+        found = await asyncio.to_thread(bases.derive, session.base, data, sites=len(published.inputs))
+        named = (published.weight_sum, published.delta, published.next_base)
+        if (found.weight_sum, found.delta_digest, found.digest) != named:
+            raise StepRefusal("aggregate", "bad_aggregate", "the sum does not decode to what was published")
+        return found
+
+    async def _ensure_training(self, number: int, base: str) -> None:
+        await self.drop_training(number)
+        if self._training is not None and self._training.done():
+            task, self._training = self._training, None
+            task.result()  # raises what went wrong
+        if self._training is None:
+            self._training_round = number
+            self._training = asyncio.create_task(self._train(number, base))
+            self._training.add_done_callback(lambda _: self._context.wake())
+
+    async def _train(self, number: int, base: str) -> None:
+        """Train, encode, and keep the encoded update for every attempt of the round (decision 11)."""
+        held = self._held
+        job = TrainingJob(
+            charter=str(held.folder.charter),
+            base_model=str(model_folder(held.config)),
+            adapter=str(held.bases.folder(base)),
+            notes=str(held.folder.notes),
+            vault=str(held.folder.updates),
+            storage_key=str(held.folder.keys / "storage.key"),
+            site=held.site,
+            round=number,
+            seed=training_seed(held.study.study.seed, held.site, number),
+            dimension=held.study.adapter.dimension,
+        )
+
+        def said(progress: TrainingProgress) -> None:
+            self._context.report(number, "train", progress.percent, 100)
+            if progress.percent < 100:
+                self._context.strike("train", number)
+
+        try:
+            outcome = await self._context.trainer.train(job, said)
+        except TrainingError as exc:
+            raise StepRefusal("train", exc.reason, str(exc)) from None
+        await asyncio.to_thread(self._encode, number, outcome)
+
+    def _encode(self, number: int, outcome: TrainingOutcome) -> None:
+        """Clip, weigh and encode an update with this round's own rounding stream (PROTOCOL §4)."""
+        study, held = self._held.study, self._held
+        stream = Keystream(held.keys.rounding_key(study.study.id, number))
+        try:
+            clipped, _ = clip_update(outcome.delta, clip_value=study.clip_value, clip_norm=study.clip_norm)
+            weight = study.weight_rule().weight_of(n_notes=outcome.n_notes, loss=outcome.loss)
+            encoded = study.codec().encode(clipped, weight=weight, words=stream.words)
+        except NonFiniteError as exc:
+            raise StepRefusal("train", "not_finite", f"nothing is sent: {exc}") from None
+        except CoreError as exc:
+            raise StepRefusal("train", "training_failed", str(exc)) from None
+        held.vault.store_ring(held.update_name(number), encoded)
+
+    async def _until_slot(self) -> None:
+        """Wait for the next slot of the clock, so that readiness tells less of the training's length."""
+        slot = self._held.config.trainer.ready_slot_seconds
+        if slot > 1:
+            now = datetime.now(UTC).timestamp()
+            deadline = time.monotonic() + (slot - now % slot)
+            await asyncio.sleep(max(0.0, deadline - time.monotonic()))

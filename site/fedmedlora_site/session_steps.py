@@ -1,0 +1,221 @@
+"""The steps of a secure sum: advertise, share, upload, survivors, unmask, and giving up (PROTOCOL §6).
+
+Order inside each step, always: compare with this site's own names, make the marker durable, make the payload
+durable, sign. What was refused ends this site's part in the session and erases its secrets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+import numpy as np
+
+from fedmedlora_audit.event_data import (
+    IdDigest,
+    InSession,
+    SharesSent,
+    SurvivorsAgreed,
+    UnmaskResponse,
+    UpdateSubmitted,
+)
+from fedmedlora_audit.law import Duty, Session
+from fedmedlora_site.errors import StepRefusal
+from fedmedlora_site.markers import Consent
+from fedmedlora_site.session import LiveSession
+from fedmedlora_site.step import StepContext
+
+MOST_PAYLOAD_BYTES = 16 << 20
+"""Keys and shares of one site; the shares of 1024 members need a quarter of a megabyte."""
+
+
+class SessionSteps:
+    """This site's part in secure sums, one session at a time.
+
+    Args:
+        context: What all steps share.
+    """
+
+    def __init__(self, context: StepContext) -> None:
+        """Start without a session: secrets of an earlier process are gone."""
+        self._context = context
+        self._held = context.held
+        self._live: LiveSession | None = None
+
+    def lost_session(self) -> Duty | None:
+        """The live session whose secrets died with an earlier process, as a duty to say so (decision G38)."""
+        session = self._held.mirror.state.session
+        site = self._held.site
+        if session is None or site not in session.advertised or session.published is not None:
+            return None
+        if session.is_out(site) or site in session.responses or self._holds(session.sid):
+            return None
+        return Duty("erase", session.round, session.sid, (session.opened_index,))
+
+    async def advertise(self, duty: Duty) -> bool:
+        """Make fresh keys for a session whose name this site computed itself."""
+        held, session = self._held, self._context.session_of(duty)
+        self.drop()
+        if not held.bases.holds(session.base):
+            raise StepRefusal("advertise", "wrong_base", "the session's base was not computed here")
+        self._need_unspent("advertise", session)
+        if held.markers.erased(session.sid):
+            raise StepRefusal("advertise", "spent", "this site gave the session up before")
+        live = LiveSession(
+            held.terms,
+            held.site,
+            round_number=session.round,
+            attempt=session.attempt,
+            purpose=session.purpose,
+            base=session.base,
+        )
+        live.check_opening(sid=session.sid, suite=session.suite, ready=session.ready)
+        held.markers.mark_seen(session.sid, round_number=session.round)
+        upload = held.uploads.store(live.advertise())
+        self._live = live
+        self._context.strike("advertise", session.round)
+        self._context.sign("keys.advertised", InSession(sid=session.sid), duty, payload=("keys", upload))
+        self._context.report(session.round, "advertise", 1, 1)
+        return True
+
+    async def share(self, duty: Duty) -> bool:
+        """Check U1 and deal shares."""
+        session = self._context.session_of(duty)
+        live = self._need_live(session)
+        if live is None:
+            return await self.erase(duty)
+        payloads = await self._fetch("share", session.u1)
+        own = session.advertised[self._held.site]
+        dealt = live.share(_rows(session.u1), session.view, own, payloads)
+        upload = self._held.uploads.store(dealt)
+        self._context.strike("share", session.round)
+        data = SharesSent(sid=session.sid, view=live.view)
+        self._context.sign("shares.sent", data, duty, payload=("shares", upload))
+        self._context.report(session.round, "share", 1, 1)
+        return True
+
+    async def upload(self, duty: Duty) -> bool:
+        """Check U2, mask the encoded update, and sign the digest of a file that is whole."""
+        held, session = self._held, self._context.session_of(duty)
+        live = self._need_live(session)
+        if live is None:
+            return await self.erase(duty)
+        self._need_unspent("upload", session)
+        payloads = await self._fetch("upload", session.u2)
+        live.fix(_rows(session.u2), session.view, session.shares[held.site], payloads)
+        vector = await asyncio.to_thread(held.vault.load_ring, held.update_name(session.round))
+        await asyncio.to_thread(live.mask, vector, threads=held.config.performance.mask_threads)
+        data = np.ascontiguousarray(vector, dtype="<u4").tobytes()
+        upload = await asyncio.to_thread(held.uploads.store, data)
+        self._context.strike("upload", session.round)
+        event = UpdateSubmitted(sid=session.sid, view=live.view, h_u2=live.h_u2)
+        self._context.sign("update.submitted", event, duty, payload=("masked-update", upload))
+        self._context.report(session.round, "upload", 1, 1)
+        return True
+
+    async def survivors(self, duty: Duty) -> bool:
+        """Consent to one survivor set, once per base adapter (decisions G34, G37)."""
+        held, session = self._held, self._context.session_of(duty)
+        live = self._need_live(session)
+        if live is None:
+            return await self.erase(duty)
+        rows = _rows(session.u3)
+        live.check_survivors(rows, session.view, session.updates[held.site])
+        consent = Consent(session.sid, session.base, tuple(row.id for row in rows))
+        self._need_consent(consent)
+        held.markers.mark_consented(consent)
+        live.agree(rows)
+        self._context.strike("survivors", session.round)
+        data = SurvivorsAgreed(sid=session.sid, view=live.view, h_u2=live.h_u2, h_u3=live.h_u3)
+        self._context.sign("survivors.agreed", data, duty)
+        self._context.report(session.round, "survivors", 1, 1)
+        return True
+
+    async def unmask(self, duty: Duty) -> bool:
+        """Open exactly one kind of share of each site, under T consents seen in the log."""
+        held, session = self._held, self._context.session_of(duty)
+        live = self._need_live(session)
+        if live is None or session.request is None:
+            return await self.erase(duty)
+        request = session.request
+        self._need_signatures(session, live)
+        live.check_request(signers=request.signers, self_of=request.self_of, pair_of=request.pair_of)
+        self._need_unspent("unmask", session)
+        held.markers.mark_released(session.sid, update=held.update_id(session.round))
+        upload = held.uploads.store(live.open(request.signers))
+        self._context.strike("unmask", session.round)
+        data = UnmaskResponse(sid=session.sid, self_of=request.self_of, pair_of=request.pair_of)
+        self._context.sign("unmask.response", data, duty, payload=("opened-shares", upload))
+        self._context.report(session.round, "unmask", 1, 1)
+        return True
+
+    async def erase(self, duty: Duty) -> bool:
+        """Give a session up: nothing is left of it, and it will never be answered."""
+        sid = duty.sid or ""
+        if self._holds(sid):
+            self.drop()
+        self._held.markers.mark_erased(sid)
+        self._context.sign("attempt.erased", InSession(sid=sid), duty)
+        return True
+
+    def drop(self) -> None:
+        """Erase the secrets of the session this process lives in, if any."""
+        if self._live is not None:
+            self._live.erase()
+            self._live = None
+
+    def _holds(self, sid: str) -> bool:
+        return self._live is not None and self._live.sid == sid
+
+    def _need_live(self, session: Session) -> LiveSession | None:
+        """The live session, or None when its secrets died with an earlier process."""
+        return self._live if self._holds(session.sid) else None
+
+    def _need_unspent(self, step: str, session: Session) -> None:
+        """An update whose unmasking was released is never sent again (decision 13)."""
+        released = self._held.markers.released_in(self._held.update_id(session.round))
+        if released is not None:
+            raise StepRefusal(step, "spent", "this round's update was released before")
+
+    def _need_consent(self, consent: Consent) -> None:
+        """Refuse a second survivor set from one base unless the first can no longer be opened (G37)."""
+        held = self._held
+        for earlier in held.markers.consents(consent.base):
+            if earlier.sid == consent.sid:
+                raise StepRefusal("survivors", "spent", "this site consented in this session before")
+            if earlier.survivors == consent.survivors:
+                continue
+            session = held.mirror.state.sids.get(earlier.sid)
+            dead = 0 if session is None else session.erased_unopened(before=held.mirror.size)
+            if dead < held.terms.threshold:
+                raise StepRefusal(
+                    "survivors", "consent_spent", "another survivor set of this base was consented to before"
+                )
+
+    def _need_signatures(self, session: Session, live: LiveSession) -> None:
+        """Look up every signer's consent in the own mirror: it names the very same U2 and U3."""
+        entries, state = self._held.mirror.entries, self._held.mirror.state
+        for site in session.request.signers if session.request else ():
+            leaf = session.agreed.get(site)
+            data = entries[state.positions[leaf]].event.data if leaf in state.positions else None
+            same = isinstance(data, SurvivorsAgreed) and (data.sid, data.h_u2, data.h_u3) == (
+                live.sid,
+                live.h_u2,
+                live.h_u3,
+            )
+            if not same:
+                raise StepRefusal("unmask", "wrong_digest", f"the consent of {site} is to another sum")
+
+    async def _fetch(self, step: str, digests: Mapping[str, str]) -> dict[str, bytes]:
+        """Download every member's payload; each is checked against the digest its sender signed."""
+        sizes = self._held.mirror.object_bytes
+        for site, digest in digests.items():
+            if not 0 < sizes.get(digest, 0) <= MOST_PAYLOAD_BYTES:
+                raise StepRefusal(step, "bad_share", f"the payload of {site} has an impossible size")
+        get = self._context.client.get_blob
+        found = await asyncio.gather(*(get(d, total_bytes=sizes[d]) for d in digests.values()))
+        return dict(zip(digests, found, strict=True))
+
+
+def _rows(digests: Mapping[str, str]) -> tuple[IdDigest, ...]:
+    return tuple(IdDigest(id=site, digest=digests[site]) for site in sorted(digests))
