@@ -41,6 +41,7 @@ __all__ = [
     "apply",
     "check",
     "duties",
+    "fold",
     "waiting",
 ]
 

@@ -1,8 +1,7 @@
 """Who is to speak next: what a site owes, and whom the coordinator waits for.
 
 There is no directive message in the protocol: a site reads the log and acts on `duties`, the coordinator
-reads it and acts on `waiting`. Both are functions of the state alone: a party that was killed goes on where it
-stood.
+reads it and acts on `waiting`. Both are functions of the state alone: a killed party goes on where it stood.
 """
 
 from collections.abc import Callable, Iterable, Mapping

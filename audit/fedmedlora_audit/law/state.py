@@ -1,8 +1,8 @@
 """What the log says so far: the state that the law folds (AUDIT "Law").
 
 Rules:
-    * A state is a function of the charter and the entries alone: no clock, no secret, no vector - ids, digests
-      and integers only. Coordinator, site and auditor that hold the same log hold the same state.
+    * A state is a function of the charter and the entries alone: no clock, no secret, no vector - ids,
+      digests and integers only. Coordinator, site and auditor that hold the same log hold the same state.
     * One event changes it in O(log n): long logs are judged in one pass.
 
 What this does not do: judge (the rules), or change anything but through `fold`.
