@@ -1,12 +1,12 @@
 """The agent: one process that takes part in a study on behalf of its site (PROTOCOL §5, §6).
 
-One loop. The log arrives over Watch and is verified and folded (`mirror`); the law says what this site owes
-(`duties`); a step decides and signs (`round_steps`, `session_steps`); the outbox is sent until the mirror holds
-it. At most one own event is on its way, and nothing is done on the strength of an event that is not in the log.
+One loop. The log arrives over Watch and is verified and folded (`mirror`); the law says what this site
+owes (`duties`); a step decides and signs (`round_steps`, `session_steps`); the outbox is sent until the
+mirror holds it. At most one own event is on its way, and no step builds on an event that is not in the log.
 
-What goes wrong goes one of three ways: the connection (try again, jittered), a step this site refuses (journal,
-`step.refused`, its part in that session ends), a log that contradicts itself or the law (journal, evidence,
-stop). No secret leaves in any of them.
+What goes wrong goes one of three ways: the connection (try again, jittered), a step this site refuses
+(journal, `step.refused`, its part in that session ends), a log that contradicts itself or the law (journal,
+evidence, stop). No secret leaves in any of them.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from fedmedlora_site.step import StepContext
 from fedmedlora_site.training import Trainer, trainer_of
 
 MOST_REJECTIONS = 8
+FAREWELL_ATTEMPTS = 3
 _OWN_STEPS = ("sign", "plan", "train", "advertise", "share", "upload", "survivors", "unmask", "aggregate")
 
 
@@ -146,6 +147,8 @@ class Agent:
             try:
                 await self._follow()
             except TransportError:
+                if self._held.mirror.state.run_closed and self._failures >= FAREWELL_ATTEMPTS:
+                    break  # the run is over and the coordinator gone: what is owed now binds nobody
                 await asyncio.sleep(backoff_seconds(min(self._failures, 16), self._network))
                 self._failures += 1
             except ForkError as exc:

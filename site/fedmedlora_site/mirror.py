@@ -150,7 +150,7 @@ class Mirror:
         return entry
 
     def _check_own(self, entry: Entry, own_leaf: OwnLeaf) -> None:
-        """Refuse an event in this site's name that this folder did not sign: a stolen key or an old backup."""
+        """Refuse an event in this site's name that this folder did not sign: a stolen key, an old backup."""
         if entry.event.actor.id != self._own_id or own_leaf(entry.event.seq) == entry.leaf:
             return
         raise ForkError(

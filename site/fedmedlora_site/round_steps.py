@@ -1,7 +1,7 @@
 """The steps of a round outside its secure sum: sign, plan, train, accept the aggregate, catch up.
 
-Each step looks at the law's state, decides by this site's own charter, base and policy, and signs one event or
-raises a refusal. Training runs beside the agent's other work; everything else is short.
+Each step looks at the law's state, decides by this site's own charter, base and policy, and signs one event
+or raises a refusal. Training runs beside the agent's other work; everything else is short.
 """
 
 from __future__ import annotations

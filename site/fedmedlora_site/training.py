@@ -231,7 +231,7 @@ def _outcome(answer: dict[str, Any], job: TrainingJob) -> TrainingOutcome:
 
 
 def _environment() -> dict[str, str]:
-    """Environment of the child: no network, and one thread, since sums over several differ in the last bits."""
+    """Environment of the child: no network; one thread, since sums over several differ in the last bits."""
     fixed = {
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",
