@@ -1,7 +1,7 @@
 """A whole federation's log without a network: every party signs its own events, the law judges each.
 
-`StudyLog.play()` is a lawful run; `say` adds one event and lets the law judge it; `force` adds one that the law
-would refuse, which is how attacks on the auditor are built.
+`StudyLog.play()` is a lawful run; `say` adds one event and lets the law judge it; `force` adds one that the
+law would refuse, which is how attacks on the auditor are built.
 """
 
 from __future__ import annotations
