@@ -21,7 +21,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -135,31 +135,42 @@ def validate_note(note: Note, labels: LabelSet = CLINICAL) -> None:
         labels: Types and legal pairs that it may use.
 
     Raises:
-        DataError: A rule is broken; the message names ids' positions and numbers, never text.
+        DataError: A rule is broken; the message names positions and numbers, never text.
     """
-    if not note.document_id or note.patient_id == "":
-        raise DataError("document_id and patient_id must not be empty")
+    check_structure(note)
     unknown = note.annotated - labels.annotatable
     if unknown:
         raise DataError(f"{len(unknown)} annotated type(s) are not in the label set")
-    types: dict[str, str] = {}
-    for index, entity in enumerate(note.entities):
-        _check_entity(entity, index, note, types)
-        types[entity.id] = entity.type
-    seen: set[Relation] = set()
+    types = {entity.id: entity.type for entity in note.entities}
     for index, relation in enumerate(note.relations):
-        if relation.head not in types or relation.tail not in types:
-            raise DataError(f"relation {index}: an end does not exist")
         if not labels.is_legal(types[relation.head], relation.type, types[relation.tail]):
             raise DataError(f"relation {index}: its head, type and tail are not a legal combination")
         if relation.type not in note.annotated:
             raise DataError(f"relation {index}: its type is not among the annotated types")
+
+
+def check_structure(note: Note) -> None:
+    """Check the rules that hold whatever the label set: ids, offsets, ends of relations.
+
+    Raises:
+        DataError: A rule is broken; the message names positions and numbers, never text.
+    """
+    if not note.document_id or note.patient_id == "":
+        raise DataError("document_id and patient_id must not be empty")
+    ids: set[str] = set()
+    for index, entity in enumerate(note.entities):
+        _check_entity(entity, index, note, ids)
+        ids.add(entity.id)
+    seen: set[Relation] = set()
+    for index, relation in enumerate(note.relations):
+        if relation.head not in ids or relation.tail not in ids:
+            raise DataError(f"relation {index}: an end does not exist")
         if relation in seen:
             raise DataError(f"relation {index}: occurs twice")
         seen.add(relation)
 
 
-def _check_entity(entity: Entity, index: int, note: Note, earlier: dict[str, str]) -> None:
+def _check_entity(entity: Entity, index: int, note: Note, earlier: set[str]) -> None:
     """Check one span of a note against the text and the spans before it."""
     if not entity.id:
         raise DataError(f"span {index}: its id is empty")
@@ -188,15 +199,14 @@ def note_to_json(note: Note) -> str:
     )
 
 
-def note_from_json(line: str, labels: LabelSet = CLINICAL) -> Note:
-    """Read and validate one line of the JSONL format.
+def note_from_json(line: str) -> Note:
+    """Read one line of the JSONL format; its rules are not checked yet (`validate_note` does that).
 
     Args:
         line: One JSON object.
-        labels: Types and legal pairs that it may use.
 
     Raises:
-        DataError: It is not such an object, or breaks a rule; without file and line.
+        DataError: It is not such an object; without file and line.
     """
     try:
         fields = json.loads(line, object_pairs_hook=_object_without_duplicates)
@@ -207,7 +217,7 @@ def note_from_json(line: str, labels: LabelSet = CLINICAL) -> Note:
     if set(fields) != _KEYS:
         missing = sorted(_KEYS - set(fields))
         raise DataError(f"missing keys: {', '.join(missing)}" if missing else "unknown keys")
-    note = Note(
+    return Note(
         document_id=_string(fields["document_id"], "document_id"),
         patient_id=None if fields["patient_id"] is None else _string(fields["patient_id"], "patient_id"),
         text=_string(fields["text"], "text"),
@@ -215,8 +225,6 @@ def note_from_json(line: str, labels: LabelSet = CLINICAL) -> Note:
         entities=tuple(_entity(row) for row in _list(fields["entities"], "entities")),
         relations=tuple(_relation(row) for row in _list(fields["relations"], "relations")),
     )
-    validate_note(note, labels)
-    return note
 
 
 def _object_without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -261,12 +269,21 @@ def _relation(row: object) -> Relation:
             raise DataError("relations: expected rows [head, type, tail]")
 
 
-def iter_notes(path: Path, labels: LabelSet = CLINICAL) -> Iterator[Note]:
-    """Read a JSONL file note by note; see `read_notes`."""
+def iter_checked(path: Path, check: Callable[[Note], None]) -> Iterator[Note]:
+    """Read a JSONL file note by note.
+
+    Args:
+        path: The file.
+        check: Raises DataError where a note breaks a rule (`validate_note`, `check_structure`).
+
+    Raises:
+        DataError: A line is malformed or breaks a rule; it names file and line.
+    """
     seen: set[str] = set()
     for number, raw in enumerate(_lines(path), start=1):
         try:
-            note = note_from_json(raw.decode("utf-8"), labels)
+            note = note_from_json(raw.decode("utf-8"))
+            check(note)
             if note.document_id in seen:
                 raise DataError("document_id occurs twice in this file")
         except UnicodeDecodeError:
@@ -297,7 +314,7 @@ def read_notes(path: Path | str, labels: LabelSet = CLINICAL) -> list[Note]:
     Raises:
         DataError: A line is malformed or breaks a rule; it names file and line.
     """
-    return list(iter_notes(Path(path), labels))
+    return list(iter_checked(Path(path), lambda note: validate_note(note, labels)))
 
 
 def write_notes(path: Path | str, notes: Iterable[Note], labels: LabelSet = CLINICAL) -> int:
