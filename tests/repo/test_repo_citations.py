@@ -1,0 +1,72 @@
+"""Every section and requirement that the code cites exists in the documents."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from fedmedlora_testkit.repository import ROOT, sources, tracked_files
+
+DOCUMENTS = ROOT / "docs"
+SECTION = re.compile(r"PROTOCOL §(\d+(?:\.\d+)*)(?: to §(\d+(?:\.\d+)*))?")
+REQUIREMENT = re.compile(r"\bR(\d+\.\d+\.\d+)\b")
+NAMED = re.compile(r"(AUDIT|OPERATIONS|ARCHITECTURE|PITFALLS) \"([^\"]+)\"")
+NUMBERED_HEADING = re.compile(r"^#+ (?:Section )?(\d+(?:\.\d+)*)\.?\s", re.MULTILINE)
+HEADING = re.compile(r"^#+ (.+?)\s*$", re.MULTILINE)
+DOCUMENT = re.compile(r"\b(?:docs/)?((?:PROTOCOL|AUDIT|OPERATIONS|ARCHITECTURE|INTERFACES|PITFALLS)\.md)\b")
+
+
+def read(name: str) -> str:
+    """Text of one document."""
+    return (DOCUMENTS / name).read_text(encoding="utf-8")
+
+
+def cited(pattern: re.Pattern[str]) -> dict[str, set[str]]:
+    """What the Python files and protocol buffers cite, each with the files that do."""
+    found: dict[str, set[str]] = {}
+    proto = [path for path in tracked_files() if path.suffix == ".proto"]
+    for path in (*sources(tests=True), *proto):
+        if path == Path(__file__):
+            continue
+        for match in pattern.finditer(path.read_text(encoding="utf-8")):
+            for group in filter(None, match.groups()):
+                found.setdefault(group, set()).add(str(path.relative_to(ROOT)))
+    return found
+
+
+def test_cited_sections_of_the_protocol_exist() -> None:
+    existing = set(NUMBERED_HEADING.findall(read("PROTOCOL.md")))
+    sections = cited(SECTION)
+    assert len(sections) > 10
+    assert not {number: files for number, files in sections.items() if number not in existing}
+
+
+def test_cited_requirements_exist() -> None:
+    existing = set(REQUIREMENT.findall(read("PROTOCOL.md")))
+    requirements = cited(REQUIREMENT)
+    assert len(requirements) > 10
+    assert not {number: files for number, files in requirements.items() if number not in existing}
+
+
+@pytest.mark.parametrize("document", ["AUDIT", "OPERATIONS", "ARCHITECTURE", "PITFALLS"])
+def test_cited_headings_exist(document: str) -> None:
+    wanted = set()
+    for path in sources(tests=True):
+        if path != Path(__file__):
+            wanted |= {h for d, h in NAMED.findall(path.read_text(encoding="utf-8")) if d == document}
+    if wanted:
+        headings = {re.sub(r"^[\d.]+\s+", "", h).lower() for h in HEADING.findall(read(f"{document}.md"))}
+        assert {h.lower() for h in wanted} <= headings
+
+
+def test_cited_documents_exist() -> None:
+    assert not {name: files for name, files in cited(DOCUMENT).items() if not (DOCUMENTS / name).is_file()}
+
+
+def test_a_wrong_number_would_be_found() -> None:
+    text = "(PROTOCOL §6.8 to §6.12) # R6.9.1: why"
+    assert SECTION.findall(text) == [("6.8", "6.12")]
+    assert REQUIREMENT.findall(text) == ["6.9.1"]
+    assert NUMBERED_HEADING.findall("## 6.8 Advertise\n### 6.8.1. Keys\n") == ["6.8", "6.8.1"]

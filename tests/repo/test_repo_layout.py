@@ -1,0 +1,88 @@
+"""Budgets and names that keep the code readable: file length, function length, module names, imports."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from fedmedlora_testkit.repository import ROOT, body_lines, functions, parsed, sources
+
+FILE_LINES = 450
+FUNCTION_LINES = 60
+VAGUE = {"utils", "util", "helpers", "helper", "common", "manager", "handler", "misc", "base"}
+PERMITTED = {
+    ROOT / "fedmedlora_core/fedmedlora_core/learning/base.py"
+}  # the base model: a word of the domain
+SERIALISERS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+"""Modules whose loading runs code from the file; a test that plants such a file says so at the import."""
+
+
+def _name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def test_the_packages_are_found() -> None:
+    assert len(list(sources())) > 100
+    assert len(list(sources(tests=True))) > len(list(sources())) + 20
+
+
+def test_no_file_is_longer_than_its_budget() -> None:
+    lines = {_name(p): len(p.read_text(encoding="utf-8").splitlines()) for p in sources(tests=True)}
+    assert not {name: count for name, count in lines.items() if count > FILE_LINES}
+
+
+def test_no_function_is_longer_than_its_budget() -> None:
+    lines = {
+        f"{_name(p)}::{f.name}": body_lines(f) for p in sources(tests=True) for f in functions(parsed(p))
+    }
+    assert not {name: count for name, count in lines.items() if count > FUNCTION_LINES}
+
+
+def test_no_module_has_a_name_that_says_nothing() -> None:
+    parts = {_name(p): {p.stem, *p.relative_to(ROOT).parts[:-1]} for p in sources() if p not in PERMITTED}
+    assert not {name: found & VAGUE for name, found in parts.items() if found & VAGUE}
+
+
+def test_test_files_have_unique_names() -> None:
+    names = [p.name for p in sources(tests=True) if p.name.startswith("test_")]
+    assert sorted(names) == sorted(set(names))
+
+
+def imported_modules(tree: ast.AST) -> set[str]:
+    """Top-level names of what a file imports, wherever in the file."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found.add((node.module or "").partition(".")[0])
+    return found
+
+
+def calls(tree: ast.AST) -> set[str]:
+    """Dotted names of what a file calls."""
+    return {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+
+
+def test_nothing_reads_a_format_that_runs_code() -> None:
+    for path in sources():
+        tree = parsed(path)
+        assert not imported_modules(tree) & SERIALISERS, path
+        assert not {"torch.load", "numpy.load", "np.load", "eval", "exec"} & calls(tree), path
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["import pickle", "from pickle import loads", "def f():\n  import joblib as j", "import torch, pickle"],
+)
+def test_an_import_that_runs_code_would_be_found(code: str) -> None:
+    assert imported_modules(ast.parse(code)) & SERIALISERS
+
+
+def test_nothing_trusts_remote_code() -> None:
+    for path in sources():
+        for node in ast.walk(parsed(path)):
+            if isinstance(node, ast.keyword) and node.arg == "trust_remote_code":
+                assert isinstance(node.value, ast.Constant) and node.value.value is False, path
