@@ -93,9 +93,9 @@ def check_public_key(public: bytes, *, party: int | None = None) -> None:
         raise LowOrderKeyError("public key is of low order", party=party)
 
 
-def derive_key(secret: bytes, info: bytes) -> bytes:
-    """Derive 32 bytes from a secret with HKDF-SHA-256 (empty salt)."""
-    return HKDF(algorithm=hashes.SHA256(), length=SEED_BYTES, salt=None, info=info).derive(secret)
+def derive_key(secret: bytes, info: bytes, *, size: int = SEED_BYTES) -> bytes:
+    """Derive `size` bytes from a secret with HKDF-SHA-256 (empty salt)."""
+    return HKDF(algorithm=hashes.SHA256(), length=size, salt=None, info=info).derive(secret)
 
 
 def party_info(label: bytes, binding: Binding, party: int) -> bytes:

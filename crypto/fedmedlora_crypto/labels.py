@@ -10,8 +10,13 @@ _PREFIX = b"fedmedlora/v1/secagg/"
 
 SHARE_KEY_SEED = _PREFIX + b"share-key-seed"  # seed of c_sk -> X25519 private key
 MASK_KEY_SEED = _PREFIX + b"mask-key-seed"  # s_u -> X25519 private key
+SHARE_KEM_SEED = _PREFIX + b"share-kem-seed"  # seed of c_sk -> ML-KEM-768 private key
+MASK_KEM_SEED = _PREFIX + b"mask-kem-seed"  # s_u -> ML-KEM-768 private key
 SHARE_BOX = _PREFIX + b"share-box"  # X25519(c_u, c_v) -> key of one box, one direction
 PAIR_MASK = _PREFIX + b"pair-mask"  # X25519(s_u, s_v) -> mask keystream
+PAIR_SECRET = _PREFIX + b"pair-secret"  # s_u -> a_uv, the hybrid part of a pair mask
+PAIR_WRAP = _PREFIX + b"pair-wrap"  # a_uv wrapped for v
+BOX_WRAP = _PREFIX + b"box-wrap"  # the hybrid part of a box, wrapped for its receiver
 SELF_MASK = _PREFIX + b"self-mask"  # b_u -> mask keystream
 SELF_SEED_COMMITMENT = _PREFIX + b"self-seed-commitment"  # H(b_u)
 SHARE_COMMITMENT = _PREFIX + b"share-commitment"  # H(share)

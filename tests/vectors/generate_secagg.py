@@ -5,6 +5,7 @@ of one defect, named by it, and `primitives.json` known answers of the parts. Th
 bytes; a test compares them with what is committed.
 """
 
+import hashlib
 import json
 import sys
 from collections.abc import Callable, Collection
@@ -16,10 +17,10 @@ if __name__ == "__main__":
     sys.path.insert(0, str(HERE.parent / "support"))
 
 from fedmedlora_crypto.keys import FIELD_PRIME  # noqa: E402
-from fedmedlora_crypto.secagg import PLAIN_SUITE, masks  # noqa: E402
+from fedmedlora_crypto.secagg import HYBRID_SUITE, MASKED_SUITE, PLAIN_SUITE, SUITES, masks  # noqa: E402
+from fedmedlora_crypto.secagg.boxes import share_box_context, share_box_key  # noqa: E402
 from fedmedlora_crypto.secagg.messages import SELF_SEED, decode_shares  # noqa: E402
 from fedmedlora_crypto.secagg.reference import repeatable_source  # noqa: E402
-from fedmedlora_crypto.secagg.session import MASKED_SUITE  # noqa: E402
 from fedmedlora_crypto.shamir import split_secret  # noqa: E402
 from fedmedlora_crypto.xof import Keystream, Vector  # noqa: E402
 from fedmedlora_testkit.scripts import Json, Recorder, terms_json  # noqa: E402
@@ -258,9 +259,11 @@ def primitives() -> Json:
     """Return known answers of the parts, from inputs that are written beside them."""
     sid, view, seed, other = (bytes([x]) * 32 for x in (1, 2, 3, 4))
     binding = terms_of(4, sid=sid).binding(view)
-    low, high = (masks.mask_agreement_key(s, sid=sid) for s in (seed, other))
+    suite = SUITES[MASKED_SUITE]
+    low, high = (masks.mask_agreement_key(suite, s, sid=sid) for s in (seed, other))
+    hybrid = masks.mask_agreement_key(SUITES[HYBRID_SUITE], seed, sid=sid)
     stream, sign = masks.pair_mask(binding, (1, low), (2, high.public))
-    boxes = masks.share_box_key(binding, (1, low), (2, high.public), dealer=1)
+    box_key = share_box_key(binding, (1, low), (2, high.public), dealer=1)
     shares = split_secret(seed, threshold=3, holders=(1, 2, 3, 4), randomness=repeatable_source(other))
     commitment = masks.share_commitment(binding, dealer=1, holder=2, kind=SELF_SEED, share=shares[2])
     return {
@@ -268,12 +271,13 @@ def primitives() -> Json:
         "keystream_words_0_8": _hex(Keystream(seed).words(0, 8)),
         "keystream_words_1000001_3": _hex(Keystream(seed).words(1_000_001, 3)),
         "mask_public_keys": [low.public.hex(), high.public.hex()],
-        "share_public_key": masks.share_agreement_key(seed, sid=sid).public.hex(),
+        "hybrid_mask_public_key_sha256": hashlib.sha256(hybrid.public).hexdigest(),
+        "share_public_key": masks.share_agreement_key(suite, seed, sid=sid).public.hex(),
         "pair_mask_1_2_words_0_4": _hex(stream.words(0, 4)),
         "pair_mask_1_2_sign": sign,
         "self_mask_1_words_0_4": _hex(masks.self_mask(binding, 1, seed).words(0, 4)),
-        "share_box_key_1_to_2": boxes.hex(),
-        "share_box_context_1_to_2": masks.share_box_context(binding, dealer=1, holder=2).hex(),
+        "share_box_key_1_to_2": box_key.hex(),
+        "share_box_context_1_to_2": share_box_context(binding, dealer=1, holder=2).hex(),
         "seed_commitment_1": masks.seed_commitment(sid, 1, seed).hex(),
         "shamir_3_of_4_randomness_seeded_with_other_seed": {str(x): s.hex() for x, s in shares.items()},
         "share_commitment_1_to_2_self_seed": commitment.hex(),

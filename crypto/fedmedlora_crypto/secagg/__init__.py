@@ -3,9 +3,11 @@
 from fedmedlora_crypto.secagg.aggregator import Aggregator, Unmasking
 from fedmedlora_crypto.secagg.party import Party
 from fedmedlora_crypto.secagg.reference import run_round
-from fedmedlora_crypto.secagg.session import MASKED_SUITE, PLAIN_SUITE, SUITES, SessionTerms, quorum
+from fedmedlora_crypto.secagg.session import SessionTerms, quorum
+from fedmedlora_crypto.secagg.suites import HYBRID_SUITE, MASKED_SUITE, PLAIN_SUITE, SUITES
 
 __all__ = [
+    "HYBRID_SUITE",
     "MASKED_SUITE",
     "PLAIN_SUITE",
     "SUITES",

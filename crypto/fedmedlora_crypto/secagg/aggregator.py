@@ -92,7 +92,7 @@ class Aggregator:
         Raises:
             PeerError: Malformed, of another session, sender, view or list of holders.
         """
-        message = decode_shares(payload, sid=self._terms.sid, party=sender)
+        message = decode_shares(payload, sid=self._terms.sid, party=sender, suite=self._terms.layout)
         if view is not None and message.view != view:
             raise ViewError("shares were dealt under another list of keys", party=sender)
         if u1 is not None and message.holders != tuple(sorted(u1)):
@@ -143,7 +143,7 @@ class Aggregator:
                 short.add_note(f"party {party}: {defect}")
             raise short
         streams = self._streams(case, good)
-        if self._terms.masked:
+        if self._terms.layout.masked:
             add_keystreams(total, streams, threads=threads)
         return Unmasking(tuple(good), refused)
 
@@ -155,7 +155,7 @@ class Aggregator:
         for refusal in left_out.values():
             raise refusal
         dealt = {
-            dealer: decode_shares(shares[dealer], sid=self._terms.sid, party=dealer)
+            dealer: decode_shares(shares[dealer], sid=self._terms.sid, party=dealer, suite=self._terms.layout)
             for dealer in sorted(shares)
         }
         chosen = tuple(sorted(set(survivors)))
@@ -217,14 +217,16 @@ class Aggregator:
         Its own sign is the opposite of the survivor's, so adding its masks cancels what the survivors
         added.
         """
-        key = masks.mask_agreement_key(seed, sid=self._terms.sid)
+        key = masks.mask_agreement_key(self._terms.layout, seed, sid=self._terms.sid)
         # R6.12.5
         if not hmac.compare_digest(key.public, case.keys[dealer].mask_key):
             raise DealtWronglyError("the mask key is not the advertised one", party=dealer)
-        return [
-            masks.pair_mask(case.binding, (dealer, key), (survivor, case.keys[survivor].mask_key))
-            for survivor in case.survivors
-        ]
+        streams = []
+        for survivor in case.survivors:
+            secret = masks.pair_secret(case.binding, (dealer, key), seed, case.dealt[survivor])
+            peer = (survivor, case.keys[survivor].mask_key)
+            streams.append(masks.pair_mask(case.binding, (dealer, key), peer, secret=secret))
+        return streams
 
 
 @dataclass(frozen=True)

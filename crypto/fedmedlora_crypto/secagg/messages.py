@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 
 from fedmedlora_crypto.encoding import COUNT_BYTES, DIGEST_BYTES, INDEX_BYTES, Reader, encode_index
 from fedmedlora_crypto.errors import MalformedError, WrongSenderError, WrongSessionError
-from fedmedlora_crypto.keys import PUBLIC_KEY_BYTES
 from fedmedlora_crypto.labels import VERSION
-from fedmedlora_crypto.sealed import TAG_BYTES
+from fedmedlora_crypto.secagg.suites import MASKED_SUITE, SUITES, Suite
 from fedmedlora_crypto.shamir import SHARE_BYTES
 
 KIND_KEYS = 0x01
@@ -24,9 +23,8 @@ KIND_OPENED = 0x03
 SELF_SEED = 1  # the share of b_u: opens the self mask of a survivor
 MASK_KEY = 2  # the share of s_u: opens the pair masks of a party that dropped out
 
-PLAIN_BYTES = 2 * SHARE_BYTES  # share of b_u, share of s_u
-BOX_BYTES = PLAIN_BYTES + TAG_BYTES
 _COMMITMENT_PAIR_BYTES = 2 * DIGEST_BYTES
+_DEFAULT = SUITES[MASKED_SUITE]
 
 
 @dataclass(frozen=True)
@@ -60,6 +58,7 @@ class SharesMessage:
         holders: U1 in ascending order, the dealer included.
         commitments: For each holder the commitments to its share of b and of s.
         boxes: For each holder but the dealer the sealed shares.
+        wraps: In a hybrid suite, for each holder with a larger index the wrapped secret of the pair.
     """
 
     party: int
@@ -67,6 +66,7 @@ class SharesMessage:
     holders: tuple[int, ...]
     commitments: tuple[tuple[bytes, bytes], ...]
     boxes: tuple[bytes, ...]
+    wraps: tuple[bytes, ...] = ()
 
     def encode(self, sid: bytes) -> bytes:
         """Return the payload."""
@@ -77,6 +77,7 @@ class SharesMessage:
                 _encode_indices(self.holders),
                 *(digest for pair in self.commitments for digest in pair),
                 *self.boxes,
+                *self.wraps,
             )
         )
 
@@ -88,6 +89,10 @@ class SharesMessage:
         """Return the box for a holder other than the dealer."""
         at = self.holders.index(holder)
         return self.boxes[at - (holder > self.party)]
+
+    def wrap(self, holder: int) -> bytes:
+        """Return the wrapped pair secret for a holder with a larger index than the dealer's."""
+        return self.wraps[self.holders.index(holder) - self.holders.index(self.party) - 1]
 
 
 @dataclass(frozen=True)
@@ -116,7 +121,7 @@ class OpenedMessage:
         )
 
 
-def decode_keys(data: bytes, *, sid: bytes, party: int) -> KeysMessage:
+def decode_keys(data: bytes, *, sid: bytes, party: int, suite: Suite = _DEFAULT) -> KeysMessage:
     """Read a keys payload that was handed in for `party`.
 
     Raises:
@@ -125,15 +130,15 @@ def decode_keys(data: bytes, *, sid: bytes, party: int) -> KeysMessage:
     reader = _open(data, KIND_KEYS, sid, party)
     message = KeysMessage(
         party,
-        share_key=reader.take(PUBLIC_KEY_BYTES),
-        mask_key=reader.take(PUBLIC_KEY_BYTES),
+        share_key=reader.take(suite.key_bytes),
+        mask_key=reader.take(suite.key_bytes),
         seed_commitment=reader.take(DIGEST_BYTES),
     )
     reader.end()
     return message
 
 
-def decode_shares(data: bytes, *, sid: bytes, party: int) -> SharesMessage:
+def decode_shares(data: bytes, *, sid: bytes, party: int, suite: Suite = _DEFAULT) -> SharesMessage:
     """Read a shares payload that was handed in for `party`.
 
     Raises:
@@ -145,12 +150,14 @@ def decode_shares(data: bytes, *, sid: bytes, party: int) -> SharesMessage:
     if party not in holders:
         raise MalformedError("a dealer is among its holders", party=party)
     pairs = reader.take(len(holders) * _COMMITMENT_PAIR_BYTES)
-    boxes = reader.take((len(holders) - 1) * BOX_BYTES)
+    boxes = reader.take((len(holders) - 1) * suite.box_bytes)
+    larger = len(holders) - 1 - holders.index(party)
+    wraps = tuple(reader.take(suite.wrap_bytes) for _ in range(larger)) if suite.hybrid else ()
     reader.end()
     commitments = tuple(
         (pair[:DIGEST_BYTES], pair[DIGEST_BYTES:]) for pair in _cut(pairs, _COMMITMENT_PAIR_BYTES)
     )
-    return SharesMessage(party, view, holders, commitments, tuple(_cut(boxes, BOX_BYTES)))
+    return SharesMessage(party, view, holders, commitments, tuple(_cut(boxes, suite.box_bytes)), wraps)
 
 
 def decode_opened(data: bytes, *, sid: bytes, party: int) -> OpenedMessage:

@@ -20,8 +20,7 @@ durable markers (the site's shell). Python cannot wipe memory: erasing means tha
 
 import hmac
 import secrets
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
 from enum import IntEnum
 
 from fedmedlora_crypto.encoding import DIGEST_BYTES
@@ -31,11 +30,9 @@ from fedmedlora_crypto.errors import (
     BothSeedsError,
     DuplicateIndexError,
     LateFlightError,
-    MalformedError,
     MaskReusedError,
     NotIncludedError,
     NotInRosterError,
-    ShareCommitmentError,
     ShortInboxError,
     ShortRosterError,
     ShortSurvivorsError,
@@ -43,23 +40,11 @@ from fedmedlora_crypto.errors import (
     TermsError,
     ViewError,
 )
-from fedmedlora_crypto.keys import SEED_BYTES, AgreementKey, Binding
-from fedmedlora_crypto.sealed import open_box, seal
-from fedmedlora_crypto.secagg import masks
-from fedmedlora_crypto.secagg.messages import (
-    MASK_KEY,
-    SELF_SEED,
-    KeysMessage,
-    OpenedMessage,
-    SharesMessage,
-    decode_shares,
-)
+from fedmedlora_crypto.secagg.dealing import Dealer, Randomness, Roster, Shares
+from fedmedlora_crypto.secagg.messages import MASK_KEY, SELF_SEED, OpenedMessage
 from fedmedlora_crypto.secagg.roster import read_keys
 from fedmedlora_crypto.secagg.session import SessionTerms
-from fedmedlora_crypto.shamir import SHARE_BYTES, ShareValueError, parse_share, split_secret
 from fedmedlora_crypto.xof import Keystream, Vector, add_keystreams, require_ring_vector
-
-Randomness = Callable[[int], bytes]
 
 
 class Step(IntEnum):
@@ -73,16 +58,6 @@ class Step(IntEnum):
     AGREED = 5
     OPENED = 6
     ERASED = 7
-
-
-@dataclass(frozen=True, repr=False)
-class _Own:
-    """This party's keys and seeds; they live from `advertise` to `fix`."""
-
-    share_key: AgreementKey
-    mask_key: AgreementKey
-    mask_seed: bytes  # s_u
-    self_seed: bytes  # b_u
 
 
 class Party:
@@ -104,13 +79,12 @@ class Party:
         self._index = index
         self._randomness = randomness
         self._step = Step.NEW
-        self._own: _Own
-        self._held: dict[int, dict[int, bytes]] = {}  # dealer -> kind -> share
+        self._own: Dealer
+        self._roster: Roster
+        self._held: dict[int, Shares] = {}  # by dealer
         self._streams: list[tuple[Keystream, int]] = []
         self._sent_keys = b""
         self._sent_shares = b""
-        self._view = b""
-        self._keys: dict[int, KeysMessage] = {}  # U1
         self._inbox: tuple[int, ...] = ()  # U2
         self._survivors: tuple[int, ...] = ()  # U3
 
@@ -126,20 +100,8 @@ class Party:
     def advertise(self) -> bytes:
         """Make fresh keys and return the keys payload (PROTOCOL §6.8)."""
         self._require(Step.NEW)
-        sid, mask_seed, self_seed = self._terms.sid, self._draw(), self._draw()
-        self._own = _Own(
-            masks.share_agreement_key(self._draw(), sid=sid),
-            masks.mask_agreement_key(mask_seed, sid=sid),
-            mask_seed,
-            self_seed,
-        )
-        message = KeysMessage(
-            self._index,
-            self._own.share_key.public,
-            self._own.mask_key.public,
-            masks.seed_commitment(sid, self._index, self_seed),
-        )
-        self._sent_keys = message.encode(sid)
+        self._own = Dealer(self._terms, self._index, self._randomness)
+        self._sent_keys = self._own.keys_message().encode(self._terms.sid)
         self._step = Step.ADVERTISED
         return self._sent_keys
 
@@ -167,8 +129,10 @@ class Party:
         # R6.9.3: T is the charter's, whatever the size of the list.
         if len(usable) < self._terms.threshold:
             raise ShortRosterError(len(usable), self._terms.threshold)
-        self._keys, self._view = usable, view
-        self._sent_shares = self._deal().encode(self._terms.sid)
+        roster = Roster(self._terms.binding(view), usable)
+        message, own = self._own.deal(roster)
+        self._roster, self._held = roster, {self._index: own}
+        self._sent_shares = message.encode(self._terms.sid)
         self._step = Step.SHARED
         return self._sent_shares
 
@@ -189,9 +153,11 @@ class Party:
         # R6.10.2: with fewer than T a coordinator could unmask a party through a colluder.
         if len(payloads) < self._terms.threshold:
             raise ShortInboxError(len(payloads), self._terms.threshold)
-        held = {dealer: self._receive(dealer, payloads[dealer]) for dealer in sorted(payloads)}
-        self._held, self._inbox = held, tuple(held)
-        self._streams = self._derive_streams()
+        own = self._held[self._index]
+        received = {x: self._own.receive(self._roster, x, payloads[x], own) for x in sorted(payloads)}
+        streams = self._own.streams(self._roster, {x: message for x, (message, _) in received.items()})
+        self._held = {x: shares for x, (_, shares) in received.items()}
+        self._inbox, self._streams = tuple(received), streams
         del self._own  # from here on the seeds exist only as shares
         self._step = Step.FIXED
 
@@ -212,7 +178,7 @@ class Party:
         require_ring_vector(vector)
         streams, self._streams = self._streams, []
         self._step = Step.MASKED
-        if self._terms.masked:
+        if self._terms.layout.masked:
             add_keystreams(vector, streams, threads=threads)
 
     def agree(self, survivors: Collection[int]) -> None:
@@ -274,86 +240,11 @@ class Party:
         self._held, self._streams = {}, []
         self._step = Step.ERASED
 
-    def _draw(self) -> bytes:
-        return self._randomness(SEED_BYTES)
-
     def _require(self, expected: Step) -> None:
         if self._step > expected:
             raise LateFlightError(f"step after {expected.name} called in {self._step.name}")
         if self._step < expected:
             raise StateError(f"step after {expected.name} called in {self._step.name}")
-
-    @property
-    def _binding(self) -> Binding:
-        return self._terms.binding(self._view)
-
-    def _deal(self) -> SharesMessage:
-        """Split both seeds among U1, commit to every share and seal one box for each other holder."""
-        holders = tuple(self._keys)
-        seeds = {SELF_SEED: self._own.self_seed, MASK_KEY: self._own.mask_seed}
-        dealt = {
-            kind: split_secret(
-                seed, threshold=self._terms.threshold, holders=holders, randomness=self._randomness
-            )
-            for kind, seed in seeds.items()
-        }
-        self._held = {self._index: {kind: dealt[kind][self._index] for kind in dealt}}
-        commitments = tuple(
-            (self._commit(x, SELF_SEED, dealt[SELF_SEED][x]), self._commit(x, MASK_KEY, dealt[MASK_KEY][x]))
-            for x in holders
-        )
-        boxes = tuple(
-            self._seal(x, dealt[SELF_SEED][x] + dealt[MASK_KEY][x]) for x in holders if x != self._index
-        )
-        return SharesMessage(self._index, self._view, holders, commitments, boxes)
-
-    def _commit(self, holder: int, kind: int, share: bytes) -> bytes:
-        return masks.share_commitment(
-            self._binding, dealer=self._index, holder=holder, kind=kind, share=share
-        )
-
-    def _seal(self, holder: int, plaintext: bytes) -> bytes:
-        context = masks.share_box_context(self._binding, dealer=self._index, holder=holder)
-        return seal(self._box_key(holder, dealer=self._index), plaintext, context=context)
-
-    def _box_key(self, peer: int, *, dealer: int) -> bytes:
-        own = (self._index, self._own.share_key)
-        return masks.share_box_key(self._binding, own, (peer, self._keys[peer].share_key), dealer=dealer)
-
-    def _receive(self, dealer: int, payload: bytes) -> dict[int, bytes]:
-        """Return the two shares that `dealer` dealt to this party, checked against its commitments."""
-        if dealer not in self._keys:
-            raise NotInRosterError("a dealer is not in the list of keys", party=dealer)
-        message = decode_shares(payload, sid=self._terms.sid, party=dealer)
-        # R6.10.3: shares made under another list of keys belong to another session.
-        if message.view != self._view or message.holders != tuple(self._keys):
-            raise ViewError("shares were dealt under another list of keys", party=dealer)
-        if dealer == self._index:
-            return self._held[dealer]
-        context = masks.share_box_context(self._binding, dealer=dealer, holder=self._index)
-        key = self._box_key(dealer, dealer=dealer)
-        plain = open_box(key, message.box(self._index), context=context, party=dealer)
-        shares = {SELF_SEED: plain[:SHARE_BYTES], MASK_KEY: plain[SHARE_BYTES:]}
-        for kind, share in shares.items():
-            # R6.10.4: such a share would be useless later, or its defect blamed on this party.
-            _check_share_value(dealer, share)
-            expected = masks.share_commitment(
-                self._binding, dealer=dealer, holder=self._index, kind=kind, share=share
-            )
-            if not hmac.compare_digest(expected, message.commitment(self._index, kind)):
-                raise ShareCommitmentError("a dealt share does not fit its commitment", party=dealer)
-        return shares
-
-    def _derive_streams(self) -> list[tuple[Keystream, int]]:
-        """Return the self mask and the pair masks with exactly U2."""
-        own = (self._index, self._own.mask_key)
-        streams = [(masks.self_mask(self._binding, self._index, self._own.self_seed), 1)]
-        streams += [
-            masks.pair_mask(self._binding, own, (peer, self._keys[peer].mask_key))
-            for peer in self._inbox
-            if peer != self._index
-        ]
-        return streams
 
     def _opening(self) -> OpenedMessage:
         kinds = {x: SELF_SEED if x in self._survivors else MASK_KEY for x in self._inbox}
@@ -364,18 +255,11 @@ class Party:
             del held[dealer][SELF_SEED + MASK_KEY - kind]
         return OpenedMessage(
             self._index,
-            self._view,
+            self._roster.binding.view,
             self._inbox,
             tuple(kinds.values()),
             tuple(held[dealer][kind] for dealer, kind in kinds.items()),
         )
-
-
-def _check_share_value(dealer: int, share: bytes) -> None:
-    try:
-        parse_share(share)
-    except ShareValueError:
-        raise MalformedError("a dealt share is not below the prime", party=dealer) from None
 
 
 def _distinct(indices: Collection[int]) -> tuple[int, ...]:

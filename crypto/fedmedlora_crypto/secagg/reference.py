@@ -14,7 +14,8 @@ import numpy as np
 from fedmedlora_crypto import labels
 from fedmedlora_crypto.encoding import digest_fields, encode_index
 from fedmedlora_crypto.secagg.aggregator import Aggregator, Unmasking
-from fedmedlora_crypto.secagg.party import Party, Randomness
+from fedmedlora_crypto.secagg.dealing import Randomness
+from fedmedlora_crypto.secagg.party import Party
 from fedmedlora_crypto.secagg.session import SessionTerms
 from fedmedlora_crypto.xof import WORD_BYTES, Keystream, Vector
 
@@ -23,7 +24,7 @@ STEPS = ("advertise", "share", "upload", "survivors", "unmask")
 
 @dataclass(frozen=True, repr=False)
 class Round:
-    """Everything that was sent in a round, and its result; opened shares are secret, so there is no repr."""
+    """Everything that was sent in a round, and its result; no repr, since opened shares are secret."""
 
     total: Vector  # the sum of the vectors of U3, modulo 2**32
     view: bytes

@@ -8,7 +8,8 @@ one has already advertised is left out, and nobody else is.
 from collections.abc import Mapping
 
 from fedmedlora_crypto.errors import DuplicateKeyError, KeyRefusedError, MalformedKeyError, PeerError
-from fedmedlora_crypto.keys import check_public_key
+from fedmedlora_crypto.hybrid import check_hybrid_key
+from fedmedlora_crypto.keys import PUBLIC_KEY_BYTES, check_public_key
 from fedmedlora_crypto.secagg.messages import KeysMessage, decode_keys
 from fedmedlora_crypto.secagg.session import SessionTerms
 
@@ -32,7 +33,7 @@ def read_keys(
             refused[party] = refusal
         else:
             usable[party] = message
-            seen |= {message.share_key, message.mask_key}
+            seen.update(_parts(message))
     return usable, refused
 
 
@@ -40,12 +41,19 @@ def _read_one(terms: SessionTerms, party: int, payload: bytes, seen: set[bytes])
     if not terms.holds(party):
         raise MalformedKeyError("not a member of the charter", party=party)
     try:
-        message = decode_keys(payload, sid=terms.sid, party=party)
+        message = decode_keys(payload, sid=terms.sid, party=party, suite=terms.layout)
     except PeerError as error:
         raise MalformedKeyError(str(error), party=party) from None
     for key in (message.share_key, message.mask_key):
-        check_public_key(key, party=party)
+        (check_hybrid_key if terms.layout.hybrid else check_public_key)(key, party=party)
     # R6.8.2: a copied key could only serve to make two parties' pair masks equal.
-    if message.share_key == message.mask_key or {message.share_key, message.mask_key} & seen:
+    parts = _parts(message)
+    if len(set(parts)) < len(parts) or seen.intersection(parts):
         raise DuplicateKeyError("public key is advertised twice", party=party)
     return message
+
+
+def _parts(message: KeysMessage) -> list[bytes]:
+    """Return each public key in a message; a hybrid key counts as two, so neither half can be copied."""
+    keys = (message.share_key, message.mask_key)
+    return [part for key in keys for part in (key[:PUBLIC_KEY_BYTES], key[PUBLIC_KEY_BYTES:]) if part]

@@ -5,10 +5,7 @@ from dataclasses import dataclass
 from fedmedlora_crypto.encoding import DIGEST_BYTES
 from fedmedlora_crypto.errors import TermsError
 from fedmedlora_crypto.keys import Binding
-
-MASKED_SUITE = "x25519-aes256ctr/1"
-PLAIN_SUITE = "plain/1"
-SUITES = (MASKED_SUITE, PLAIN_SUITE)
+from fedmedlora_crypto.secagg.suites import MASKED_SUITE, SUITES, Suite
 
 MIN_PARTIES = 3  # a sum of two shows each the other's value
 MAX_PARTIES = 1024
@@ -53,9 +50,9 @@ class SessionTerms:
             raise TermsError("unknown suite")
 
     @property
-    def masked(self) -> bool:
-        """Whether vectors are masked; false only for the suite that exists to test the leak tests."""
-        return self.suite != PLAIN_SUITE
+    def layout(self) -> Suite:
+        """What the suite's name stands for."""
+        return SUITES[self.suite]
 
     def binding(self, view: bytes) -> Binding:
         """Return what the keys of this session are bound to under a view."""

@@ -148,7 +148,7 @@ def bent_dealer(monkeypatch: pytest.MonkeyPatch, split: Callable[..., dict[int, 
     ward = Ward(5)
     ward.advertise()
     with monkeypatch.context() as patch:
-        patch.setattr("fedmedlora_crypto.secagg.party.split_secret", split)
+        patch.setattr("fedmedlora_crypto.secagg.dealing.split_secret", split)
         second = ward.parties[2].share(ward.keys, ward.view)
     ward.shares = {i: ward.parties[i].share(ward.keys, ward.view) for i in (1, 3, 4, 5)}
     ward.shares = dict(sorted((ward.shares | {2: second}).items()))

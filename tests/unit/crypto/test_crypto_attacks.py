@@ -180,7 +180,7 @@ def both_seeds(ward: Ward, *, checked: bool) -> Vector:
     for i in (1, 3, 4):
         second[i] = again[i].open((1, 3, 4), (1, 3, 4))
     binding = ward.terms.binding(ward.view)
-    key = masks.mask_agreement_key(opened_seed(ward, second, 2), sid=SID)
+    key = masks.mask_agreement_key(ward.terms.layout, opened_seed(ward, second, 2), sid=SID)
     peers = [(i, decode_keys(ward.keys[i], sid=SID, party=i).mask_key) for i in (1, 3, 4)]
     pairs = [masks.pair_mask(binding, (2, key), peer) for peer in peers]
     return take_off(ward.masked[2], (masks.self_mask(binding, 2, opened_seed(ward, first, 2)), 1), *pairs)
