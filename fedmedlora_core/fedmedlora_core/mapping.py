@@ -76,7 +76,7 @@ class LabelMapping(Section):
         relations: Source relation -> which argument is the head. Relations not named are dropped and counted.
         annotated: Labels that the corpus' annotators looked for; the labels of `types` where it is left out.
         patient_pattern: Regular expression; its first group, in a document's file name, is the patient.
-        accepted_mismatches: Places ("NAME.ann:LINE") where the corpus' text is known to differ from the text of
+        accepted_mismatches: Places ("NAME.ann:LINE") where the text is known to differ from the text of
             the line; such a span is dropped and counted instead of stopping the import.
         containers: Spans that belong together because a longer span holds them.
         events: Spans that belong together because an event has them as arguments.

@@ -59,6 +59,8 @@ def parse_template(line: str) -> Template:
     """
     pieces: list[Word | Slot] = []
     bracket, brackets = 0, 0
+    if _PIECE.sub("", line).strip():
+        raise ConfigError("template: a brace stands alone")
     for text in _PIECE.findall(line):
         if text in "[]":
             if (text == "[") == bool(bracket):
