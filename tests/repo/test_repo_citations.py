@@ -15,6 +15,8 @@ REQUIREMENT = re.compile(r"\bR(\d+\.\d+\.\d+)\b")
 NAMED = re.compile(r"(AUDIT|OPERATIONS|ARCHITECTURE|PITFALLS) \"([^\"]+)\"")
 NUMBERED_HEADING = re.compile(r"^#+ (?:Section )?(\d+(?:\.\d+)*)\.?\s", re.MULTILINE)
 HEADING = re.compile(r"^#+ (.+?)\s*$", re.MULTILINE)
+DECISIONS = re.compile(r"\bdecisions? (G?\d+(?:(?:, | and | to )G?\d+)*)")
+CHECK = re.compile(r"\bG(?:1[34]|3[2-9]|4[0-8])\b")
 DOCUMENT = re.compile(r"\b(?:docs/)?((?:PROTOCOL|AUDIT|OPERATIONS|ARCHITECTURE|INTERFACES|PITFALLS)\.md)\b")
 
 
@@ -34,6 +36,12 @@ def cited(pattern: re.Pattern[str]) -> dict[str, set[str]]:
             for group in filter(None, match.groups()):
                 found.setdefault(group, set()).add(str(path.relative_to(ROOT)))
     return found
+
+
+def cited_whole(pattern: re.Pattern[str]) -> set[str]:
+    """Every match of a pattern without groups in the Python files."""
+    texts = (path.read_text(encoding="utf-8") for path in sources(tests=True) if path != Path(__file__))
+    return {match for text in texts for match in pattern.findall(text)}
 
 
 def test_cited_sections_of_the_protocol_exist() -> None:
@@ -59,6 +67,19 @@ def test_cited_headings_exist(document: str) -> None:
     if wanted:
         headings = {re.sub(r"^[\d.]+\s+", "", h).lower() for h in HEADING.findall(read(f"{document}.md"))}
         assert {h.lower() for h in wanted} <= headings
+
+
+def test_cited_decisions_exist() -> None:
+    existing = set(re.findall(r"^\| (G?\d+) \|", read("DECISIONS.md"), re.MULTILINE))
+    wanted = {number for text in cited(DECISIONS) for number in re.findall(r"G?\d+", text)}
+    assert len(wanted) > 8
+    assert wanted <= existing
+
+
+def test_cited_checks_exist() -> None:
+    """The ids with a G that the law raises are explained in one of the two documents."""
+    explained = CHECK.findall(read("DECISIONS.md")) + CHECK.findall(read("AUDIT.md"))
+    assert set(cited_whole(CHECK)) <= set(explained)
 
 
 def test_cited_documents_exist() -> None:

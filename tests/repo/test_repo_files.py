@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -93,3 +94,13 @@ def test_links_between_documents_lead_somewhere() -> None:
                         [] if (path.parent / target).exists() else [f"{path.relative_to(ROOT)}: {target}"]
                     )
     assert not broken
+
+
+def test_every_dependency_has_its_reason() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [*project["dependencies"], *(w for e in project["optional-dependencies"].values() for w in e)]
+    names = {re.split(r"[\[<>=!~ ]", requirement)[0] for requirement in wanted} - {"fedmedlora"}
+    record = (ROOT / "docs/adr/0012-dependencies.md").read_text(encoding="utf-8")
+    rows = {name for row in re.findall(r"^\| ([^|]+) \|", record, re.MULTILINE) for name in row.split(", ")}
+    assert not names - rows, "a dependency without a reason"
+    assert not rows - names - {"package", "---"}, "a reason without a dependency"
