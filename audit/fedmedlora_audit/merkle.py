@@ -16,7 +16,7 @@ Example:
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, Self
 
 from fedmedlora_audit.errors import ProofError
 
@@ -54,6 +54,14 @@ class Tree:
         """Start empty."""
         self._levels: list[list[bytes]] = [[]]  # _levels[k][i] covers leaves [i * 2**k, (i + 1) * 2**k)
 
+    @classmethod
+    def of_data(cls, datas: Iterable[bytes]) -> Self:
+        """Return the tree over the data of these leaves."""
+        tree = cls()
+        for data in datas:
+            tree.append(leaf_hash(data))
+        return tree
+
     @property
     def size(self) -> int:
         """Number of leaves."""
@@ -77,6 +85,10 @@ class Tree:
     def leaf(self, index: int) -> bytes:
         """Return the leaf hash at an index."""
         return self._levels[0][index]
+
+    def complete(self, level: int) -> Sequence[bytes]:
+        """Return the roots of all complete subtrees of 2**level leaves, in order (what hash tiles hold)."""
+        return self._levels[level] if level < len(self._levels) else ()
 
     def root(self, size: int | None = None) -> bytes:
         """Return the root of the first ``size`` leaves (of all by default)."""

@@ -41,6 +41,7 @@ __all__ = [
     "apply",
     "check",
     "duties",
+    "findings",
     "fold",
     "waiting",
 ]
@@ -68,6 +69,26 @@ def check(state: State, event: Event, leaf: bytes) -> None:
         raise LawError("E4", "this very event is in the log already")
     for rule in (*envelope.BEFORE, *RULES[event.type], *envelope.AFTER):
         rule(state, event, event.data)
+
+
+def findings(state: State, event: Event, leaf: bytes) -> list[LawError]:
+    """Return every finding against an event, one per check: what an auditor wants to know; changes nothing.
+
+    A rule that relies on an earlier one may not be able to judge once that one is broken; it is then left
+    out.
+    """
+    found: dict[str, LawError] = {}
+    if leaf.hex() in state.positions:
+        found["E4"] = LawError("E4", "this very event is in the log already")
+    for rule in (*envelope.BEFORE, *RULES[event.type], *envelope.AFTER):
+        try:
+            rule(state, event, event.data)
+        except LawError as error:
+            found.setdefault(error.check, error)
+        except (KeyError, IndexError, AttributeError):
+            if not found:
+                raise
+    return list(found.values())
 
 
 def apply(state: State, entry: Entry) -> None:

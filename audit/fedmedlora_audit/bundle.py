@@ -1,0 +1,178 @@
+"""The bundle: everything a reviewer needs to judge a study from files alone (AUDIT "Bundle").
+
+Files: ``charter.json`` (canonical), ``checkpoint`` (the log's signed head), ``tile/...`` (hashes and
+entries), any further files the exporter adds, and ``manifest``: path, size and digest of every other file,
+signed as a note by the exporter - the coordinator or a member.
+
+Rules:
+    * The manifest is complete: one file more, less or other is a finding that names the file (B1).
+    * Only ordinary files: no links, nothing outside the folder.
+
+What this does not do: judge what the files say (`verify`).
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Final, Literal
+
+import rfc8785
+from pydantic import Field, ValidationError
+
+from fedmedlora_audit.blob import blob_digest
+from fedmedlora_audit.charter import CharterTerms
+from fedmedlora_audit.checkpoint import open_checkpoint
+from fedmedlora_audit.errors import BundleError, NoteError
+from fedmedlora_audit.event_data import Closed, Count, Digest
+from fedmedlora_audit.events import Entry
+from fedmedlora_audit.merkle import Tree
+from fedmedlora_audit.note import NoteSigner, VerifierKey, parse_note
+from fedmedlora_audit.tiles import entry_tiles, hash_tiles
+
+CHARTER: Final = "charter.json"
+CHECKPOINT: Final = "checkpoint"
+MANIFEST: Final = "manifest"
+MAX_FILE_BYTES: Final = 64 << 20
+"""Largest file an auditor reads into memory; the largest entry tile has 16 MiB."""
+
+
+class ManifestFile(Closed):
+    """One file of a bundle."""
+
+    path: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$", max_length=200)]
+    bytes: Count
+    digest: Digest
+
+
+class Manifest(Closed):
+    """The list of a bundle's files, sorted by path."""
+
+    schema_: Literal["flbundle/1"] = Field(default="flbundle/1", alias="schema")
+    origin: Annotated[str, Field(min_length=1, max_length=128)]
+    size: Count
+    files: tuple[ManifestFile, ...]
+
+    def text(self) -> str:
+        """Return the text that the exporter signs."""
+        return rfc8785.dumps(json.loads(self.model_dump_json(by_alias=True))).decode() + "\n"
+
+
+def write_bundle(
+    directory: Path,
+    *,
+    charter: bytes,
+    entries: Sequence[Entry] | Sequence[bytes],
+    checkpoint: bytes,
+    signer: NoteSigner,
+    extra: Mapping[str, bytes] | None = None,
+) -> None:
+    """Write a bundle; the folder appears whole or not at all.
+
+    Args:
+        directory: Where to; must not exist, or be empty.
+        charter: Canonical JSON of the study.
+        entries: All entries of the log (or their notes), in order.
+        checkpoint: The signed head over exactly these entries.
+        signer: The exporter's event key.
+        extra: Further files, path -> bytes, such as proofs or the released adapter's configuration.
+
+    Raises:
+        BundleError: The head is not over these entries, or the folder is in use (the caller's mistake).
+        CharterError: The charter is not one.
+        CheckpointError: The head is not the log's.
+    """
+    terms = CharterTerms.from_json(charter)
+    head = open_checkpoint(checkpoint, VerifierKey.parse(terms.log_vkey), origin=terms.origin)
+    notes = [entry.note if isinstance(entry, Entry) else entry for entry in entries]
+    tree = Tree.of_data(notes)
+    if (head.size, head.root) != (tree.size, tree.root()):
+        raise BundleError(f"the head over {head.size} entries is not over the {tree.size} entries given")
+    files = {CHARTER: charter, CHECKPOINT: checkpoint, **hash_tiles(tree), **entry_tiles(notes)}
+    for path, content in (extra or {}).items():
+        if path in files or path == MANIFEST or path.startswith("tile/"):
+            raise BundleError("a further file takes the name of a file of the bundle", file=path)
+        files[path] = content
+    rows = [ManifestFile(path=p, bytes=len(c), digest=blob_digest(c)) for p, c in sorted(files.items())]
+    manifest = Manifest(origin=terms.origin, size=tree.size, files=tuple(rows))
+    _write_folder(directory, {**files, MANIFEST: signer.sign(manifest.text())})
+
+
+def _write_folder(directory: Path, files: Mapping[str, bytes]) -> None:
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise BundleError(f"{directory} exists already and is not empty")
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+    for path, content in files.items():
+        target = staging / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+    staging.chmod(0o755)
+    if directory.exists():
+        directory.rmdir()
+    staging.rename(directory)
+
+
+def read_files(directory: Path) -> tuple[dict[str, bytes], list[BundleError]]:
+    """Read every file of a bundle by its path; what may not be there is named instead.
+
+    Raises:
+        BundleError: There is no such folder.
+    """
+    if not directory.is_dir():
+        raise BundleError(f"{directory} is no folder")
+    files: dict[str, bytes] = {}
+    problems: list[BundleError] = []
+    for folder, subfolders, names in os.walk(directory):
+        for name in sorted([*subfolders, *names]):
+            path = Path(folder) / name
+            label = str(PurePosixPath(path.relative_to(directory)))
+            if path.is_symlink() or not (path.is_file() or path.is_dir()):
+                problems.append(BundleError("not an ordinary file", file=label))
+            elif path.is_file():
+                if path.stat().st_size > MAX_FILE_BYTES:
+                    problems.append(BundleError(f"larger than {MAX_FILE_BYTES} bytes", file=label))
+                else:
+                    files[label] = path.read_bytes()
+    return files, problems
+
+
+def open_manifest(note: bytes, keys: Sequence[VerifierKey]) -> tuple[Manifest, VerifierKey]:
+    """Open a manifest signed by one of these keys; returns it and the exporter's key.
+
+    Raises:
+        BundleError: Nobody among them signed it, or it is malformed.
+    """
+    try:
+        lines = parse_note(note).lines
+        signer = next(
+            (key for key in keys if (key.name, key.key_id) == (lines[0].name, lines[0].key_id)), None
+        )
+        if signer is None:
+            raise BundleError("the manifest is signed by nobody the auditor trusts", file=MANIFEST)
+        text = signer.open(note)
+        manifest = Manifest.model_validate_json(text)
+    except NoteError as error:
+        raise BundleError(error.sentence, file=MANIFEST) from None
+    except ValidationError:
+        raise BundleError("the manifest is malformed", file=MANIFEST) from None
+    paths = [row.path for row in manifest.files]
+    if manifest.text() != text or paths != sorted(set(paths)):
+        raise BundleError("the manifest is not canonical", file=MANIFEST)
+    return manifest, signer
+
+
+def compare_files(manifest: Manifest, files: Mapping[str, bytes]) -> list[BundleError]:
+    """Compare a bundle's files with its manifest; returns one finding per file that differs."""
+    problems = []
+    promised = {row.path: row for row in manifest.files}
+    for path in sorted(promised.keys() | files.keys() - {MANIFEST}):
+        row, content = promised.get(path), files.get(path)
+        if row is None:
+            problems.append(BundleError("not in the manifest", file=path))
+        elif content is None:
+            problems.append(BundleError("missing", file=path))
+        elif (len(content), blob_digest(content)) != (row.bytes, row.digest):
+            problems.append(BundleError("changed since the export", file=path))
+    return problems

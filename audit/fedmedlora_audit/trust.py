@@ -1,0 +1,128 @@
+"""The trust file: what an auditor holds before opening a bundle (AUDIT "Trust file").
+
+It names the log, its key, the charter, every member's keys and the first entry. It comes from the sites'
+pins by a route of its own, never from the coordinator or from the bundle: a bundle that brought its own
+keys would prove nothing.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+import rfc8785
+from pydantic import AfterValidator, Field, ValidationError
+
+from fedmedlora_audit.charter import CharterTerms, MemberKeys
+from fedmedlora_audit.errors import NoteError, TrustError
+from fedmedlora_audit.event_data import Closed, Digest, Id
+from fedmedlora_audit.events import COORDINATOR_ID
+from fedmedlora_audit.note import VerifierKey
+
+
+def _vkey(value: str) -> str:
+    try:
+        VerifierKey.parse(value)
+    except NoteError as error:
+        raise ValueError(error.sentence) from None
+    return value
+
+
+Vkey = Annotated[str, AfterValidator(_vkey)]
+
+
+class TrustedMember(Closed):
+    """A member's keys, as the sites have pinned them."""
+
+    event_vkey: Vkey
+    witness_vkey: Vkey
+
+
+class Trust(Closed):
+    """What the auditor takes as given.
+
+    Attributes:
+        origin: The log's origin.
+        log_vkey: The key that signs checkpoints.
+        coordinator_vkey: The key that signs the coordinator's events.
+        charter: Digest of the charter that every member signed.
+        quorum: Cosignatures that a head will need once witnesses sign heads (the charter's threshold).
+        members: Keys by member id.
+        genesis: Leaf hash of the log's first entry.
+    """
+
+    schema_: Literal["fltrust/1"] = Field(default="fltrust/1", alias="schema")
+    origin: Annotated[str, Field(min_length=1, max_length=128)]
+    log_vkey: Vkey
+    coordinator_vkey: Vkey
+    charter: Digest
+    quorum: Annotated[int, Field(ge=0, le=10_000)]
+    members: dict[Id, TrustedMember]
+    genesis: Digest
+
+    @classmethod
+    def from_terms(cls, terms: CharterTerms, *, genesis: bytes | str) -> Self:
+        """Make the trust file of a charter that a site has checked against its own pins.
+
+        Args:
+            terms: The accepted charter.
+            genesis: Leaf hash of the first entry of the site's mirror.
+        """
+        return cls(
+            origin=terms.origin,
+            log_vkey=terms.log_vkey,
+            coordinator_vkey=terms.coordinator_vkey,
+            charter=terms.digest,
+            quorum=terms.threshold,
+            members={site: _member(keys) for site, keys in terms.members.items()},
+            genesis=genesis if isinstance(genesis, str) else genesis.hex(),
+        )
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Self:
+        """Read a trust file.
+
+        Raises:
+            TrustError: It is not one.
+        """
+        try:
+            return cls.model_validate(json.loads(text))
+        except ValidationError as error:
+            where = ".".join(str(part) for part in error.errors(include_input=False)[0]["loc"])
+            raise TrustError(f"not a trust file: field {where}") from None
+        except (ValueError, RecursionError):
+            raise TrustError("not a trust file: no JSON") from None
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a trust file from disk.
+
+        Raises:
+            TrustError: It cannot be read or is not one.
+        """
+        try:
+            return cls.from_json(path.read_bytes())
+        except OSError:
+            raise TrustError(f"cannot read the trust file {path}") from None
+
+    def to_json(self) -> bytes:
+        """Return the file's text: canonical JSON and a newline."""
+        return rfc8785.dumps(self.model_dump(by_alias=True)) + b"\n"
+
+    def write(self, path: Path) -> None:
+        """Write the trust file."""
+        path.write_bytes(self.to_json())
+
+    @property
+    def fingerprints(self) -> Mapping[str, str]:
+        """Fingerprint of every event key by party, to be read out by telephone."""
+        keys = {site: member.event_vkey for site, member in self.members.items()}
+        keys |= {COORDINATOR_ID: self.coordinator_vkey, "log": self.log_vkey}
+        return {
+            party: hashlib.sha256(VerifierKey.parse(key).public).hexdigest() for party, key in keys.items()
+        }
+
+
+def _member(keys: MemberKeys) -> TrustedMember:
+    return TrustedMember(event_vkey=keys.event_vkey, witness_vkey=keys.witness_vkey)

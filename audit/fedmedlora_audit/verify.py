@@ -1,0 +1,405 @@
+"""The offline verifier: judges a study from a bundle and a trust file alone (AUDIT "Verifier").
+
+Order: files against the signed manifest; charter against the trust file; checkpoint; entries, root and
+tiles; every event's form, signature and lawfulness; heads and journals fetched from the sites. A finding
+never stops the others: what can still be judged is judged, and what cannot is said to be not judged.
+
+Verdict: ``fail`` if any check failed; ``incomplete`` if none failed but a check that the charter asks for
+could not be made; else ``pass``. Bad bundles never raise.
+
+Example::
+
+    verdict = verify_bundle(Path("bundle"), Trust.load(Path("trust.json")))
+    print(verdict.verdict, verdict.checks["U2"].sentence)
+"""
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from fedmedlora_audit import bundle as of
+from fedmedlora_audit.charter import CharterTerms
+from fedmedlora_audit.checkpoint import Checkpoint, open_checkpoint
+from fedmedlora_audit.checks import (
+    DP_CHECKS,
+    FILE_CHECKS,
+    HEAD_CHECKS,
+    LAW_CHECKS,
+    NO_DP,
+    NOT_YET,
+    NOTHING_PRUNED,
+)
+from fedmedlora_audit.errors import AuditError, BundleError
+from fedmedlora_audit.events import Entry, Event, entry_of, parse_event
+from fedmedlora_audit.heads import judge_heads
+from fedmedlora_audit.law import State, findings, fold
+from fedmedlora_audit.merkle import Tree
+from fedmedlora_audit.note import VerifierKey
+from fedmedlora_audit.tiles import hash_tiles, read_entries, tile_names
+from fedmedlora_audit.trust import Trust
+
+Result = Literal["pass", "fail", "not judged"]
+MAX_FINDINGS: Final = 1000
+_PERSONAL: Final = re.compile(r"[0-9]{6,}")
+"""Six digits in a row: a record number, a telephone number or a date. Run ids and versions have none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong.
+
+    Attributes:
+        check: Id of the broken check.
+        sentence: What is wrong.
+        index: Index of the event to blame, if any.
+        file: Path of the file to blame, if any.
+    """
+
+    check: str
+    sentence: str
+    index: int | None = None
+    file: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """What became of one check.
+
+    Attributes:
+        result: pass, fail or not judged.
+        count: How many things were looked at.
+        first: Index of the first event that failed it, if an event is to blame.
+        sentence: What it claims or, after a failure, what is wrong first.
+    """
+
+    result: Result
+    count: int
+    first: int | None
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The auditor's judgement of a bundle.
+
+    Attributes:
+        verdict: pass, fail or incomplete.
+        events: Number of entries read.
+        checks: One result per check id.
+        findings: Everything wrong, in the order found.
+        origin: The log's origin, as trusted.
+        root: Root recomputed from the entries, 64 hex.
+        exporter: Name of the key that signed the manifest, if it could be opened.
+    """
+
+    verdict: Literal["pass", "fail", "incomplete"]
+    events: int
+    checks: Mapping[str, CheckResult]
+    findings: tuple[Finding, ...]
+    origin: str
+    root: str
+    exporter: str | None
+    state: State | None = field(default=None, repr=False, compare=False)
+    entries: tuple[Entry, ...] = field(default=(), repr=False, compare=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the verdict as plain JSON values."""
+        return {
+            "verdict": self.verdict,
+            "events": self.events,
+            "origin": self.origin,
+            "root": self.root,
+            "exporter": self.exporter,
+            "checks": {
+                name: {"result": c.result, "count": c.count, "first": c.first, "sentence": c.sentence}
+                for name, c in self.checks.items()
+            },
+            "findings": [
+                {"check": f.check, "index": f.index, "file": f.file, "sentence": f.sentence}
+                for f in self.findings
+            ],
+        }
+
+
+def verify_bundle(directory: Path, trust: Trust, heads: Path | None = None) -> Verdict:
+    """Judge a bundle.
+
+    Args:
+        directory: The bundle.
+        trust: What the auditor takes as given, received by another route.
+        heads: Folder with one folder per site that holds its ``checkpoint`` and ``journal.jsonl``.
+
+    Returns:
+        The verdict; a bad bundle gives ``fail``, never an exception.
+    """
+    audit = _Audit(trust)
+    try:
+        files, problems = of.read_files(directory)
+    except (BundleError, OSError) as error:
+        audit.file_problem(error if isinstance(error, BundleError) else BundleError("cannot be read"))
+        return audit.verdict()
+    for problem in problems:
+        audit.file_problem(problem)
+    audit.judge_manifest(files)
+    audit.judge_charter(files.get(of.CHARTER))
+    audit.judge_checkpoint(files.get(of.CHECKPOINT))
+    audit.judge_entries(files)
+    audit.judge_events()
+    audit.judge_heads(heads)
+    return audit.verdict()
+
+
+class _Audit:
+    """One run of the verifier: collects findings and counts as it goes down the list."""
+
+    def __init__(self, trust: Trust) -> None:
+        self.trust = trust
+        self.findings: list[Finding] = []
+        self.counts: Counter[str] = Counter()
+        self.not_judged: dict[str, str] = dict(NOT_YET)
+        self.terms: CharterTerms | None = None
+        self.head: Checkpoint | None = None
+        self.tree = Tree()
+        self.notes: list[bytes] = []
+        self.entries: list[Entry] = []
+        self.state: State | None = None
+        self.exporter: str | None = None
+
+    # -- findings
+
+    def find(self, check: str, sentence: str, index: int | None = None, file: str | None = None) -> None:
+        if len(self.findings) < MAX_FINDINGS:
+            self.findings.append(Finding(check, sentence, index, file))
+
+    def file_problem(self, problem: BundleError) -> None:
+        where = f"{problem.file}: " if problem.file else ""
+        self.find(problem.check, where + problem.sentence, file=problem.file)
+
+    # -- files
+
+    def judge_manifest(self, files: Mapping[str, bytes]) -> None:
+        """B1: the file set is the one an exporter whom the auditor knows has signed."""
+        self.counts["B1"] = len(files)
+        keys = [self.trust.coordinator_vkey, *(m.event_vkey for m in self.trust.members.values())]
+        try:
+            note = files.get(of.MANIFEST)
+            if note is None:
+                raise BundleError("missing", file=of.MANIFEST)
+            manifest, signer = of.open_manifest(note, [VerifierKey.parse(key) for key in keys])
+        except BundleError as error:
+            self.file_problem(error)
+            return
+        self.exporter = signer.name
+        for problem in of.compare_files(manifest, files):
+            self.file_problem(problem)
+        if manifest.origin != self.trust.origin:
+            self.find("B1", "the manifest is of another log", file=of.MANIFEST)
+
+    def judge_charter(self, charter: bytes | None) -> None:
+        """T1, G32, G33: the charter is the trusted one, with the trusted keys."""
+        if charter is None:
+            self.find("T1", "the charter is missing", file=of.CHARTER)
+            return
+        try:
+            terms = CharterTerms.from_json(charter)
+        except AuditError as error:
+            self.find(error.check, f"{of.CHARTER}: {error.sentence}", file=of.CHARTER)
+            self.find("T1", "the charter cannot be read", file=of.CHARTER)
+            return
+        expected = Trust.from_terms(terms, genesis=self.trust.genesis)
+        self.counts["T1"], self.counts["G32"] = 1, terms.n
+        if terms.digest != self.trust.charter:
+            self.find("T1", "the charter is not the trusted one", file=of.CHARTER)
+        if expected.members != self.trust.members:
+            self.find("G32", "the charter's members or keys are not the trusted ones", file=of.CHARTER)
+        named = (terms.origin, terms.log_vkey, terms.coordinator_vkey)
+        if named != (self.trust.origin, self.trust.log_vkey, self.trust.coordinator_vkey):
+            self.find("T1", "the charter names another log or other keys", file=of.CHARTER)
+        self.terms = terms
+
+    def judge_checkpoint(self, note: bytes | None) -> None:
+        """C2: the head is signed by the trusted log key."""
+        self.counts["C2"] = 1
+        if note is None:
+            self.find("C2", "the checkpoint is missing", file=of.CHECKPOINT)
+            return
+        try:
+            key = VerifierKey.parse(self.trust.log_vkey)
+            self.head = open_checkpoint(note, key, origin=self.trust.origin)
+        except AuditError as error:
+            self.find("C2", error.sentence, file=of.CHECKPOINT)
+
+    def judge_entries(self, files: Mapping[str, bytes]) -> None:
+        """C1, C5: entries give the root, and the tiles are those of the entries."""
+        size = self.head.size if self.head is not None else _claimed_size(files)
+        self.notes, problem = read_entries(files, size)
+        self.tree = Tree.of_data(self.notes)
+        self.counts["C1"] = self.counts["C5"] = len(self.notes)
+        if problem is not None:
+            self.find(problem.check, problem.sentence, index=len(self.notes), file=problem.file)
+        if self.head is None:
+            self.not_judged["C5"] = "No checkpoint says how many entries there are."
+        elif self.tree.size == size and self.tree.root() != self.head.root:
+            self.find("C1", "the entries do not give the root of the checkpoint", file=of.CHECKPOINT)
+        expected = hash_tiles(self.tree)
+        present = {path for path in files if path.startswith("tile/") and "/entries/" not in path}
+        for path in sorted(expected.keys() | present):
+            if files.get(path) != expected.get(path):
+                self.find("C1", f"{path}: not the hashes of the entries", file=path)
+        extra = {path for path in files if path.startswith("tile/entries/")} - _entry_paths(size)
+        for path in sorted(extra):
+            self.find("C5", f"{path}: entries beyond the checkpoint", file=path)
+
+    # -- events
+
+    def judge_events(self) -> None:
+        """Judge form, signature and law of every event."""
+        self.state = State.begin(self.terms) if self.terms is not None else None
+        if self.state is None:
+            self._law_stops("Without the charter the law could not be applied.")
+        if self.notes and self.tree.leaf(0).hex() != self.trust.genesis:
+            self.find("K1", "the first entry is not the trusted genesis", index=0)
+        for index, note in enumerate(self.notes):
+            event = self._opened(index, note)
+            if event is None:
+                self._law_stops(f"Not judged from event {index} on, which could not be read.")
+            elif self.state is not None:
+                self._lawful(entry_of(index, note, event))
+        if self.state is not None and self.state.pending is not None:
+            pending = self.state.pending
+            self.find("R4", f"the {pending.type} of {pending.site} has no receipt", index=self.state.size - 1)
+
+    def _opened(self, index: int, note: bytes) -> Event | None:
+        """E1, E2, G45, P1: read one event; None if its form is wrong."""
+        self.counts.update(("E1", "E2", "G45", "P1"))
+        try:
+            unverified = parse_event(note)
+        except AuditError as error:
+            self.find(error.check, error.sentence, index)
+            return None
+        event = unverified.event
+        vkey = self._key_of(event)
+        try:
+            if vkey is None:
+                self.find("E2", f"{event.actor.id} has no trusted key", index)
+            else:
+                unverified.verify(VerifierKey.parse(vkey))
+        except AuditError as error:
+            self.find(error.check, error.sentence, index)
+        if any(_PERSONAL.search(text) for text in _loose_texts(event)):
+            self.find("P1", "a run id, software name or call name holds a long number", index)
+        return event
+
+    def _key_of(self, event: Event) -> str | None:
+        if event.actor.role == "coordinator":
+            return self.trust.coordinator_vkey
+        member = self.trust.members.get(event.actor.id)
+        return member.event_vkey if member else None
+
+    def _lawful(self, entry: Entry) -> None:
+        state = self.state
+        if state is None:
+            return
+        for check, looked in LAW_CHECKS.items():
+            if not looked.types or entry.event.type in looked.types:
+                self.counts[check] += 1
+        self.entries.append(entry)
+        try:
+            for error in findings(state, entry.event, entry.leaf):
+                self.find(error.check, error.sentence, entry.index)
+            fold(state, entry)
+        except (KeyError, IndexError, AttributeError, ValueError, TypeError):
+            # Only after a broken rule can an event fail to fold; what follows has no state to be judged by.
+            self.find("R1", f"{entry.event.type} makes no sense here", entry.index)
+            self._law_stops(f"Not judged after event {entry.index}, which leads to no state.")
+
+    def _law_stops(self, sentence: str) -> None:
+        if self.state is not None or self.terms is None:
+            for check in LAW_CHECKS:
+                self.not_judged.setdefault(check, sentence)
+        self.state = None
+
+    # -- heads
+
+    def judge_heads(self, folder: Path | None) -> None:
+        """C4, C6, J1: heads and journals fetched from the sites agree with the log."""
+        self.counts["C4"] = 1 if self.head is not None else 0
+        if folder is None:
+            for check in HEAD_CHECKS:
+                self.not_judged[check] = "No heads or journals of the sites were given."
+            return
+        judged = judge_heads(folder, self.trust, self.tree, [entry.event for entry in self.entries])
+        for check, sentence, file in judged.findings:
+            self.find(check, sentence, file=file)
+        self.counts["C4"] += judged.heads
+        self.counts["C6"], self.counts["J1"] = judged.heads, judged.refusals
+        if not judged.heads:
+            self.not_judged["C6"] = "The folder holds no head of any member."
+        if not judged.journals:
+            self.not_judged["J1"] = "The folder holds no journal of any member."
+
+    # -- the verdict
+
+    def verdict(self) -> Verdict:
+        law = {name: check.sentence for name, check in LAW_CHECKS.items()}
+        sentences = {**law, **FILE_CHECKS, **HEAD_CHECKS, **NOT_YET}
+        demands = self.terms.demands if self.terms is not None else frozenset[str]()
+        results = {name: self._result(name, sentence) for name, sentence in sentences.items()}
+        for name in DP_CHECKS:
+            asked = name in demands
+            sentence = "This release does not recompute privacy budgets." if asked else NO_DP
+            results[name] = CheckResult("not judged" if asked else "pass", 0, None, sentence)
+        results["H1"] = self._pruning()
+        for name in (finding.check for finding in self.findings):
+            if name not in results:
+                results[name] = self._result(name, name)
+        unmade = any(results[name].result == "not judged" for name in demands if name in results)
+        failed = bool(self.findings) or self.state is None
+        return Verdict(
+            verdict="fail" if failed else "incomplete" if unmade else "pass",
+            events=len(self.notes),
+            checks=dict(sorted(results.items(), key=lambda item: (item[0][0], int(item[0][1:])))),
+            findings=tuple(self.findings),
+            origin=self.trust.origin,
+            root=self.tree.root().hex(),
+            exporter=self.exporter,
+            state=self.state,
+            entries=tuple(self.entries),
+        )
+
+    def _result(self, check: str, sentence: str) -> CheckResult:
+        own = [finding for finding in self.findings if finding.check == check]
+        if own:
+            indexes = [finding.index for finding in own if finding.index is not None]
+            return CheckResult("fail", self.counts[check], min(indexes, default=None), own[0].sentence)
+        if check in self.not_judged:
+            return CheckResult("not judged", self.counts[check], None, self.not_judged[check])
+        return CheckResult("pass", self.counts[check], None, sentence)
+
+    def _pruning(self) -> CheckResult:
+        whole = self.head is not None and len(self.notes) == self.head.size
+        if whole:
+            return CheckResult("pass", 0, None, NOTHING_PRUNED)
+        return CheckResult("not judged", 0, None, "Entries are missing; this release knows no pruning.")
+
+
+def _loose_texts(event: Event) -> list[str]:
+    """Return the texts of an event that are neither ids of the charter, nor digests, nor enums."""
+    texts = [event.run]
+    if event.peer is not None:
+        texts += [event.peer.id, event.peer.rpc]
+    if event.type == "log.genesis":
+        texts.append(str(getattr(event.data, "software", "")))
+    return texts
+
+
+def _entry_paths(size: int) -> set[str]:
+    return {path for path, _, _ in tile_names("entries", size)}
+
+
+def _claimed_size(files: Mapping[str, bytes]) -> int:
+    """Count the leaf hashes of the lowest tiles: how long the log is when no checkpoint says so."""
+    return sum(len(content) // 32 for path, content in files.items() if path.startswith("tile/0/"))
