@@ -144,8 +144,8 @@ class RoundSteps:
         )
 
         def said(progress: TrainingProgress) -> None:
-            self._context.report(number, "train", progress.percent, 100)
-            if progress.percent < 100:
+            if progress.percent < 100:  # the last step is said when the update is ready
+                self._context.report(number, "train", progress.percent, 100)
                 self._context.strike("train", number)
 
         try:

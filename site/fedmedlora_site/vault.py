@@ -63,7 +63,7 @@ class Vault:
             blob = self.path(name).read_bytes()
         except FileNotFoundError:
             raise FolderError(f"{self.path(name)}: is missing") from None
-        start = len(_MAGIC)
+        start = len(_MAGIC) if blob.startswith(_MAGIC) else len(blob)
         nonce, sealed = blob[start : start + _NONCE_BYTES], blob[start + _NONCE_BYTES :]
         try:
             return self._cipher.decrypt(nonce, sealed, _MAGIC + name.encode())
