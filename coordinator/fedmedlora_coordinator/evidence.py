@@ -1,4 +1,4 @@
-"""What stays on the coordinator's disk of a finished session (PROTOCOL §5.4, decision 48).
+"""What stays on the coordinator's disk of a finished session (PROTOCOL §5.4, decision G48).
 
 Masked uploads and opened shares prove a published sum and are a liability afterwards: with them and a site's
 pair keys, leaked later, its update could be opened. After a published sum they are shredded or kept, as the
