@@ -1,4 +1,4 @@
-"""The sum of a session: verified uploads added chunk by chunk, masks taken off (PROTOCOL §3.12, decision 4).
+"""The sum of a session: verified uploads added chunk by chunk, masks taken off (PROTOCOL §6.12, decision 4).
 
 The accumulator is derived from stored blobs after the survivors were fixed and is never updated in place,
 so a kill in the middle costs a repetition and nothing else. Memory holds one vector and one chunk.

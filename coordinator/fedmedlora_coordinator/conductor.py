@@ -78,21 +78,21 @@ class Conductor:
         Raises:
             StoreError: The durable state cannot be trusted or written any more.
         """
-        self._begin()
+        self.begin()
         while not self._state.run_closed:
             self._changed.clear()
-            pause = await self._move()
+            pause = await self.move()
             if pause is not None:
                 await self._sleep(pause)
         self._evidence.settle()
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
         """Write what is missing of the log's first entries, and tidy what a kill may have left."""
         for draft in steps.preamble(self._state.terms, software())[self._ledger.size :]:
             self._write(draft)
         self._evidence.settle()
 
-    async def _move(self) -> Wait | None:
+    async def move(self) -> Wait | None:
         """Take one step if one can be taken; else say until when to wait."""
         now = waiting(self._state)
         if now.step == "idle":

@@ -14,15 +14,15 @@ from sqlalchemy.pool import StaticPool
 BUSY_SECONDS = 10.0
 
 
-def open_engine(path: Path) -> Engine:
-    """Open (and make, if new) a SQLite database for one writer in this process."""
+def open_engine(path: Path, *, for_reading: bool = False) -> Engine:
+    """Open (and make, if new) a SQLite database for one writer in this process, or for reading beside it."""
     engine = create_engine(
         f"sqlite:///{path}",
         poolclass=StaticPool,
         connect_args={"check_same_thread": False, "timeout": BUSY_SECONDS},
     )
     event.listen(engine, "connect", _set_pragmas)
-    event.listen(engine, "begin", _begin_immediate)
+    event.listen(engine, "begin", _begin if for_reading else _begin_immediate)
     return engine
 
 
@@ -33,6 +33,10 @@ def _set_pragmas(connection: Any, _record: object) -> None:
     for pragma in ("journal_mode = DELETE", "synchronous = EXTRA", "foreign_keys = ON", "mmap_size = 0"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _begin(connection: Any) -> None:
+    connection.exec_driver_sql("BEGIN")
 
 
 def _begin_immediate(connection: Any) -> None:

@@ -6,6 +6,7 @@ disk before the call returns, so a power cut leaves the old state or the new one
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -100,16 +101,34 @@ class Folder:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the folder for one serving process; a second one is refused: two writers fork the log."""
-        path = self.root / "serving.lock"
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = os.open(self.root / "serving.lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ConfigError(f"{self.root}: another coordinator is serving from this folder") from None
+            if not _lock(descriptor, attempts=10):  # `status` holds it for an instant
+                raise ConfigError(f"{self.root}: another coordinator is serving from this folder")
             yield
         finally:
             os.close(descriptor)
+
+    def is_served(self) -> bool:
+        """Tell whether a process is serving from this folder."""
+        descriptor = os.open(self.root / "serving.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            return not _lock(descriptor, attempts=1)
+        finally:
+            os.close(descriptor)
+
+
+def _lock(descriptor: int, *, attempts: int) -> bool:
+    """Try to take an exclusive lock, some times a tenth of a second apart; tell whether it was got."""
+    for attempt in range(attempts):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if attempt + 1 < attempts:
+                time.sleep(0.1)
+        else:
+            return True
+    return False
 
 
 def sync_folder(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The released adapter: a PEFT folder that any tool loads, in place whole or not at all (PROTOCOL §6)."""
+"""The released adapter: a PEFT folder that any tool loads, in place whole or not at all (PROTOCOL §5.4)."""
 
 import json
 import os

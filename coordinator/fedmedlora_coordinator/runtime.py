@@ -126,6 +126,7 @@ class Federation:
         self._folder = folder
         self._settings = settings
         self._until_closed = options.until_closed
+        self.port = 0  # of the federation listener, once it is open
         self._fatal: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._store = LogStore(folder.store, folder.head)
         self._blobs = BlobStore(
@@ -170,7 +171,7 @@ class Federation:
         stack.callback(self._store.close)
         server = federation_server()
         pb_grpc.add_FederationServicer_to_server(self._service, server)
-        bind(server, self._settings.coordinator.listen, mutual_credentials(self._folder))
+        self.port = bind(server, self._settings.coordinator.listen, mutual_credentials(self._folder))
         await server.start()
         stack.push_async_callback(server.stop, STOP_GRACE_SECONDS)
 

@@ -9,7 +9,7 @@ Contract:
     * One writer. Any StoreError ends the process; the next start reads the truth from the disk.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -144,6 +144,21 @@ class LogStore:
         write_atomic(self._head_path, head)
 
 
-def leaves_of(entries: Iterable[StoredEntry]) -> list[bytes]:
-    """Return the leaf hashes of entries in order."""
-    return [entry.leaf for entry in entries]
+def read_entries(path: Path) -> list[StoredEntry]:
+    """Read all entries of a store that another process may be writing; takes no write lock.
+
+    Raises:
+        StoreError: There is no readable store.
+    """
+    if not path.is_file():
+        return []
+    engine = open_engine(path, for_reading=True)
+    query = select(_ENTRIES).order_by(_ENTRIES.c.entry_index)
+    try:
+        with engine.begin() as connection:
+            rows = connection.execute(query).all()
+    except SQLAlchemyError as exc:
+        raise StoreError(f"{path}: cannot be read ({type(exc).__name__})") from None
+    finally:
+        engine.dispose()
+    return [StoredEntry(row.entry_index, bytes(row.leaf), bytes(row.note)) for row in rows]

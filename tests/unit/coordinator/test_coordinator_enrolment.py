@@ -129,7 +129,10 @@ def test_a_certificate_request_whose_signature_does_not_hold_is_refused(office: 
 @pytest.mark.parametrize("field", ["event_proof", "witness_proof"])
 def test_a_key_without_proof_of_possession_is_refused(office: Office, field: str) -> None:
     request = make_request(office.token)
-    stolen = dataclasses.replace(request, **{field: bytes(64)})
+    if field == "event_proof":
+        stolen = dataclasses.replace(request, event_proof=bytes(64))
+    else:
+        stolen = dataclasses.replace(request, witness_proof=bytes(64))
     refused(office, stolen, Reason.BAD_PROOF)
 
 

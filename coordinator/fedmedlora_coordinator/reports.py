@@ -1,0 +1,95 @@
+"""`coordinator status` and `coordinator export`: what the folder says, also while it is being served."""
+
+from pathlib import Path
+
+from fedmedlora_audit.errors import AuditError
+from fedmedlora_audit.events import Entry, entry_of, parse_event
+from fedmedlora_audit.law import State, apply, waiting
+from fedmedlora_coordinator.errors import StoreError
+from fedmedlora_coordinator.folder import Folder
+from fedmedlora_coordinator.ledger import Keys
+from fedmedlora_coordinator.register import Register
+from fedmedlora_coordinator.setup import load_event_signer, load_log_signer
+from fedmedlora_coordinator.store import read_entries
+from fedmedlora_coordinator.study import RunningStudy, adopt_study
+from fedmedlora_core.errors import ConfigError
+
+
+def status(root: Path) -> dict[str, object]:
+    """Say where the study stands: flat, for people and for scripts.
+
+    Args:
+        root: The coordinator's folder.
+
+    Raises:
+        ConfigError: It is not a coordinator's folder.
+        StoreError: The store cannot be read or breaks the law.
+    """
+    folder = Folder(root)
+    folder.require()
+    found: dict[str, object] = {"serving": folder.is_served(), "enrolled": _enrolled(folder)}
+    running = _running(folder)
+    if running is None:
+        return {**found, "study": None}
+    state, entries = _replayed(folder, running)
+    now = waiting(state)
+    outcomes = [current.outcome for current in state.rounds.values()]
+    return {
+        **found,
+        "study": running.terms.study_id,
+        "charter": running.terms.digest,
+        "entries": len(entries),
+        "round": len(state.rounds),
+        "rounds": running.terms.rounds,
+        "closed": outcomes.count("closed"),
+        "aborted": outcomes.count("aborted"),
+        "step": now.step,
+        "threshold": running.terms.threshold,
+        "arrived": list(now.arrived),
+        "waiting_for": [site for site in now.expected if site not in now.arrived],
+        "base": state.base,
+        "released": state.released,
+        "run_closed": state.run_closed,
+    }
+
+
+def _enrolled(folder: Folder) -> list[str]:
+    if not folder.enrolment_store.is_file():
+        return []
+    register = Register(folder.enrolment_store)
+    try:
+        return [site.site for site in register.enrolled()]
+    finally:
+        register.close()
+
+
+def _running(folder: Folder) -> RunningStudy | None:
+    return adopt_study(folder, None, Keys(load_event_signer(folder), load_log_signer(folder)))
+
+
+def _replayed(folder: Folder, running: RunningStudy) -> tuple[State, list[Entry]]:
+    """Fold the stored entries; signatures are checked again, because an export vouches for them."""
+    state = State.begin(running.terms)
+    entries: list[Entry] = []
+    for stored in read_entries(folder.store):
+        try:
+            unverified = parse_event(stored.note)
+            event = unverified.verify(state.key_of(unverified.event.actor))
+            entry = entry_of(stored.index, stored.note, event)
+            apply(state, entry)
+        except AuditError as error:
+            raise StoreError(f"entry {stored.index} of the store: {error}") from None
+        entries.append(entry)
+    return state, entries
+
+
+def require_study(folder: Folder) -> RunningStudy:
+    """Return the folder's study.
+
+    Raises:
+        ConfigError: There is none yet (the operator's).
+    """
+    running = _running(folder)
+    if running is None:
+        raise ConfigError(f"{folder.root}: there is no study yet; start one with `serve --study`")
+    return running

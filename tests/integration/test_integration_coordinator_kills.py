@@ -1,0 +1,46 @@
+"""A coordinator killed at every single durable write of a study, before and after it is durable."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from fedmedlora_core.adapter import Adapter
+from fedmedlora_testkit.ward import FlakyStore, Ward
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def _unarmed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No kill planned, and no waiting for the disk: a killed process loses nothing that it wrote."""
+    FlakyStore.arm(None)
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
+def fault_free(tmp_path: Path) -> tuple[int, str]:
+    """Number of durable writes of a study without faults, and the base it ends with."""
+    ward = Ward(tmp_path / "reference", rounds=1)
+    ward.store.close()
+    FlakyStore.arm(None)
+    ward.start()
+    ward.run()
+    return FlakyStore.appends, ward.ledger.state.base
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["not-persisted", "persisted"])
+def test_a_coordinator_killed_at_any_write_ends_with_the_identical_adapter(
+    tmp_path: Path, after: bool
+) -> None:
+    writes, base = fault_free(tmp_path)
+    assert writes > 40
+    for number in range(1, writes + 1):
+        ward = Ward(tmp_path / f"{after}-{number}", rounds=1)
+        FlakyStore.arm(number, after=after)
+        state = ward.run()
+        assert FlakyStore.die_at is None, "the kill did not happen"
+        assert state.base == base
+        assert Adapter.load(ward.folder.released).digest == base
+        ward.store.close()

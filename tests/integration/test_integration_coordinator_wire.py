@@ -1,0 +1,316 @@
+"""The coordinator's listeners over loopback with real TLS: who gets in, and what an outsider is told."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from fedmedlora_audit.blob import BlobTree, blob_leaves, verify_chunk
+from fedmedlora_audit.checkpoint import open_checkpoint
+from fedmedlora_audit.event_data import CharterSigned
+from fedmedlora_audit.merkle import leaf_hash, tree_root
+from fedmedlora_audit.note import VerifierKey
+from fedmedlora_coordinator import setup
+from fedmedlora_coordinator.authority import Authority, new_tls_key
+from fedmedlora_coordinator.ledger import Keys
+from fedmedlora_coordinator.runtime import Federation, Options
+from fedmedlora_coordinator.study import RunningStudy
+from fedmedlora_protos import wire
+from fedmedlora_protos.v1 import federation_pb2 as pb
+from fedmedlora_protos.v1 import federation_pb2_grpc as rpc
+from fedmedlora_testkit.ward import Ward
+
+import grpc  # isort: skip - after fedmedlora_protos
+
+NOW = dt.datetime.now(dt.UTC)
+
+
+class House:
+    """A ward's coordinator behind its real federation listener."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        self.ward = Ward(tmp_path)
+        self.ward.store.close()
+        folder = self.ward.folder
+        self.authority = Authority.load(folder)
+        listeners = self.ward.settings.coordinator.model_copy(update={"listen": "127.0.0.1:0"})
+        self.settings = self.ward.settings.model_copy(update={"coordinator": listeners})
+        self.keys = Keys(setup.load_event_signer(folder), setup.load_log_signer(folder))
+        self.running = RunningStudy(self.ward.study, self.ward.terms, folder.study)
+
+    @asynccontextmanager
+    async def served(self) -> AsyncIterator[Federation]:
+        async with AsyncExitStack() as stack:
+            federation = Federation(self.ward.folder, self.settings, self.keys, self.running, Options())
+            await federation.start(stack)
+            task = asyncio.create_task(federation.run())
+            try:
+                yield federation
+            finally:
+                task.cancel()
+
+    def certificate(self, site: str, authority: Authority | None = None) -> tuple[bytes, bytes]:
+        """(key, certificate) of a site, issued by this or another authority."""
+        key, key_pem = new_tls_key()
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, site)])
+        csr = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
+        return key_pem, (authority or self.authority).issue_site(csr, site, now=NOW)
+
+    @asynccontextmanager
+    async def stub(self, port: int, pair: tuple[bytes, bytes] | None) -> AsyncIterator[Any]:
+        key, chain = pair or (None, None)
+        credentials = grpc.ssl_channel_credentials(self.authority.pem, key, chain)
+        options = (*wire.CHANNEL_OPTIONS, ("grpc.ssl_target_name_override", wire.SERVER_NAME))
+        async with grpc.aio.secure_channel(f"127.0.0.1:{port}", credentials, options=options) as channel:
+            yield rpc.FederationStub(channel)
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    return House(tmp_path)
+
+
+async def failure(call: Awaitable[Any]) -> grpc.aio.AioRpcError:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return caught.value
+
+
+def with_site(house: House, site: str, act: Callable[[Any], Awaitable[None]]) -> None:
+    """Run `act` with a stub of a site that holds a certificate of the federation."""
+
+    async def run() -> None:
+        async with house.served() as federation, house.stub(federation.port, house.certificate(site)) as stub:
+            await act(stub)
+
+    asyncio.run(run())
+
+
+async def log_of(stub: Any, size: int = 5) -> list[bytes]:
+    notes: list[bytes] = []
+    async for reply in stub.Watch(pb.WatchRequest(from_index=0)):
+        notes.extend(reply.notes)
+        if len(notes) >= size:
+            break
+    return notes
+
+
+def s_client(port: int, ca: Path, *more: str) -> subprocess.CompletedProcess[bytes]:
+    command = ["openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-alpn", "h2", "-CAfile", str(ca)]
+    return subprocess.run(
+        [*command, "-verify_return_error", *more], input=b"", capture_output=True, timeout=20, check=False
+    )
+
+
+def test_tls_1_2_is_refused_and_1_3_is_not(house: House, tmp_path: Path) -> None:
+    key, chain = house.certificate("site-a")
+    for name, content in (("key.pem", key), ("cert.pem", chain)):
+        (tmp_path / name).write_bytes(content)
+    own = ("-key", str(tmp_path / "key.pem"), "-cert", str(tmp_path / "cert.pem"))
+
+    async def run() -> None:
+        async with house.served() as federation:
+            ca = house.ward.folder.ca_certificate
+            old = await asyncio.to_thread(s_client, federation.port, ca, "-tls1_2", *own)
+            new = await asyncio.to_thread(s_client, federation.port, ca, "-tls1_3", *own)
+            assert b"Cipher is (NONE)" in old.stdout
+            assert old.returncode != 0
+            assert b"New, TLSv1.3" in new.stdout
+            assert b"Verification: OK" in new.stdout
+
+    asyncio.run(run())
+
+
+def test_a_caller_without_certificate_or_of_another_ca_gets_no_connection(house: House) -> None:
+    stranger = house.certificate("site-a", Authority.create("other", now=NOW))
+
+    async def run() -> None:
+        async with house.served() as federation:
+            for pair in (None, stranger):
+                async with house.stub(federation.port, pair) as stub:
+                    error = await failure(stub.GetChunk(pb.GetChunkRequest(digest="0" * 64), timeout=10))
+                    assert error.code() is grpc.StatusCode.UNAVAILABLE
+
+    asyncio.run(run())
+
+
+def test_the_servers_own_certificate_opens_no_client_door(house: House) -> None:
+    folder = house.ward.folder
+    pair = (folder.tls_key.read_bytes(), folder.tls_certificate.read_bytes())
+
+    async def run() -> None:
+        async with house.served() as federation, house.stub(federation.port, pair) as stub:
+            error = await failure(stub.GetChunk(pb.GetChunkRequest(digest="0" * 64), timeout=10))
+            assert error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.PERMISSION_DENIED)
+
+    asyncio.run(run())
+
+
+def test_a_certified_site_outside_the_study_gets_nothing(house: House) -> None:
+    async def act(stub: Any) -> None:
+        for call in (
+            stub.Submit(pb.SubmitRequest(note=b"x")),
+            stub.GetChunk(pb.GetChunkRequest(digest="0" * 64)),
+            log_of(stub),
+        ):
+            error = await failure(call)
+            assert error.code() is grpc.StatusCode.PERMISSION_DENIED
+            assert error.details() == "not_a_member"
+
+    with_site(house, "site-z", act)
+
+
+def test_watch_streams_the_log_under_heads_that_cover_it(house: House) -> None:
+    async def act(stub: Any) -> None:
+        notes = await log_of(stub)
+        reply = await anext(aiter(stub.Watch(pb.WatchRequest(from_index=2))))
+        assert reply.start_index == 2
+        assert list(reply.notes) == notes[2:]
+        key = VerifierKey.parse(house.ward.terms.log_vkey)
+        head = open_checkpoint(reply.checkpoint, key, origin=house.ward.terms.origin)
+        assert (head.size, head.root) == (5, tree_root(leaf_hash(n) for n in notes))
+        empty = await anext(aiter(stub.Watch(pb.WatchRequest(from_index=5))))
+        assert list(empty.notes) == []
+        error = await failure(anext(aiter(stub.Watch(pb.WatchRequest(from_index=6)))))
+        assert (error.code(), error.details()) == (grpc.StatusCode.OUT_OF_RANGE, "ahead_of_log")
+
+    with_site(house, "site-a", act)
+
+
+def test_a_submitted_event_gets_the_same_receipt_every_time(house: House) -> None:
+    async def act(stub: Any) -> None:
+        note = signature_of(house, "site-a")
+        first = await stub.Submit(pb.SubmitRequest(note=note))
+        assert first.index == 5
+        assert await stub.Submit(pb.SubmitRequest(note=note)) == first
+        assert (await log_of(stub, 7))[6] == first.receipt
+
+    with_site(house, "site-a", act)
+
+
+def signature_of(house: House, site: str) -> bytes:
+    """A signed `charter.signed` of a site on the log's first five entries."""
+    ward = house.ward
+    return ward.note(ward.hospital(site), "charter.signed", CharterSigned(charter=ward.terms.digest), None)
+
+
+def test_an_event_is_refused_with_a_reason_and_nothing_else(house: House) -> None:
+    note = signature_of(house, "site-a")
+    other = signature_of(house, "site-b")
+    flipped = bytearray(note)
+    flipped[-10] ^= 1
+    ward = house.ward
+    wrong = ward.note(ward.hospital("site-a"), "charter.signed", CharterSigned(charter="0" * 64), None)
+
+    async def act(stub: Any) -> None:
+        expected = [
+            (b"", grpc.StatusCode.INVALID_ARGUMENT, "malformed"),
+            (b"garbage", grpc.StatusCode.INVALID_ARGUMENT, "bad_event"),
+            (bytes(flipped), grpc.StatusCode.INVALID_ARGUMENT, None),
+            (other, grpc.StatusCode.PERMISSION_DENIED, "wrong_actor"),
+            (wrong, grpc.StatusCode.FAILED_PRECONDITION, "law_refused"),
+        ]
+        for content, code, reason in expected:
+            error = await failure(stub.Submit(pb.SubmitRequest(note=content)))
+            assert error.code() is code
+            assert error.details() in ({"bad_event", "bad_signature"} if reason is None else {reason})
+        metadata = dict(error.trailing_metadata() or ())
+        assert metadata[wire.CHECK_METADATA_KEY] == "K1"
+        assert len(await log_of(stub)) == 5
+
+    with_site(house, "site-a", act)
+
+
+def test_unknown_fields_are_refused(house: House) -> None:
+    async def act(stub: Any) -> None:
+        request = pb.SubmitRequest.FromString(
+            pb.SubmitRequest(note=b"x").SerializeToString() + b"\x98\x06\x01"
+        )
+        error = await failure(stub.Submit(request))
+        assert error.details() == "malformed"
+
+    with_site(house, "site-a", act)
+
+
+def test_chunks_go_up_with_proofs_and_come_down_only_when_public(house: House) -> None:
+    data = bytes(range(256)) * 5000
+    tree = BlobTree(blob_leaves(data), len(data))
+
+    def put(index: int, content: bytes) -> pb.PutChunkRequest:
+        proof = tree.proof(index)
+        return pb.PutChunkRequest(
+            digest=tree.digest, total_bytes=len(data), index=index, data=content, proof=proof
+        )
+
+    async def act(stub: Any) -> None:
+        query = pb.PutChunkRequest(digest=tree.digest, total_bytes=len(data), query=True)
+        assert not (await stub.PutChunk(query)).complete
+        error = await failure(stub.PutChunk(put(0, bytes(wire.CHUNK_BYTES))))
+        assert (error.code(), error.details()) == (grpc.StatusCode.INVALID_ARGUMENT, "bad_chunk")
+        error = await failure(stub.PutChunk(put(1, data[: wire.CHUNK_BYTES])))
+        assert error.details() == "malformed"
+        assert (await stub.PutChunk(put(0, data[: wire.CHUNK_BYTES]))).next_missing == 1
+        assert (await stub.PutChunk(put(1, data[wire.CHUNK_BYTES :]))).complete
+        # Complete, but named in no event: nobody's to read.
+        error = await failure(stub.GetChunk(pb.GetChunkRequest(digest=tree.digest)))
+        assert (error.code(), error.details()) == (grpc.StatusCode.NOT_FOUND, "unknown_blob")
+
+    with_site(house, "site-a", act)
+
+
+def test_members_fetch_keys_and_ring_sums_but_no_uploads(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    house.ward.start()
+    house.settings = house.settings.model_copy(
+        update={"evidence": house.settings.evidence.model_copy(update={"after_round": "keep"})}
+    )
+    house.ward.settings = house.settings
+    house.ward.start()
+    state = house.ward.run(lambda s: len(s.closed_rounds) == 1)
+    session = next(iter(state.sids.values()))
+    house.ward.store.close()
+
+    async def act(stub: Any) -> None:
+        for digest in (session.ring, *session.u1.values(), *session.u2.values()):
+            reply = await stub.GetChunk(pb.GetChunkRequest(digest=digest))
+            verify_chunk(
+                digest=digest,
+                total_bytes=reply.total_bytes,
+                index=0,
+                data=reply.data,
+                proof=list(reply.proof),
+            )
+        for digest in (*session.u3.values(), *session.responses.values()):
+            assert house.ward.blobs.size(digest) is not None
+            error = await failure(stub.GetChunk(pb.GetChunkRequest(digest=digest)))
+            assert error.details() == "unknown_blob"
+
+    with_site(house, "site-a", act)
+
+
+def test_one_site_cannot_hold_many_streams(house: House) -> None:
+    async def act(stub: Any) -> None:
+        streams = [stub.Watch(pb.WatchRequest(from_index=0)) for _ in range(4)]
+        for stream in streams:
+            await anext(aiter(stream))
+        error = await failure(anext(aiter(stub.Watch(pb.WatchRequest(from_index=0)))))
+        assert (error.code(), error.details()) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "too_many")
+
+    with_site(house, "site-a", act)
+
+
+def test_an_elliptic_key_is_all_an_authority_needs() -> None:
+    authority = Authority.create("x" * 100, now=NOW)
+    assert isinstance(authority.certificate.public_key(), ec.EllipticCurvePublicKey)
+    assert "key" not in repr(authority).lower()

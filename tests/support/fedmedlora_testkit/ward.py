@@ -1,0 +1,432 @@
+"""A whole federation in one process: the real coordinator, scripted hospitals, a clock that tests move.
+
+The coordinator's parts are the real ones (store on disk, ledger, law, conductor, crypto); only the network is
+missing: hospitals hand their events to the ledger themselves. A hospital's update in round r is its own
+constant vector, so the sum itself tells who was counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedmedlora_audit.blob import BlobTree, blob_digest, blob_leaves
+from fedmedlora_audit.chain import Author
+from fedmedlora_audit.charter import CharterTerms
+from fedmedlora_audit.event_data import (
+    AggregateAccepted,
+    Base,
+    CharterSigned,
+    Data,
+    InSession,
+    SharesSent,
+    SurvivorsAgreed,
+    UnmaskResponse,
+    UpdateSubmitted,
+)
+from fedmedlora_audit.events import Object
+from fedmedlora_audit.law import Session, State, duties
+from fedmedlora_audit.merkle import CHUNK_BYTES
+from fedmedlora_audit.note import ALG_COSIGNATURE, NoteSigner
+from fedmedlora_coordinator import setup
+from fedmedlora_coordinator.blobs import BlobStore
+from fedmedlora_coordinator.conductor import Conductor
+from fedmedlora_coordinator.engine import Wait
+from fedmedlora_coordinator.errors import PeerRefusedError
+from fedmedlora_coordinator.folder import Folder
+from fedmedlora_coordinator.ledger import Keys, Ledger
+from fedmedlora_coordinator.model import GlobalModel
+from fedmedlora_coordinator.payloads import Payloads, party_of, session_terms
+from fedmedlora_coordinator.presence import Presence
+from fedmedlora_coordinator.settings import CoordinatorSettings, Evidence, Timing
+from fedmedlora_coordinator.store import LogStore
+from fedmedlora_core.adapter import Adapter
+from fedmedlora_core.study import LogTerms, Study
+from fedmedlora_crypto.secagg.party import Party
+from fedmedlora_testkit.studies import make_study
+
+TIMING = Timing(
+    grace_seconds=10, ready_grace_seconds=10, abort_seconds=30, step_seconds=300, training_seconds=3000
+)
+DIMENSION = 12
+
+
+class Killed(BaseException):
+    """The coordinator was killed at a write (a BaseException: nothing may handle it)."""
+
+
+class FlakyStore(LogStore):
+    """A store that dies at one append, before or after it is there for the next process.
+
+    It does not wait for the disk: a killed process loses nothing that it wrote, only a power cut does.
+    """
+
+    def __init__(self, path: Path, head_path: Path) -> None:
+        super().__init__(path, head_path)
+        with self._engine.connect() as connection:
+            connection.exec_driver_sql("COMMIT")  # no change of this setting within a transaction
+            connection.exec_driver_sql("PRAGMA synchronous = OFF")
+            connection.exec_driver_sql("BEGIN")
+
+    appends = 0
+    die_at: int | None = None
+    after = False
+
+    def append(self, start: int, entries: Any, *, head: bytes, size: int) -> None:
+        """Append, or die at the chosen one."""
+        FlakyStore.appends += 1
+        hit = FlakyStore.appends == FlakyStore.die_at
+        if hit and not FlakyStore.after:
+            raise Killed
+        super().append(start, entries, head=head, size=size)
+        if hit:
+            raise Killed
+
+    @classmethod
+    def arm(cls, die_at: int | None, *, after: bool = False) -> None:
+        """Choose the append to die at, counted from now."""
+        cls.appends, cls.die_at, cls.after = 0, die_at, after
+
+
+class Clock:
+    """Monotonic seconds and the date, moved by the test."""
+
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def monotonic(self) -> float:
+        """Seconds."""
+        return self.seconds
+
+    def now(self) -> dt.datetime:
+        """The date that goes with the seconds."""
+        return dt.datetime(2026, 1, 1, tzinfo=dt.UTC) + dt.timedelta(seconds=self.seconds)
+
+
+class Hospital:
+    """A scripted member: does its duties in order, without disk or network."""
+
+    def __init__(self, site: str, number: int) -> None:
+        self.site = site
+        self.number = number
+        self.signer = NoteSigner.from_seed(site, bytes([number]) * 32)
+        self.witness = NoteSigner.from_seed(site, bytes([100 + number]) * 32, algorithm=ALG_COSIGNATURE)
+        self.alive = True
+        self.refuses: set[str] = set()  # steps at which it stays silent
+        self.parties: dict[str, Party] = {}
+        self.outbox: bytes | None = None  # signed and not yet acknowledged: sent again as it is
+
+    def restart(self) -> None:
+        """Lose everything that lives in memory."""
+        self.parties.clear()
+
+    def weight(self) -> int:
+        """The weight this hospital declares."""
+        return 64 * self.number
+
+    def update(self, study: Study, round_number: int) -> np.ndarray[Any, Any]:
+        """Encode this hospital's update of a round; the same in every attempt."""
+        values = np.full(study.adapter.dimension, 0.001 * self.number * round_number, dtype=np.float32)
+
+        def words(_start: int, count: int) -> np.ndarray[Any, Any]:
+            return np.zeros(count, dtype=np.uint32)
+
+        return study.codec().encode(values, weight=self.weight(), words=words)
+
+
+class Ward:
+    """n hospitals and one coordinator over one folder."""
+
+    def __init__(
+        self, root: Path, *, n: int = 4, rounds: int = 2, keep_evidence: bool = False, **overrides: Any
+    ) -> None:
+        self.clock = Clock()
+        self.folder = Folder(root / "coordinator")
+        made = setup.init(
+            self.folder.root, name="ward.example", address="h:1", enrolment_address="h:2", timing=TIMING
+        )
+        self.hospitals = [Hospital(f"site-{chr(96 + i)}", i) for i in range(1, n + 1)]
+        adapter = make_adapter()
+        self.study = make_study(
+            [h.site for h in self.hospitals],
+            initial_digest=adapter.digest,
+            dimension=adapter.dimension,
+            vkeys={h.site: (h.signer.vkey, h.witness.vkey) for h in self.hospitals},
+            log=LogTerms(
+                origin="ward.example/log", log_vkey=made.log_vkey, coordinator_vkey=made.coordinator_vkey
+            ),
+            overrides={"training__rounds": rounds, **overrides},
+        )
+        self.study.write(self.folder.study / "study.toml")
+        adapter.save(self.folder.study / "initial")
+        self.terms = CharterTerms.from_json(self.study.canonical_json())
+        loaded = CoordinatorSettings.load(self.folder.config)
+        choice = Evidence(after_round="keep" if keep_evidence else "shred")
+        self.settings = loaded.model_copy(update={"evidence": choice})
+        self.start()
+
+    def start(self) -> None:
+        """Start (or restart) the coordinator from its folder."""
+        keys = Keys(setup.load_event_signer(self.folder), setup.load_log_signer(self.folder))
+        self.store = FlakyStore(self.folder.store, self.folder.head)
+        self.blobs = BlobStore(self.folder.blobs)
+        self.model = GlobalModel.of_package(self.study, self.folder.study)
+        self.ledger = Ledger(terms=self.terms, store=self.store, keys=keys, clock=self.clock.now)
+        self.payloads = Payloads(self.terms, self.blobs, self.model.ring_bytes)
+        self.presence = Presence(started=self.clock.seconds)
+        for hospital in self.hospitals:
+            if hospital.alive:
+                self.presence.opened(hospital.site, self.clock.seconds)
+        self.conductor = Conductor(
+            ledger=self.ledger,
+            blobs=self.blobs,
+            model=self.model,
+            presence=self.presence,
+            settings=self.settings,
+            folder=self.folder,
+            monotonic=self.clock.monotonic,
+        )
+        self.conductor.begin()
+
+    def hospital(self, site: str) -> Hospital:
+        """The hospital of an id."""
+        return next(h for h in self.hospitals if h.site == site)
+
+    def drop(self, site: str) -> None:
+        """A hospital goes away and loses its memory."""
+        hospital = self.hospital(site)
+        if hospital.alive:
+            hospital.alive = False
+            self.presence.closed(site, self.clock.seconds)
+        hospital.restart()
+
+    def come_back(self, site: str) -> None:
+        """A hospital is there again."""
+        self.hospital(site).alive = True
+        self.presence.opened(site, self.clock.seconds)
+
+    def run(self, until: Callable[[State], bool] = lambda state: state.run_closed) -> State:
+        """Let everybody act until a condition holds; restarts the coordinator when it is killed."""
+        return asyncio.run(self._run(until))
+
+    async def _run(self, until: Callable[[State], bool]) -> State:
+        for _ in range(5000):
+            try:
+                if await self._turn(until):
+                    return self.ledger.state
+            except Killed:
+                FlakyStore.arm(None)
+                self.store.close()
+                self.start()
+        raise RuntimeError("the federation does not come to an end")
+
+    async def _turn(self, until: Callable[[State], bool]) -> bool:
+        for hospital in self.hospitals:
+            if until(self.ledger.state):
+                return True
+            if hospital.alive and self.act(hospital):
+                return False
+        if until(self.ledger.state) or self.ledger.state.run_closed:
+            return True
+        pause = await self.conductor.move()
+        if isinstance(pause, Wait):
+            if pause.until is None:
+                raise RuntimeError("everybody waits for ever")
+            self.clock.seconds = max(self.clock.seconds, pause.until)
+        return False
+
+    # -- what a hospital does ---------------------------------------------------------------------------
+
+    def act(self, hospital: Hospital) -> bool:
+        """Do one duty of a hospital; returns whether there was one."""
+        state = self.ledger.state
+        if hospital.outbox is not None:
+            self.hand_in(hospital, hospital.outbox)
+            return True
+        duty = duties(state, hospital.site)
+        if duty is None or duty.step in hospital.refuses:
+            return False
+        session = state.sids.get(duty.sid or "")
+        secret_step = duty.step not in ("advertise", "erase", "aggregate")
+        if session is not None and secret_step and session.sid not in hospital.parties:
+            # It lost its secrets: sit the attempt out.
+            self.submit(hospital, "attempt.erased", InSession(sid=session.sid), duty.round)
+            return True
+        if session is None:
+            self._act_outside(hospital, duty.step, duty.round)
+        else:
+            self._act_in(hospital, duty.step, session)
+        return True
+
+    def _act_outside(self, hospital: Hospital, step: str, round_number: int | None) -> None:
+        if step == "sign":
+            self.submit(hospital, "charter.signed", CharterSigned(charter=self.terms.digest), None)
+            return
+        current = self.ledger.state.round
+        assert current is not None
+        kind = "plan.accepted" if step == "plan" else "update.ready"
+        refs = (current.plan.leaf.hex(),)
+        self.submit(hospital, kind, Base(base=current.base), round_number, refs=refs)
+
+    def _act_in(self, hospital: Hospital, step: str, session: Session) -> None:
+        sid, view = session.sid, session.view
+        if step == "erase":
+            hospital.parties.pop(sid, None)
+            self.submit(hospital, "attempt.erased", InSession(sid=sid), session.round)
+            return
+        if step == "aggregate":
+            published = session.published
+            assert published is not None
+            accepted = AggregateAccepted(sid=sid, ring=session.ring, next_base=published.next_base)
+            self.submit(hospital, "aggregate.accepted", accepted, session.round)
+            return
+        data: dict[str, Data] = {
+            "advertise": InSession(sid=sid),
+            "share": SharesSent(sid=sid, view=view or "0" * 64),
+            "upload": UpdateSubmitted(sid=sid, view=view or "0" * 64, h_u2=session.h_u2 or "0" * 64),
+            "survivors": SurvivorsAgreed(
+                sid=sid,
+                view=view or "0" * 64,
+                h_u2=session.h_u2 or "0" * 64,
+                h_u3=session.h_u3 or "0" * 64,
+            ),
+        }
+        kinds = {
+            "advertise": ("keys.advertised", "keys"),
+            "share": ("shares.sent", "shares"),
+            "upload": ("update.submitted", "masked-update"),
+            "survivors": ("survivors.agreed", None),
+            "unmask": ("unmask.response", "opened-shares"),
+        }
+        if step == "unmask":
+            assert session.request is not None
+            data["unmask"] = UnmaskResponse(
+                sid=sid, self_of=session.request.self_of, pair_of=session.request.pair_of
+            )
+        payload = self.payload(hospital, step, session)
+        kind, role = kinds[step]
+        self.submit(hospital, kind, data[step], session.round, payload=payload, role=role)
+
+    def payload(self, hospital: Hospital, step: str, session: Session) -> bytes:
+        """What a hospital sends with its event at a step."""
+        me = party_of(self.terms, hospital.site)
+        read = self.blobs.read
+        if step == "advertise":
+            party = Party(session_terms(self.terms, session.sid), me)
+            hospital.parties[session.sid] = party
+            return party.advertise()
+        party = hospital.parties[session.sid]
+        if step == "share":
+            keys = {party_of(self.terms, s): read(d) for s, d in session.u1.items()}
+            return party.share(keys, bytes.fromhex(session.view))
+        if step == "upload":
+            party.fix({party_of(self.terms, s): read(d) for s, d in session.u2.items()})
+            vector = hospital.update(self.study, session.round)
+            party.mask(vector)
+            return bytes(vector.astype("<u4").tobytes())
+        survivors = [party_of(self.terms, s) for s in session.u3]
+        if step == "survivors":
+            party.agree(survivors)
+            return b""
+        assert session.request is not None
+        return party.open(survivors, [party_of(self.terms, s) for s in session.request.signers])
+
+    def note(
+        self,
+        hospital: Hospital,
+        kind: str,
+        data: Data,
+        round_number: int | None,
+        *,
+        refs: Collection[str] = (),
+        objects: Collection[Object] = (),
+    ) -> bytes:
+        """Sign a hospital's next event on the log as it is."""
+        state = self.ledger.state
+        author = Author(hospital.site, "site", hospital.signer, self.terms.origin)
+        note, _ = author.draft(
+            state.chain_of(hospital.site),
+            type=kind,
+            data=data,
+            saw=state.head(),
+            time=self.clock.now(),
+            round=round_number,
+            refs=tuple(refs),
+            objects=tuple(objects),
+        )
+        return note
+
+    def submit(
+        self,
+        hospital: Hospital,
+        kind: str,
+        data: Data,
+        round_number: int | None,
+        *,
+        payload: bytes = b"",
+        role: str | None = None,
+        refs: Collection[str] = (),
+    ) -> tuple[bytes, int]:
+        """Upload a payload and hand in the event that names it."""
+        objects = []
+        if role is not None:
+            item = {"role": role, "digest": self.put(hospital, payload), "bytes": len(payload)}
+            objects.append(Object.model_validate(item))
+        note = self.note(hospital, kind, data, round_number, refs=refs, objects=objects)
+        hospital.outbox = note
+        return self.hand_in(hospital, note)
+
+    def hand_in(self, hospital: Hospital, note: bytes) -> tuple[bytes, int]:
+        """Hand a signed event in; a refused one leaves the outbox too."""
+        try:
+            answer = self.ledger.submit(hospital.site, note, self.payloads.check)
+        except PeerRefusedError:
+            hospital.outbox = None
+            raise
+        hospital.outbox = None
+        return answer
+
+    def put(self, hospital: Hospital, payload: bytes) -> str:
+        """Upload a payload chunk by chunk."""
+        digest = blob_digest(payload)
+        tree = BlobTree(blob_leaves(payload), len(payload))
+        for index in range(-(-len(payload) // CHUNK_BYTES)):
+            self.blobs.put_chunk(
+                hospital.site,
+                digest=digest,
+                total_bytes=len(payload),
+                index=index,
+                data=payload[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES],
+                proof=tuple(tree.proof(index)),
+            )
+        return digest
+
+    # -- what must come out -----------------------------------------------------------------------------
+
+    def expected_vector(self, counted: list[list[str]]) -> np.ndarray[Any, Any]:
+        """The global adapter after rounds in which exactly these hospitals were counted, computed plainly."""
+        vector = make_adapter().vector().astype(np.float64)
+        for number, sites in enumerate(counted, start=1):
+            there = [self.hospital(site) for site in sites]
+            if there:
+                total = sum(h.weight() * 0.001 * h.number * number for h in there)
+                vector = vector + total / sum(h.weight() for h in there)
+        return vector
+
+    def types(self) -> list[str]:
+        """Types of the log's events without receipts."""
+        return [e.event.type for e in self.ledger.entries if e.event.type != "receipt"]
+
+
+def make_adapter() -> Adapter:
+    """A small initial adapter: one frozen and one trainable tensor."""
+    tensors = {
+        "layer.lora_A.weight": np.arange(6, dtype=np.float32).reshape(2, 3),
+        "layer.lora_B.weight": np.zeros((DIMENSION // 2, 2), dtype=np.float32),
+    }
+    return Adapter(tensors, ("layer.lora_B.weight",), {"peft_type": "LORA", "r": 2})
