@@ -153,7 +153,7 @@ class GenerativeLearner:
 
     def _limit(self, example: Example, prompt_tokens: int) -> int:
         """Most tokens an answer may have: a copy with tags, or a short list."""
-        wanted = 2 * prompt_tokens + 16 if example.task == "ner" else _LIST_TOKENS
+        wanted = prompt_tokens + prompt_tokens // 2 + 24 if example.task == "ner" else _LIST_TOKENS
         return max(1, min(wanted, self._positions() - prompt_tokens))
 
     def _positions(self) -> int:

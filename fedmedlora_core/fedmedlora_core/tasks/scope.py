@@ -19,9 +19,8 @@ def entity_types(labels: LabelSet, note: Note) -> tuple[str, ...]:
 def relation_types(labels: LabelSet, note: Note, head_type: str) -> tuple[str, ...]:
     """Relation types that a head of this type may have in this note: modifiers first, then links."""
     modifiers = tuple(name for name in labels.modifiers_of(head_type) if name in note.annotated)
-    links = tuple(
-        link.type for link in labels.links if link.head == head_type and link.tail in note.annotated
-    )
+    asked = {link.type for link in labels.links if link.head == head_type and link.tail in note.annotated}
+    links = tuple(link.type for link in labels.links if link.type in asked & note.annotated)
     return modifiers + links
 
 

@@ -221,8 +221,9 @@ def test_link_relation_ends_at_an_entity() -> None:
         "aspirin gave nausea",
         (Entity("T1", "drug", 0, 7), Entity("T2", "problem", 13, 19)),
         (Relation("T1", "adverse_effect", "T2"),),
-        frozenset({"drug", "problem"}),
+        frozenset({"drug", "problem", "adverse_effect"}),
     )
+    assert relation_examples([note.restricted_to({"drug", "problem"})], labels, TinyTemplate()) == []
     (example,) = relation_examples([note], labels, TinyTemplate())
     assert example.target == " adverse_effect: nausea"
     assert example.head is not None

@@ -1,0 +1,126 @@
+"""A federation in one process: the rounds of a study with the real encoding and the real masks, no network.
+
+Every site trains, clips, weighs and encodes as it does behind its firewall; the sum is taken under secure
+aggregation (`fedmedlora_crypto.secagg.reference`) or, with mode "none", in the clear. Both give the same
+bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedmedlora_bench.systems import training_seed
+from fedmedlora_core.adapter import Adapter
+from fedmedlora_core.aggregation import server_step
+from fedmedlora_core.codec import RingVector, clip_update
+from fedmedlora_core.learning.learner import Learner
+from fedmedlora_core.learning.site_round import train_round
+from fedmedlora_core.splits import Splits
+from fedmedlora_core.study import Study
+from fedmedlora_crypto.secagg.reference import run_round
+from fedmedlora_crypto.secagg.session import SessionTerms
+from fedmedlora_crypto.xof import Keystream
+
+__all__ = ["RoundFigures", "federate"]
+
+OnSite = Callable[[int, str], None]
+"""(round, site): called when a site has trained."""
+
+
+@dataclass(frozen=True)
+class RoundFigures:
+    """What one round cost and did; figures that a real federation would never publish in the clear.
+
+    Args:
+        round: From 1.
+        weight_sum: Sum of the sites' integer weights.
+        clipped: Largest share of values, over sites, that the clip changed.
+        update_norm: L2 norm of the averaged update.
+    """
+
+    round: int
+    weight_sum: int
+    clipped: float
+    update_norm: float
+
+
+def federate(
+    study: Study,
+    learner: Learner,
+    initial: Adapter,
+    sites: Mapping[str, Splits],
+    *,
+    on_site: OnSite | None = None,
+) -> tuple[Adapter, list[RoundFigures]]:
+    """Run all rounds of a study over these sites.
+
+    Args:
+        study: Its members are `sites`, in this order.
+        learner: The model, reused for every site.
+        initial: The study's initial adapter.
+        sites: Splits of every member.
+        on_site: Progress.
+
+    Returns:
+        (the adapter after the last round, one record for each round).
+    """
+    adapter, rounds = initial, []
+    for number in range(1, study.training.rounds + 1):
+        encoded: dict[int, RingVector] = {}
+        clipped = 0.0
+        for party, (site, splits) in enumerate(sites.items(), start=1):
+            vector, share = _site_vector(study, learner, adapter, site, splits, number)
+            encoded[party] = vector
+            clipped = max(clipped, share)
+            if on_site is not None:
+                on_site(number, site)
+        average, weight_sum, _ = study.codec().decode(_sum(study, encoded, number))
+        base = adapter.vector()
+        adapter = adapter.with_vector(server_step(base, average, learning_rate=study.server_learning_rate))
+        norm = float(np.linalg.norm(average.astype(np.float64)))
+        rounds.append(RoundFigures(number, weight_sum, clipped, norm))
+    return adapter, rounds
+
+
+def _site_vector(
+    study: Study, learner: Learner, adapter: Adapter, site: str, splits: Splits, number: int
+) -> tuple[RingVector, float]:
+    """Train, clip and encode at one site; also the share of values that the clip changed."""
+    update = train_round(
+        learner,
+        study,
+        adapter,
+        train=splits.train,
+        validation=splits.validation,
+        round_number=number,
+        seed=training_seed(study, site, number),
+    )
+    delta, share = clip_update(update.delta, clip_value=study.clip_value, clip_norm=study.clip_norm)
+    weight = study.weight_rule().weight_of(n_notes=update.n_notes, loss=update.validation_loss)
+    words = Keystream(_key("rounding", study, f"{site}|{number}")).words
+    return study.codec().encode(delta, weight=weight, words=words), share
+
+
+def _sum(study: Study, encoded: Mapping[int, RingVector], number: int) -> RingVector:
+    """Sum the encoded updates, under masks unless the study switches them off."""
+    if study.secure_aggregation.mode == "none":
+        total = np.zeros_like(next(iter(encoded.values())))
+        for vector in encoded.values():
+            total += vector
+        return total
+    terms = SessionTerms(
+        sid=_key("sid", study, str(number)),
+        n=len(study.members),
+        threshold=study.threshold,
+        colluding=study.secure_aggregation.colluding_sites,
+    )
+    return run_round(terms, encoded).total
+
+
+def _key(purpose: str, study: Study, name: str) -> bytes:
+    """32 reproducible bytes for a benchmark; a real site's are secret."""
+    return hashlib.sha256(f"bench|{purpose}|{study.digest}|{name}".encode()).digest()
