@@ -90,7 +90,7 @@ class Holdings:
             mirror=Mirror(folder.mirror, terms, config.site.id),
             outbox=Outbox(folder.outbox, author),
             markers=Markers(folder.markers),
-            journal=Journal(folder.journal),
+            journal=Journal(folder.journal, create=True),
             uploads=UploadFolder(folder.uploads),
             vault=Vault(folder.updates, keys.storage_key),
             bases=Bases(study, folder.study / INITIAL_FOLDER, folder.adapters),

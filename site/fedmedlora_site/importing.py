@@ -16,7 +16,6 @@ from fedmedlora_core.importing import ImportReport, ImportResult
 from fedmedlora_core.jsonl import read_jsonl
 from fedmedlora_core.mapping import load_mapping
 from fedmedlora_core.records import write_notes
-
 from fedmedlora_site.durable import make_folder, sync_folder
 from fedmedlora_site.folder import SiteFolder
 from fedmedlora_site.pins import Card
@@ -49,7 +48,7 @@ class Imported:
 
 
 def import_notes(
-    root: Path, source: Path, *, format: str = "brat", mapping: Path | str | None = None  # noqa: A002
+    root: Path, source: Path, *, format: str = "brat", mapping: Path | str | None = None
 ) -> Imported:
     """Import a corpus into a site's folder; what was imported before is replaced.
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
 from fedmedlora_coordinator.invites import invite
 from fedmedlora_coordinator.settings import Timing
 from fedmedlora_coordinator.setup import Initialised, init
@@ -26,7 +27,6 @@ from fedmedlora_core.adapter import Adapter
 from fedmedlora_core.config import parse_table
 from fedmedlora_core.records import Entity, Note, write_notes
 from fedmedlora_core.study import INITIAL_FOLDER, STUDY_FILE, Study, threshold_for
-
 from fedmedlora_site.acceptance import accept
 from fedmedlora_site.config import NetworkSection, SiteConfig
 from fedmedlora_site.enrolment import enroll
@@ -36,8 +36,16 @@ SITE_IDS = ("site-a", "site-b", "site-c", "site-d")
 QUICK = Timing(
     grace_seconds=1.0, ready_grace_seconds=2.0, abort_seconds=6.0, step_seconds=20.0, training_seconds=60.0
 )
-_SERVE = "from pathlib import Path; from fedmedlora_coordinator.runtime import serve; serve(Path({root!r}), {more})"
-_RUN = "from pathlib import Path; from fedmedlora_site.agent import run; run(Path({root!r}), {more})"
+_SERVE = """
+from pathlib import Path
+from fedmedlora_coordinator.runtime import serve
+serve(Path({root!r}), {more})
+"""
+_RUN = """
+from pathlib import Path
+from fedmedlora_site.agent import run
+run(Path({root!r}), {more})
+"""
 
 
 def free_port() -> int:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fedmedlora_testkit.audit_log import ORIGIN, StudyLog, seed_of
 
 from fedmedlora_audit import event_data as of
 from fedmedlora_audit import law
@@ -16,6 +15,7 @@ from fedmedlora_audit.note import NoteSigner
 from fedmedlora_site import mirror as mirror_module
 from fedmedlora_site.errors import FolderError, ForkError
 from fedmedlora_site.mirror import Mirror
+from fedmedlora_testkit.audit_log import ORIGIN, StudyLog, seed_of
 
 OWN = "site-a"
 
@@ -114,7 +114,9 @@ def test_a_forged_site_event_is_refused(tmp_path: Path) -> None:
     forger = log.authors["site-b"]
     fake = type(forger)("site-b", "site", NoteSigner.generate("site-b"), ORIGIN)
     plan = log.state.rounds[1].plan.leaf.hex()
-    note = log.draft("site-b", "plan.accepted", of.Base(base=log.state.base), round=1, refs=[plan], author=fake)
+    note = log.draft(
+        "site-b", "plan.accepted", of.Base(base=log.state.base), round=1, refs=[plan], author=fake
+    )
     notes = [*notes_of(log), note]
     mirror = filled(tmp_path, log, size)
     with pytest.raises(ForkError) as found:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-from fedmedlora_testkit.audit_log import StudyLog
 
 from fedmedlora_audit.blob import blob_digest
 from fedmedlora_audit.event_data import IdDigest
@@ -18,6 +17,7 @@ from fedmedlora_audit.session import view_of
 from fedmedlora_crypto.secagg import Aggregator, SessionTerms
 from fedmedlora_site.errors import StepRefusal
 from fedmedlora_site.session import LiveSession
+from fedmedlora_testkit.audit_log import StudyLog
 
 TERMS = StudyLog().terms
 SITES = TERMS.member_ids
@@ -37,7 +37,9 @@ def rows(payloads: dict[str, bytes], ids: Iterable[str] | None = None) -> tuple[
 class Ward:
     """Four sites and what they sent, step by step."""
 
-    sites: dict[str, LiveSession] = field(default_factory=lambda: {site: live_session(site) for site in SITES})
+    sites: dict[str, LiveSession] = field(
+        default_factory=lambda: {site: live_session(site) for site in SITES}
+    )
     keys: dict[str, bytes] = field(default_factory=dict)
     shares: dict[str, bytes] = field(default_factory=dict)
     uploads: dict[str, bytes] = field(default_factory=dict)

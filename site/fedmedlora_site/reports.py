@@ -1,0 +1,127 @@
+"""What a site can show: its own status, a bundle from its mirror, a trust file from its pins.
+
+All three read only: they may run beside an agent that works on the folder.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedmedlora_audit.bundle import write_bundle
+from fedmedlora_audit.charter import CharterTerms
+from fedmedlora_audit.law import duties, waiting
+from fedmedlora_audit.trust import Trust
+from fedmedlora_core.study import Study
+from fedmedlora_site.acceptance import check_members, load_accepted
+from fedmedlora_site.config import SiteConfig
+from fedmedlora_site.durable import write_atomic
+from fedmedlora_site.errors import FolderError
+from fedmedlora_site.folder import SiteFolder
+from fedmedlora_site.journal import Journal
+from fedmedlora_site.keystore import Keystore
+from fedmedlora_site.mirror import Mirror
+from fedmedlora_site.pins import Pins
+
+
+@dataclass(frozen=True)
+class _Opened:
+    folder: SiteFolder
+    config: SiteConfig
+    study: Study
+    terms: CharterTerms
+    mirror: Mirror
+
+
+def status(root: Path) -> dict[str, Any]:
+    """Say where this site stands; nothing in it is a size, a score or text of a note.
+
+    Args:
+        root: The site's folder.
+
+    Raises:
+        FolderError: The folder is not a site's, or is damaged.
+    """
+    folder = SiteFolder.open(root)
+    config = SiteConfig.load(folder.config)
+    found: dict[str, Any] = {
+        "site": config.site.id,
+        "coordinator": config.site.coordinator_address,
+        "notes": folder.notes.is_file(),
+        "pinned": sorted(Pins.load(folder.pins).members),
+        "refusals": len(Journal(folder.journal).refusals),
+    }
+    if not folder.charter.is_file():
+        return {**found, "study": None}
+    opened = _open(root)
+    state = opened.mirror.state
+    owed = duties(state, config.site.id) if opened.mirror.size else None
+    return {
+        **found,
+        "study": opened.study.study.id,
+        "charter": opened.study.digest,
+        "rounds": opened.terms.rounds,
+        "rounds_closed": len(state.closed_rounds),
+        "round": None if state.round is None else state.round.number,
+        "step": waiting(state).step,
+        "owed": None if owed is None else owed.step,
+        "base": state.base,
+        "log_size": opened.mirror.size,
+        "log_root": opened.mirror.root.hex(),
+        "released": state.released,
+        "run_closed": state.run_closed,
+    }
+
+
+def export_bundle(root: Path, out: Path) -> None:
+    """Write this site's own mirror of the log as a bundle, its manifest signed by this site.
+
+    Args:
+        root: The site's folder.
+        out: Folder to write; must not exist or be empty.
+
+    Raises:
+        FolderError: There is no log here yet.
+        BundleError: The target is in use.
+    """
+    opened = _open(root)
+    head = _need_log(opened)
+    write_bundle(
+        out,
+        charter=opened.study.canonical_json(),
+        entries=opened.mirror.entries,
+        checkpoint=head,
+        signer=Keystore.load(opened.folder.keys, opened.config.site.id).event_signer,
+    )
+
+
+def write_trust(root: Path, out: Path) -> None:
+    """Write the trust file for a reviewer: from this site's own pins, never from the coordinator.
+
+    Args:
+        root: The site's folder.
+        out: File to write.
+
+    Raises:
+        FolderError: There is no log here yet.
+        AcceptanceError: The accepted charter names other keys than the pins.
+    """
+    opened = _open(root)
+    _need_log(opened)
+    check_members(opened.study, Pins.load(opened.folder.pins), opened.config.site.id)
+    trust = Trust.from_terms(opened.terms, genesis=opened.mirror.entries[0].leaf)
+    write_atomic(out, trust.to_json(), mode=0o644)
+
+
+def _open(root: Path) -> _Opened:
+    folder = SiteFolder.open(root)
+    config = SiteConfig.load(folder.config)
+    study, terms = load_accepted(folder)
+    return _Opened(folder, config, study, terms, Mirror(folder.mirror, terms, config.site.id, repair=False))
+
+
+def _need_log(opened: _Opened) -> bytes:
+    if opened.mirror.head is None or opened.mirror.size == 0:
+        raise FolderError(f"{opened.folder.root}: this site has not seen the log yet; run it first")
+    return opened.mirror.head
