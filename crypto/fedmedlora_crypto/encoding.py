@@ -1,7 +1,7 @@
 """Canonical bytes: length-prefixed fields for hashing, and a strict reader for payloads (PROTOCOL §6.1).
 
-A payload has exactly one encoding. The reader takes fixed-size pieces and refuses what is left over, so
-that `encode(decode(data)) == data` holds for everything that decodes.
+A payload has exactly one encoding (R6.1.2). The reader takes fixed-size pieces and refuses what is left
+over, so that `encode(decode(data)) == data` holds for everything that decodes.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ DIGEST_BYTES = 32
 
 
 def encode_fields(*fields: bytes) -> bytes:
-    """Join fields, each behind its length, so that no two lists give the same bytes (PROTOCOL §6.1)."""
+    """Join fields, each behind its length, so that no two lists give the same bytes (R6.1.1)."""
     return b"".join(len(field).to_bytes(LENGTH_BYTES, "big") + field for field in fields)
 
 

@@ -1,8 +1,8 @@
 """Every domain-separation label of the package (PROTOCOL §6.2).
 
-A label goes first into each hash and each key derivation, length-prefixed, so that no value made for one
-purpose can be taken for another. The version in the label is the version of the protocol: a change of any
-format or derivation changes it.
+R6.2.1: a label goes first into each hash and each key derivation, length-prefixed, so that no value made
+for one purpose can be taken for another. The version in the label is the version of the protocol: a change
+of any format or derivation changes it.
 """
 
 VERSION = 1

@@ -1,11 +1,15 @@
 """Expand a 32-byte key into ring elements and add them to a vector (PROTOCOL §6.4).
 
-The keystream is AES-256 in counter mode from counter zero, keyed with all 256 bits of the seed; word i is
-the little-endian number in bytes 4i..4i+3. A key is used for one vector only, which is what makes the zero
-nonce safe. Counter mode can start at any block, so threads take ranges of the vector and the bytes do not
-depend on how many there are. The loop works on chunks that stay in the cache: all masks are added to a
-chunk before the next one is touched, so that the vector is read and written once whatever the number of
-masks.
+Rules:
+
+* R6.4.1: the keystream is AES-256 in counter mode from counter zero, keyed with all 256 bits; word i is the
+  little-endian number in bytes 4i..4i+3.
+* R6.4.2: a key is used for one vector only, which is what makes the zero nonce safe.
+* R6.4.3: counter mode can start at any block, so threads take ranges of the vector, and the bytes do not
+  depend on how many there are.
+
+The loop works on chunks that stay in the cache: all masks are added to a chunk before the next one is
+touched, so that the vector is read and written once whatever the number of masks.
 
 What is not here: where keys come from (`fedmedlora_crypto.secagg.masks`).
 """

@@ -143,6 +143,7 @@ class Aggregator:
                 short.add_note(f"party {party}: {defect}")
             raise short
         streams = self._streams(case, good)
+        # R6.12.7: the sum is touched only now, when nothing can fail any more.
         if self._terms.layout.masked:
             add_keystreams(total, streams, threads=threads)
         return Unmasking(tuple(good), refused)

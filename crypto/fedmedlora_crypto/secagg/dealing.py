@@ -163,7 +163,7 @@ class Dealer:
         ]
 
     def _check_share(self, roster: Roster, message: SharesMessage, kind: int, share: bytes) -> None:
-        # R6.10.4: such a share would be useless later, or its defect blamed on this party.
+        # R6.10.4, R6.6.4: such a share would be useless later, or its defect blamed on this party.
         try:
             parse_share(share)
         except ShareValueError:

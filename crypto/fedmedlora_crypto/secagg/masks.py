@@ -89,7 +89,7 @@ def pair_secret(
         dealt_by_peer: The shares message of the other.
 
     Raises:
-        SealedBoxError: The peer with the smaller index did not wrap it properly.
+        SealedBoxError: The peer with the smaller index did not wrap it properly (R6.14.4).
     """
     party, key = own
     peer = dealt_by_peer.party

@@ -1,8 +1,8 @@
 """The payloads of a session: one frozen dataclass per step, each with one encoding (PROTOCOL §6.1).
 
 Every payload begins with a header: kind (1 byte), version (1), session id (32), sender (2). Numbers are
-big-endian. Decoding raises `MalformedError` (or a subclass of `PeerError` for a header of another session
-or sender) for every other byte string and nothing else; what decodes encodes to the same bytes.
+big-endian. R6.1.2: decoding raises `MalformedError` (or a subclass of `PeerError` for a header of another
+session or sender) for every other byte string and nothing else; what decodes encodes to the same bytes.
 
 What is not here: whether the contents are right (`party`, `aggregator`).
 """

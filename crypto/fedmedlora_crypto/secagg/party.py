@@ -89,7 +89,7 @@ class Party:
         self._survivors: tuple[int, ...] = ()  # U3
 
     def __repr__(self) -> str:
-        """Show index and step only."""
+        """Show index and step only (R6.13.2)."""
         return f"Party(index={self._index}, step={self._step.name})"
 
     @property
@@ -148,6 +148,7 @@ class Party:
             ShortInboxError: |U2| < T.
         """
         self._require(Step.SHARED)
+        # R6.10.1: an inbox without this party's own bytes is not the one it dealt for.
         if not hmac.compare_digest(payloads.get(self._index, b""), self._sent_shares):
             raise NotIncludedError("own shares are not in the inbox")
         # R6.10.2: with fewer than T a coordinator could unmask a party through a colluder.
@@ -158,7 +159,7 @@ class Party:
         streams = self._own.streams(self._roster, {x: message for x, (message, _) in received.items()})
         self._held = {x: shares for x, (_, shares) in received.items()}
         self._inbox, self._streams = tuple(received), streams
-        del self._own  # from here on the seeds exist only as shares
+        del self._own  # R6.10.7: from here on the seeds exist only as shares
         self._step = Step.FIXED
 
     def mask(self, vector: Vector, *, threads: int = 1) -> None:
@@ -195,10 +196,12 @@ class Party:
             raise AlreadyAgreedError("this party has agreed to a survivor set")
         self._require(Step.MASKED)
         chosen = _distinct(survivors)
+        # R6.11.2: only parties whose shares everybody holds, and never a sum without this party's own vector.
         if not set(chosen) <= set(self._inbox):
             raise NotInRosterError("a survivor is not in the agreed inbox")
         if self._index not in chosen:
             raise NotIncludedError("this party is not among the survivors")
+        # R6.11.3
         if len(chosen) < self._terms.threshold:
             raise ShortSurvivorsError(len(chosen), self._terms.threshold)
         self._survivors = chosen
@@ -224,6 +227,7 @@ class Party:
         # R6.12.2: another set would open the pair key of a party whose self seed the first one opens.
         if _distinct(survivors) != self._survivors:
             raise BothSeedsError("the survivor set is not the one agreed to")
+        # R6.12.6: T consents, so that no other set can have as many.
         agreed = _distinct(signers)
         if not set(agreed) <= set(self._survivors):
             raise NotInRosterError("a signer is not among the survivors")
@@ -236,6 +240,7 @@ class Party:
 
     def erase(self) -> None:
         """Drop all secrets; the party takes no further part (PROTOCOL §6.13)."""
+        # R6.13.1
         vars(self).pop("_own", None)
         self._held, self._streams = {}, []
         self._step = Step.ERASED
@@ -250,8 +255,7 @@ class Party:
         kinds = {x: SELF_SEED if x in self._survivors else MASK_KEY for x in self._inbox}
         held = self._held
         for dealer, kind in kinds.items():
-            # R6.12.3: what must never be opened beside the other kind is gone before the other kind is
-            # read.
+            # R6.12.3: what must never be opened beside the other kind is gone before that one is read.
             del held[dealer][SELF_SEED + MASK_KEY - kind]
         return OpenedMessage(
             self._index,

@@ -1,4 +1,4 @@
-"""The suites: which masks are added and which keys they come from (PROTOCOL §6.7)."""
+"""The suites: which masks are added and which keys they come from (R6.7.3)."""
 
 from dataclasses import dataclass
 

@@ -173,8 +173,8 @@ def test_payload_of_another_suite_refused() -> None:
         decode_keys(GOOD["keys"], sid=SID, party=2)
 
 
-# A coordinator that replaces the wraps for one party by its own knows every a_uv with smaller parties. The digests
-# in the signed events stop that; if they did not, the X25519 term still would.
+# A coordinator that replaces the wraps for one party by its own knows every a_uv with smaller parties. The
+# digests in the signed events stop that; if they did not, the X25519 term still would.
 
 
 def forged_wraps_read_the_victim(ward: Ward) -> bool:

@@ -64,7 +64,7 @@ def test_own_keys_missing_or_altered_refused() -> None:
 
 
 def test_short_roster_refused() -> None:
-    # R6.9.3: the list itself can never lower the threshold
+    # R6.9.3, R6.7.1: the list itself can never lower the threshold
     ward = ward_at("advertise")
     with pytest.raises(ShortRosterError) as caught:
         ward.parties[1].share({i: ward.keys[i] for i in (1, 2)}, ward.view)
