@@ -59,7 +59,7 @@ def test_self_masks_differ_by_party_and_view() -> None:
 
 @pytest.mark.parametrize("suite", sorted(SUITES))
 def test_no_mask_key_is_used_for_two_vectors_but_by_the_pair_it_belongs_to(suite: str) -> None:
-    # R6.4.2: over two sessions of four parties every self key is used once and every pair key twice, +1 and -1
+    # R6.4.2: over two sessions every self key is used once and every pair key twice, with +1 and -1
     uses: dict[bytes, list[int]] = {}
     for sid in (SID, SID[::-1]):
         ward = Ward(4, suite=suite, sid=sid)
