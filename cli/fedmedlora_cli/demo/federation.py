@@ -67,7 +67,7 @@ class Federation:
                 "--name", FEDERATION,
                 "--address", f"127.0.0.1:{ports[0]}",
                 "--enrolment-address", f"127.0.0.1:{ports[1]}",
-                "--grace-seconds", "6",
+                "--grace-seconds", str(self.options.grace_seconds),
             ],
             self.transcript,
         )  # fmt: skip
@@ -89,9 +89,18 @@ class Federation:
                     self.transcript,
                 )
             run_commands([self._enrol_arguments(s) for s in self.options.site_ids], self.transcript)
+            if self.options.rehearsal:
+                self._rehearse()
         finally:
             enrolment.stop()
             self._running.pop("coordinator", None)
+
+    def _rehearse(self) -> None:
+        """Have each site make small updates without a model, so that the protocol can be tried in seconds."""
+        for site_id in self.options.site_ids:
+            config = self.site(site_id) / "site.toml"
+            text = config.read_text(encoding="utf-8")
+            config.write_text(text.replace('kind = "process"', 'kind = "rehearsal"'), encoding="utf-8")
 
     def _enrol_arguments(self, site_id: str) -> list[str]:
         invitation = self.out / "carried" / f"{site_id}.invitation.json"
@@ -177,8 +186,8 @@ class Federation:
             party.wait()
             del self._running[name]
             if code == KILLED and name == "coordinator" and pending:
-                step, number, _ = pending.pop(0).split(":")
-                self.killed.append(Fault(name, step, int(number)))
+                step, planned, _ = pending.pop(0).split(":")
+                self.killed.append(Fault(name, step, int(planned)))
                 self._start_coordinator(pending)
             elif code == KILLED and any(f.party == name for f in self.options.drops):
                 fault = next(f for f in self.options.drops if f.party == name)

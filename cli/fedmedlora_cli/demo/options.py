@@ -40,8 +40,9 @@ class DemoOptions:
         coordinator_kill: Step at which the coordinator is killed twice, before and after its durable write.
         full: Also train the centralised baseline and score each site's own tests.
         seed: Seed of the clinic, the adapter and the training.
-        patients: Patients per hospital in the synthetic clinic, or None for its default.
         baselines: Train the single-site baselines and score all systems.
+        rehearsal: Run the protocol without a model (tests of faults); nothing is learnt or scored.
+        grace_seconds: How long the coordinator waits for a site that is away.
     """
 
     out: Path
@@ -52,8 +53,9 @@ class DemoOptions:
     coordinator_kill: Fault | None = None
     full: bool = False
     seed: int = 7
-    patients: int | None = None
     baselines: bool = True
+    rehearsal: bool = False
+    grace_seconds: float = 6.0
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run."""
