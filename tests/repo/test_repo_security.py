@@ -6,6 +6,7 @@ import re
 from typing import NamedTuple
 
 import pytest
+
 from fedmedlora_testkit.repository import ROOT, functions, parsed
 
 HEADER = ("claim", "against whom", "mechanism", "module", "test")
