@@ -22,6 +22,11 @@ class Folder:
     root: Path
 
     @property
+    def card(self) -> Path:
+        """`card.toml`: the coordinator's public addresses and keys, for `study new`."""
+        return self.root / "card.toml"
+
+    @property
     def config(self) -> Path:
         """Operator's settings."""
         return self.root / "coordinator.toml"

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import Column, Integer, LargeBinary, MetaData, String, Table, insert, select, update
+from sqlalchemy import Column, Integer, LargeBinary, MetaData, Table, Text, insert, select, update
 
 from fedmedlora_coordinator.database import open_engine
 from fedmedlora_coordinator.errors import PeerRefusedError
@@ -23,12 +23,13 @@ _INVITATIONS = Table(
     "invitations",
     _METADATA,
     Column("token_hash", LargeBinary(32), primary_key=True),
-    Column("site", String(32), nullable=False, index=True),
+    Column("site", Text, nullable=False, index=True),
     Column("expires", Integer, nullable=False),  # seconds since 1970, UTC
     Column("request_hash", LargeBinary(32)),  # of the one request that used the token
     Column("certificate", LargeBinary),
-    Column("event_vkey", String(256)),
-    Column("witness_vkey", String(256)),
+    Column("event_vkey", Text),
+    Column("witness_vkey", Text),
+    sqlite_strict=True,
 )
 
 

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from fedmedlora_audit.errors import AuditError
+from fedmedlora_audit.bundle import write_bundle
+from fedmedlora_audit.checkpoint import Checkpoint, sign_checkpoint
+from fedmedlora_audit.errors import AuditError, BundleError
 from fedmedlora_audit.events import Entry, entry_of, parse_event
 from fedmedlora_audit.law import State, apply, waiting
 from fedmedlora_coordinator.errors import StoreError
@@ -51,6 +53,37 @@ def status(root: Path) -> dict[str, object]:
         "released": state.released,
         "run_closed": state.run_closed,
     }
+
+
+def export_bundle(root: Path, out: Path) -> int:
+    """Write the bundle that a reviewer judges offline; returns the number of entries in it.
+
+    Args:
+        root: The coordinator's folder; it may be being served.
+        out: Folder to make; must not exist or be empty.
+
+    Raises:
+        ConfigError: There is nothing to export yet, or `out` is in use (the operator's).
+        StoreError: The store cannot be read or breaks the law.
+    """
+    folder = Folder(root)
+    folder.require()
+    running = require_study(folder)
+    state, entries = _replayed(folder, running)
+    if not entries:
+        raise ConfigError(f"{root}: the log is empty; there is nothing to export yet")
+    head = Checkpoint(running.terms.origin, state.size, state.tree.root(state.size))
+    try:
+        write_bundle(
+            out,
+            charter=running.study.canonical_json(),
+            entries=entries,
+            checkpoint=sign_checkpoint(head, load_log_signer(folder)),
+            signer=load_event_signer(folder),
+        )
+    except (BundleError, OSError) as error:
+        raise ConfigError(f"{out}: {error}") from None
+    return len(entries)
 
 
 def _enrolled(folder: Folder) -> list[str]:

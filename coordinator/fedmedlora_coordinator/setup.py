@@ -10,6 +10,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import tomli_w
+
 from fedmedlora_audit.note import NoteSigner
 from fedmedlora_coordinator.authority import Authority, new_tls_key, private_pem
 from fedmedlora_coordinator.folder import Folder, sync_folder, write_atomic, write_private
@@ -132,7 +134,24 @@ def _populate(folder: Folder, settings: CoordinatorSettings, now: dt.datetime) -
     for path in (folder.blobs, folder.invitations):
         path.mkdir(mode=0o700)
     write_atomic(folder.config, settings.to_toml().encode())
-    return authority.fingerprint, load_log_signer(folder).vkey, load_event_signer(folder).vkey
+    made = authority.fingerprint, load_log_signer(folder).vkey, load_event_signer(folder).vkey
+    _write_card(folder, settings, *made)
+    return made
+
+
+def _write_card(
+    folder: Folder, settings: CoordinatorSettings, ca_fingerprint: str, log_vkey: str, coordinator_vkey: str
+) -> None:
+    """Write the public card that `study new` reads: addresses, fingerprint, keys of log and coordinator."""
+    card = {
+        "name": settings.coordinator.name,
+        "address": settings.coordinator.address,
+        "enrolment_address": settings.coordinator.enrolment_address,
+        "ca_fingerprint": ca_fingerprint,
+        "log_vkey": log_vkey,
+        "coordinator_vkey": coordinator_vkey,
+    }
+    write_atomic(folder.card, tomli_w.dumps(card).encode())
 
 
 def _seed(path: Path) -> bytes:

@@ -27,12 +27,14 @@ _ENTRIES = Table(
     Column("entry_index", Integer, primary_key=True, autoincrement=False),
     Column("leaf", LargeBinary(32), nullable=False, unique=True),
     Column("note", LargeBinary, nullable=False),
+    sqlite_strict=True,
 )
 _HEADS = Table(
     "heads",
     _METADATA,
     Column("size", Integer, primary_key=True, autoincrement=False),
     Column("note", LargeBinary, nullable=False),
+    sqlite_strict=True,
 )
 for _table in (_ENTRIES, _HEADS):
     for _act in ("UPDATE", "DELETE"):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from fedmedlora_audit.event_data import KeysBroadcast
+from fedmedlora_audit.law import Session, waiting
 from fedmedlora_core.adapter import Adapter
-from fedmedlora_testkit.ward import FlakyStore, Ward
+from fedmedlora_testkit.ward import FlakyStore, Hospital, Ward
 
 ALL = ["site-a", "site-b", "site-c", "site-d"]
 STEPS = ["train", "advertise", "share", "upload", "survivors", "unmask", "aggregate"]
@@ -67,8 +70,6 @@ def test_a_site_that_drops_out_at_a_step_does_not_stop_the_round(tmp_path: Path,
     ward = Ward(tmp_path)
 
     def reached(state: object) -> bool:
-        from fedmedlora_audit.law import waiting
-
         now = waiting(ward.ledger.state)
         return now.round == 2 and now.step == step
 
@@ -170,3 +171,51 @@ def test_the_upload_of_a_site_that_dropped_out_does_not_stay(tmp_path: Path) -> 
     ward.drop("site-d")
     ward.run()
     assert ward.blobs.size(late) is None
+
+
+def spoil(ward: Ward, site: str, step: str, change: Callable[[bytes], bytes]) -> None:
+    """Let one hospital send something else than it should at a step."""
+    honest = ward.payload
+
+    def payload(hospital: Hospital, at: str, session: Session) -> bytes:
+        content = honest(hospital, at, session)
+        return change(content) if (hospital.site, at) == (site, step) else content
+
+    ward.payload = payload  # type: ignore[method-assign, assignment]
+
+
+def test_a_site_that_opens_a_wrong_share_is_passed_over(tmp_path: Path) -> None:
+    ward = Ward(tmp_path, rounds=1)
+    spoil(ward, "site-b", "unmask", lambda opened: opened[:-1] + bytes([opened[-1] ^ 1]))
+    ward.run()
+    assert counted(ward) == [ALL]
+    check_result(ward)
+
+
+def test_with_too_few_right_shares_the_round_is_refused(tmp_path: Path) -> None:
+    ward = Ward(tmp_path, rounds=1)
+    for site in ("site-b", "site-c"):
+        spoil(ward, site, "unmask", lambda opened: opened[:-1] + bytes([opened[-1] ^ 1]))
+    ward.run()
+    assert counted(ward) == [[]]
+    aborted = next(e.event for e in ward.ledger.entries if e.event.type == "round.aborted")
+    assert aborted.reason == "refused"
+    assert not ward.folder.released.exists()
+
+
+def test_a_garbage_upload_is_noticed_in_the_sum(tmp_path: Path) -> None:
+    ward = Ward(tmp_path, rounds=1)
+    spoil(ward, "site-a", "upload", lambda upload: b"\x55" * len(upload))
+    ward.run()
+    assert counted(ward) == [[]]
+    assert ward.ledger.state.base == ward.terms.initial_adapter
+
+
+def test_keys_that_cannot_be_used_leave_their_site_out(tmp_path: Path) -> None:
+    ward = Ward(tmp_path, rounds=1)
+    spoil(ward, "site-c", "advertise", lambda keys: b"garbage")
+    ward.run()
+    assert counted(ward) == [["site-a", "site-b", "site-d"]]
+    broadcast = next(e.event.data for e in ward.ledger.entries if e.event.type == "keys.broadcast")
+    assert isinstance(broadcast, KeysBroadcast)
+    assert [row.model_dump() for row in broadcast.left_out] == [{"id": "site-c", "reason": "malformed_key"}]
