@@ -98,7 +98,7 @@ class StudyLog:
 
     def draft(self, actor: str, type_: str, data: of.Data, **fields: Any) -> bytes:
         """Sign the actor's next event without adding it; fields may override what is filled in."""
-        author = fields.pop("author", self.authors[actor])
+        author = fields.pop("author", None) or self.authors[actor]
         chain = fields.pop("chain", self.chains.get(actor, Chain()))
         fields.setdefault("saw", self.head())
         fields.setdefault("time", f"2026-03-01T{self.minute // 60 % 24:02d}:{self.minute % 60:02d}:00Z")
