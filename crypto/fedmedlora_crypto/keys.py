@@ -56,11 +56,12 @@ class Binding:
 class AgreementKey:
     """An X25519 key pair made from a 32-byte seed; silent about both."""
 
-    __slots__ = ("_private", "public")
+    __slots__ = ("_private", "_secrets", "public")
 
     def __init__(self, seed: bytes, *, label: bytes, sid: bytes) -> None:
         """Derive the private key from `seed`, bound to its purpose and its session (R6.3.3)."""
         self._private = X25519PrivateKey.from_private_bytes(derive_key(seed, encode_fields(label, sid)))
+        self._secrets: dict[bytes, bytes] = {}  # a box each way takes the same exchange
         self.public = self._private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
 
     def __repr__(self) -> str:
@@ -73,8 +74,11 @@ class AgreementKey:
         Raises:
             KeyRefusedError: The peer's key is not canonical or of low order.
         """
-        check_public_key(peer_public, party=party)
-        return self._private.exchange(X25519PublicKey.from_public_bytes(peer_public))
+        if peer_public not in self._secrets:
+            check_public_key(peer_public, party=party)
+            peer = X25519PublicKey.from_public_bytes(peer_public)
+            self._secrets[peer_public] = self._private.exchange(peer)
+        return self._secrets[peer_public]
 
 
 def check_public_key(public: bytes, *, party: int | None = None) -> None:

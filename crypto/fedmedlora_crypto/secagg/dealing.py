@@ -80,7 +80,9 @@ class Dealer:
             self._index,
             roster.binding.view,
             roster.holders,
-            tuple(self._commitments(roster, x, dealt[x]) for x in roster.holders),
+            b"".join(
+                self._commitment(roster, x, kind, share) for x in dealt for kind, share in dealt[x].items()
+            ),
             tuple(self._box(roster, x, dealt[x]) for x in roster.holders if x != self._index),
             tuple(self._wraps(roster)),
         )
@@ -135,14 +137,10 @@ class Dealer:
             seed, threshold=self._terms.threshold, holders=roster.holders, randomness=self._randomness
         )
 
-    def _commitments(self, roster: Roster, holder: int, shares: Shares) -> tuple[bytes, bytes]:
-        first, second = (
-            masks.share_commitment(
-                roster.binding, dealer=self._index, holder=holder, kind=kind, share=shares[kind]
-            )
-            for kind in (SELF_SEED, MASK_KEY)
+    def _commitment(self, roster: Roster, holder: int, kind: int, share: bytes) -> bytes:
+        return masks.share_commitment(
+            roster.binding, dealer=self._index, holder=holder, kind=kind, share=share
         )
-        return first, second
 
     def _box(self, roster: Roster, holder: int, shares: Shares) -> bytes:
         return seal_shares(

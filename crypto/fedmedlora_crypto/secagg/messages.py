@@ -7,6 +7,8 @@ session or sender) for every other byte string and nothing else; what decodes en
 What is not here: whether the contents are right (`party`, `aggregator`).
 """
 
+import operator
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -56,7 +58,7 @@ class SharesMessage:
         party: Dealer.
         view: Digest of the keys it was made under.
         holders: U1 in ascending order, the dealer included.
-        commitments: For each holder the commitments to its share of b and of s.
+        commitments: For each holder the commitments to its share of b and of s, one after the other.
         boxes: For each holder but the dealer the sealed shares.
         wraps: In a hybrid suite, for each holder with a larger index the wrapped secret of the pair.
     """
@@ -64,7 +66,7 @@ class SharesMessage:
     party: int
     view: bytes
     holders: tuple[int, ...]
-    commitments: tuple[tuple[bytes, bytes], ...]
+    commitments: bytes
     boxes: tuple[bytes, ...]
     wraps: tuple[bytes, ...] = ()
 
@@ -75,7 +77,7 @@ class SharesMessage:
                 _header(KIND_SHARES, sid, self.party),
                 self.view,
                 _encode_indices(self.holders),
-                *(digest for pair in self.commitments for digest in pair),
+                self.commitments,
                 *self.boxes,
                 *self.wraps,
             )
@@ -83,7 +85,8 @@ class SharesMessage:
 
     def commitment(self, holder: int, kind: int) -> bytes:
         """Return the commitment to one share."""
-        return self.commitments[self.holders.index(holder)][kind - 1]
+        at = (2 * self.holders.index(holder) + kind - 1) * DIGEST_BYTES
+        return self.commitments[at : at + DIGEST_BYTES]
 
     def box(self, holder: int) -> bytes:
         """Return the box for a holder other than the dealer."""
@@ -149,14 +152,11 @@ def decode_shares(data: bytes, *, sid: bytes, party: int, suite: Suite = _DEFAUL
     holders = _take_indices(reader, party)
     if party not in holders:
         raise MalformedError("a dealer is among its holders", party=party)
-    pairs = reader.take(len(holders) * _COMMITMENT_PAIR_BYTES)
+    commitments = reader.take(len(holders) * _COMMITMENT_PAIR_BYTES)
     boxes = reader.take((len(holders) - 1) * suite.box_bytes)
     larger = len(holders) - 1 - holders.index(party)
     wraps = tuple(reader.take(suite.wrap_bytes) for _ in range(larger)) if suite.hybrid else ()
     reader.end()
-    commitments = tuple(
-        (pair[:DIGEST_BYTES], pair[DIGEST_BYTES:]) for pair in _cut(pairs, _COMMITMENT_PAIR_BYTES)
-    )
     return SharesMessage(party, view, holders, commitments, tuple(_cut(boxes, suite.box_bytes)), wraps)
 
 
@@ -194,16 +194,14 @@ def _open(data: bytes, kind: int, sid: bytes, party: int) -> Reader:
 
 
 def _encode_indices(indices: Sequence[int]) -> bytes:
-    return len(indices).to_bytes(COUNT_BYTES, "big") + b"".join(map(encode_index, indices))
+    return struct.pack(f">H{len(indices)}H", len(indices), *indices)
 
 
 def _take_indices(reader: Reader, party: int) -> tuple[int, ...]:
     """Read a list of indices that ascends strictly from at least 1."""
     count = reader.number(COUNT_BYTES)
-    indices = tuple(
-        int.from_bytes(entry, "big") for entry in _cut(reader.take(count * INDEX_BYTES), INDEX_BYTES)
-    )
-    if any(low >= high for low, high in zip((0, *indices), indices, strict=False)):
+    indices = struct.unpack(f">{count}H", reader.take(count * INDEX_BYTES))
+    if any(map(operator.ge, (0, *indices), indices)):
         raise MalformedError("indices do not ascend", party=party)
     return indices
 

@@ -209,7 +209,7 @@ class _WithPublic(AgreementKey):
     """The coordinator's private key under a party's public key."""
 
     def __init__(self, key: AgreementKey, public: bytes) -> None:
-        self._private = key._private
+        self._private, self._secrets = key._private, {}
         self.public = public
 
     def exchange(self, peer_public: bytes, *, party: int | None = None) -> bytes:
