@@ -118,7 +118,7 @@ def train_alone(
 
 
 def training_seed(study: Study, name: str, round_number: int) -> int:
-    """Seed of one site's training in one round; the round's number is part of it (PROTOCOL §3.1)."""
+    """Seed of one site's training in one round; the round's number is part of it (PROTOCOL §4.1)."""
     text = f"train|{study.study.seed}|{name}|{round_number}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 

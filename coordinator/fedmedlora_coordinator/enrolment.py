@@ -1,4 +1,4 @@
-"""The enrolment service: a token and two proofs of possession against a client certificate (PROTOCOL §2.2).
+"""The enrolment service: a token and two proofs of possession against a client certificate (PROTOCOL §2.1).
 
 Order of the checks: the request's own form, the request's self-signature, both proofs of possession (weak
 keys refused), and last the token, which only a request that is right in itself can use up.

@@ -1,4 +1,4 @@
-"""Durable markers: what this site must never do twice, whatever restarts in between (PROTOCOL §6.4).
+"""Durable markers: what this site must never do twice, whatever restarts in between (PROTOCOL §5.4).
 
 A marker is on the disk before the answer it stands for is signed. The file belongs to the site, not to a run
 or a study: the consent rule holds per base adapter, across attempts, rounds, studies and logs, because the

@@ -117,7 +117,7 @@ def train_round(
     seed: int,
     on_step: OnStep | None = None,
 ) -> LocalUpdate:
-    """Train one round from the round's base adapter (PROTOCOL §3.1).
+    """Train one round from the round's base adapter (PROTOCOL §4.1).
 
     Args:
         learner: From `learner_for`; reused from round to round.
