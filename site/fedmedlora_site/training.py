@@ -14,7 +14,7 @@ import math
 import os
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -29,6 +29,7 @@ from fedmedlora_site.errors import TrainingError
 from fedmedlora_site.vault import Vault
 
 UPDATE_NAME = "trained"
+TRAINER_COMMAND = (sys.executable, "-m", "fedmedlora_site.trainer")
 _LINE_BYTES = 1 << 16
 
 
@@ -151,11 +152,13 @@ class ProcessTrainer:
 
     Args:
         log: File that takes the child's standard error.
+        command: What to start; another command only in tests of the protocol.
     """
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, log: Path, command: Sequence[str] = TRAINER_COMMAND) -> None:
         """Keep the log's path; start nothing yet."""
         self._log = log
+        self._command = tuple(command)
         self._process: Process | None = None
 
     def child_processes(self) -> tuple[int, ...]:
@@ -187,9 +190,7 @@ class ProcessTrainer:
         if self._process is None or self._process.returncode is not None:
             with self._log.open("ab") as log:
                 self._process = await asyncio.create_subprocess_exec(
-                    sys.executable,
-                    "-m",
-                    "fedmedlora_site.trainer",
+                    *self._command,
                     stdin=PIPE,
                     stdout=PIPE,
                     stderr=log,

@@ -1,0 +1,119 @@
+"""The global adapter is computed at the site, or the aggregate is refused."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedmedlora_core.aggregation import server_step
+from fedmedlora_core.study import Study
+from fedmedlora_site.bases import Bases
+from fedmedlora_site.errors import FolderError, StepRefusal
+from fedmedlora_testkit.rehearsal import small_adapter
+from fedmedlora_testkit.studies import make_study
+
+DIMENSION = 40
+ADAPTER = small_adapter(DIMENSION)
+STUDY = make_study(initial_digest=ADAPTER.digest, dimension=DIMENSION)
+WEIGHTS = [STUDY.aggregation.weight_max // part for part in (8, 4, 2)]
+
+
+@pytest.fixture
+def bases(tmp_path: Path) -> Bases:
+    ADAPTER.save(tmp_path / "initial")
+    return Bases(STUDY, tmp_path / "initial", tmp_path / "adapters")
+
+
+def encodings(study: Study, weights: list[int], value: float) -> bytes:
+    codec = study.codec()
+    total = np.zeros(study.adapter.dimension + 1, dtype=np.uint32)
+    for weight in weights:
+        delta = np.full(study.adapter.dimension, value, dtype=np.float32)
+        total += codec.encode(delta, weight=weight, words=lambda _, n: np.zeros(n, dtype=np.uint32))
+    return total.astype("<u4").tobytes()
+
+
+def test_an_honest_sum_leads_to_the_next_base(bases: Bases) -> None:
+    found = bases.derive(ADAPTER.digest, encodings(STUDY, WEIGHTS, 0.01), sites=3)
+    assert found.weight_sum == sum(WEIGHTS)
+    average = np.full(DIMENSION, 0.01, dtype=np.float32)
+    expected = server_step(ADAPTER.vector(), average, learning_rate=STUDY.server_learning_rate)
+    assert np.allclose(found.vector, expected, atol=1e-6)
+    assert found.digest == found.adapter.digest
+    folder = bases.keep(found, round_number=1)
+    assert bases.holds(found.digest)
+    assert bases.folder(found.digest) == folder
+
+
+def test_adapters_survive_a_restart_and_a_torn_folder(tmp_path: Path, bases: Bases) -> None:
+    found = bases.derive(ADAPTER.digest, encodings(STUDY, WEIGHTS, 0.01), sites=3)
+    folder = bases.keep(found, round_number=1)
+    (tmp_path / "adapters" / ".base-2.tmp").mkdir()
+    again = Bases(STUDY, tmp_path / "initial", tmp_path / "adapters")
+    assert again.holds(found.digest)
+    assert again.adapter(found.digest).digest == found.digest
+    blob = bytearray((folder / "adapter_model.safetensors").read_bytes())
+    blob[-1] ^= 1
+    (folder / "adapter_model.safetensors").write_bytes(blob)
+    assert not Bases(STUDY, tmp_path / "initial", tmp_path / "adapters").holds(found.digest)
+
+
+def refused(bases: Bases, ring: bytes, sites: int) -> str:
+    with pytest.raises(StepRefusal) as found:
+        bases.derive(ADAPTER.digest, ring, sites=sites)
+    assert found.value.reason == "bad_aggregate"
+    return str(found.value)
+
+
+def test_a_weight_beyond_the_sites_is_refused(bases: Bases) -> None:
+    most = STUDY.aggregation.weight_max
+    assert "weight sum" in refused(bases, encodings(STUDY, [most, most], 0.01), sites=1)
+
+
+def test_a_weight_of_nothing_is_refused(bases: Bases) -> None:
+    assert "weight sum" in refused(bases, bytes(4 * (DIMENSION + 1)), sites=3)
+
+
+def test_an_average_beyond_the_clip_is_refused(bases: Bases) -> None:
+    """A wrapped or invented sum: far outside what clipped updates can average to."""
+    ring = np.frombuffer(encodings(STUDY, WEIGHTS, 0.01), dtype="<u4").copy()
+    ring[7] = 2**31 - 1
+    assert "exceeds the clip" in refused(bases, ring.tobytes(), sites=3)
+
+
+def test_a_sum_of_another_length_is_refused(bases: Bases) -> None:
+    assert "length" in refused(bases, encodings(STUDY, WEIGHTS, 0.01)[:-4], sites=3)
+
+
+def test_without_the_bounds_an_invented_sum_would_be_taken(
+    bases: Bases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ring = np.frombuffer(encodings(STUDY, WEIGHTS, 0.01), dtype="<u4").copy()
+    ring[7] = 2**31 - 1
+    monkeypatch.setattr("fedmedlora_core.codec.Codec.error_bound", lambda *_, **__: float("inf"))
+    found = bases.derive(ADAPTER.digest, ring.tobytes(), sites=3)
+    assert np.abs(found.vector).max() > STUDY.clip_value
+
+
+def test_another_initial_adapter_is_refused(tmp_path: Path) -> None:
+    small_adapter(DIMENSION, seed=2).save(tmp_path / "initial")
+    with pytest.raises(FolderError, match="not the initial adapter"):
+        Bases(STUDY, tmp_path / "initial", tmp_path / "adapters")
+    shutil.rmtree(tmp_path / "initial")
+    with pytest.raises(FolderError):
+        Bases(STUDY, tmp_path / "initial", tmp_path / "adapters")
+
+
+def test_old_tensors_are_dropped_from_memory(bases: Bases) -> None:
+    one = bases.derive(ADAPTER.digest, encodings(STUDY, WEIGHTS, 0.01), sites=3)
+    bases.keep(one, round_number=1)
+    two = bases.derive(one.digest, encodings(STUDY, WEIGHTS, 0.01), sites=3)
+    bases.keep(two, round_number=2)
+    bases.forget_before(two.digest)
+    assert bases.holds(one.digest)
+    assert bases.adapter(two.digest).digest == two.digest
+    with pytest.raises(KeyError):
+        bases.adapter(one.digest)
