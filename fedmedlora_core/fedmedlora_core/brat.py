@@ -48,7 +48,7 @@ class _Lines:
     """What was read of one `.ann` file so far."""
 
     file: str
-    text: str
+    text: str = field(repr=False)
     accepted: frozenset[str]
     spans: dict[str, SourceSpan] = field(default_factory=dict)
     links: dict[str, tuple[int, SourceLink]] = field(default_factory=dict)

@@ -70,6 +70,10 @@ class SourceDocument:
     patient_id: str | None = None
     annotated: frozenset[str] | None = None
 
+    def __repr__(self) -> str:
+        """Show sizes, never the text."""
+        return f"SourceDocument({len(self.text)} characters, {len(self.spans)} spans)"
+
 
 @dataclass(frozen=True, slots=True)
 class ImportReport:

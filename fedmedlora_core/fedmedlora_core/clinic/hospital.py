@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 import tomllib
 from collections.abc import Mapping
 from importlib import resources
@@ -122,23 +121,3 @@ def _read(name: str) -> dict[str, object]:
     """A TOML file of this package."""
     folder = resources.files("fedmedlora_core.clinic")
     return tomllib.loads(folder.joinpath(*name.split("/")).read_text(encoding="utf-8"))
-
-
-def vocabulary() -> tuple[str, ...]:
-    """Every word and name part that can occur in the notes, sorted: what a tokenizer may be trained on.
-
-    The words come without their labels and without the sentences they occur in.
-    """
-    words: set[str] = set()
-    for lexicon in (shared_lexicon(), *(load_hospital(name) for name in HOSPITAL_IDS)):
-        lines = [line for entries in lexicon.parts.values() for line in entries]
-        lines += [line for names in lexicon.names.values() for line in (*names.fixed, *names.open)]
-        lines += [line for entries in lexicon.modifiers.values() for line in entries]
-        lines += [line for entries in lexicon.templates.values() for line in entries]
-        if isinstance(lexicon, Hospital):
-            lines += [*lexicon.joiners, *lexicon.abbreviations.values()]
-            lines += [heading for heading, _ in lexicon.sections]
-        for line in lines:
-            plain = re.sub(r"@[a-z]+~?|<\d+-\d+>|\{[^}.=]*(?:\.[a-z]+)?(?:=([^}]*))?\}", r" \1 ", line)
-            words.update(re.sub(r"[\[\]|]", " ", plain).split())
-    return tuple(sorted(words))
