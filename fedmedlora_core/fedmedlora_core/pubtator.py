@@ -7,8 +7,8 @@
 Rules: a document's text is its title, a blank, its abstract, and offsets count characters in it; documents
 are parted by an empty line; the text on a mention's line must be the text at its offsets.
 
-What this module leaves out: relations of a PubTator file join concepts of a whole document, not mentions. They
-are counted among the report's lines and make no relation of a note.
+What this module leaves out: relations of a PubTator file join concepts of a whole document, not mentions;
+they are counted among the lines of the report and make no relation of a note.
 """
 
 from __future__ import annotations
