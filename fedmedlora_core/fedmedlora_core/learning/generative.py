@@ -33,6 +33,7 @@ _SPECIAL_HEADS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 class PromptSample:
     """Token ids of a prompt followed by its answer and the end mark."""
 
+    task: Task
     ids: tuple[int, ...]
     answer_start: int
 
@@ -86,8 +87,8 @@ class GenerativeLearner:
         prompts = self._prompt_ids(examples)
         answers = self._encode([example.target for example in examples], special=False)
         found = [
-            PromptSample((*prompt, *answer, self._end_id), len(prompt))
-            for prompt, answer in zip(prompts, answers, strict=True)
+            PromptSample(example.task, (*prompt, *answer, self._end_id), len(prompt))
+            for example, prompt, answer in zip(examples, prompts, answers, strict=True)
         ]
         return [sample for sample in found if sample.length <= self._max_tokens]
 

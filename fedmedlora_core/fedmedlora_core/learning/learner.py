@@ -41,6 +41,11 @@ class Sample(Protocol):
     """One tokenised training example."""
 
     @property
+    def task(self) -> Task:
+        """The task that the example belongs to."""
+        ...
+
+    @property
     def length(self) -> int:
         """Tokens in the sequence; examples of near lengths are put in one batch."""
         ...

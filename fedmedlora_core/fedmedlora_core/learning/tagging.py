@@ -32,6 +32,7 @@ class TagSample:
     """Token ids, and for each word its first token, its gold tag and the tags it may have.
 
     Args:
+        task: The task that the example belongs to.
         ids: Token ids with the model's own marks.
         places: Token of each word of the note.
         words: The words, in the same order.
@@ -39,6 +40,7 @@ class TagSample:
         allowed: For each tag, whether this example may use it.
     """
 
+    task: Task
     ids: tuple[int, ...]
     places: tuple[int, ...]
     words: tuple[Word, ...]
@@ -160,6 +162,7 @@ class TaggingLearner:
         kept = [(place, word, index) for index, place in places.items() if (word := example.words[index])]
         types = set(example.types)
         return TagSample(
+            task="ner" if example.head is None else "re",
             ids=tuple(encoded["input_ids"][row]),
             places=tuple(place for place, _, _ in kept),
             words=tuple(word for _, word, _ in kept),

@@ -20,7 +20,15 @@ from fedmedlora_core.learning.base import reproducible
 from fedmedlora_core.learning.learner import Learner
 from fedmedlora_core.study import Study
 
-__all__ = ["OnStep", "TrainResult", "TrainTerms", "bucketed_batches", "mean_loss", "train_local"]
+__all__ = [
+    "OnStep",
+    "TrainResult",
+    "TrainTerms",
+    "bucketed_batches",
+    "epoch_samples",
+    "mean_loss",
+    "train_local",
+]
 
 OnStep = Callable[[int, int, float], None]
 """(step, steps, loss): called after each step of the optimiser."""
@@ -42,6 +50,9 @@ class TrainTerms:
         gradient_clip: Largest L2 norm of a step's gradient; > 0.
         round: This round, from 1.
         rounds: All rounds of the study.
+        relation_cap: RE examples of an epoch for each NER example, drawn anew for each epoch; None for all.
+            A sentence has one NER example and one RE example for each of its entities, which all show the
+            same words: without a cap they take most of the time.
         max_steps: Stop the round after so many steps; None for whole epochs.
     """
 
@@ -53,6 +64,7 @@ class TrainTerms:
     gradient_clip: float = 1.0
     round: int = 1
     rounds: int = 1
+    relation_cap: float | None = None
     max_steps: int | None = None
 
     @classmethod
@@ -106,7 +118,7 @@ def train_local(
         raise ConfigError(
             "there is no training example: no note of this site has annotated types of the study"
         )
-    per_epoch = math.ceil(len(samples) / terms.batch_size)
+    per_epoch = math.ceil(_epoch_size(samples, terms.relation_cap) / terms.batch_size)
     steps = min(per_epoch * terms.local_epochs, terms.max_steps or per_epoch * terms.local_epochs)
     parameters = [p for p in learner.model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=terms.learning_rate, weight_decay=terms.weight_decay)
@@ -115,7 +127,11 @@ def train_local(
     with reproducible(seed):
         order = np.random.default_rng(seed)
         batches = (
-            b for _ in range(terms.local_epochs) for b in bucketed_batches(samples, terms.batch_size, order)
+            batch
+            for _ in range(terms.local_epochs)
+            for batch in bucketed_batches(
+                epoch_samples(samples, terms.relation_cap, order), terms.batch_size, order
+            )
         )
         for step, batch in zip(range(steps), batches, strict=False):
             for group in optimizer.param_groups:
@@ -150,6 +166,28 @@ def _step(
         raise NonFiniteError(f"the gradient of step {step + 1} is not finite")
     optimizer.step()
     return value, n_tokens
+
+
+def _epoch_size(samples: Sequence[Any], relation_cap: float | None) -> int:
+    """Examples of one epoch."""
+    relations = sum(1 for sample in samples if sample.task == "re")
+    others = len(samples) - relations
+    if relation_cap is None or not others:
+        return len(samples)
+    return others + min(relations, math.ceil(relation_cap * others))
+
+
+def epoch_samples(
+    samples: Sequence[Any], relation_cap: float | None, order: np.random.Generator
+) -> list[Any]:
+    """Draw the examples of one epoch: every NER example, and RE examples up to the cap."""
+    size = _epoch_size(samples, relation_cap)
+    if size == len(samples):
+        return list(samples)
+    relations = [sample for sample in samples if sample.task == "re"]
+    others = [sample for sample in samples if sample.task != "re"]
+    chosen = order.permutation(len(relations))[: size - len(others)]
+    return [*others, *(relations[index] for index in sorted(chosen.tolist()))]
 
 
 def bucketed_batches(samples: Sequence[Any], batch_size: int, order: np.random.Generator) -> list[list[Any]]:

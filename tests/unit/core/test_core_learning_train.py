@@ -28,7 +28,7 @@ from fedmedlora_core.learning.learner import Learner
 from fedmedlora_core.learning.lora import LoraTerms, load_vector, read_adapter, read_vector
 from fedmedlora_core.learning.site_round import learner_for, make_learner, train_round
 from fedmedlora_core.learning.tagging import TaggingLearner
-from fedmedlora_core.learning.train import TrainTerms, bucketed_batches, train_local
+from fedmedlora_core.learning.train import TrainTerms, bucketed_batches, epoch_samples, train_local
 from fedmedlora_core.study import Study
 from fedmedlora_core.tasks.tagging import tag_names
 from fedmedlora_testkit.models import make_notes, write_causal, write_encoder
@@ -157,6 +157,21 @@ def test_buckets_hold_every_sample_once_and_near_lengths() -> None:
     assert sorted(id(s) for b in batches for s in b) == sorted(id(s) for s in samples)
     spread = [max(s.length for s in b) - min(s.length for s in b) for b in batches]
     assert sum(spread) / len(spread) < 6
+
+
+def test_relation_cap_draws_anew_each_epoch_and_keeps_every_ner_example(causal: Path) -> None:
+    samples = generative(causal).samples(make_notes(12), ["ner", "re"])
+    ner = [sample for sample in samples if sample.task == "ner"]
+    order = np.random.default_rng(0)
+    epochs = [epoch_samples(samples, 0.5, order) for _ in range(2)]
+    for epoch in epochs:
+        assert [s for s in epoch if s.task == "ner"] == ner
+        assert sum(s.task == "re" for s in epoch) == len(ner) // 2
+    assert epochs[0] != epochs[1]
+    assert epoch_samples(samples, None, order) == samples
+    assert epoch_samples(samples, 100.0, order) == samples
+    only_relations = [sample for sample in samples if sample.task == "re"]
+    assert epoch_samples(only_relations, 0.5, order) == only_relations
 
 
 def test_learning_rate_warms_up_each_round_and_falls_over_all() -> None:
