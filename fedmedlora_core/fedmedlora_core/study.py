@@ -88,7 +88,10 @@ class LabelTerms(Section):
 
 
 class TrainingTerms(Section):
-    """Local training of one round, equal at all sites."""
+    """Local training of one round, equal at all sites.
+
+    `relation_cap_percent` bounds the RE examples of an epoch by the NER examples; 0 takes all of them.
+    """
 
     rounds: Annotated[int, Field(ge=1, le=10_000)]
     local_epochs: Annotated[int, Field(ge=1, le=1000)]
@@ -98,6 +101,7 @@ class TrainingTerms(Section):
     max_tokens: Annotated[int, Field(ge=16, le=1 << 20)]
     weight_decay_micro: NotNegative = 0
     gradient_clip_micro: Positive = 1_000_000
+    relation_cap_percent: NotNegative = 0
 
 
 class AggregationTerms(Section):

@@ -80,6 +80,7 @@ class TrainTerms:
             gradient_clip=terms.gradient_clip_micro / 1e6,
             round=round_number,
             rounds=terms.rounds,
+            relation_cap=terms.relation_cap_percent / 100 if terms.relation_cap_percent else None,
         )
 
     def rate(self, step: int, steps: int) -> float:
