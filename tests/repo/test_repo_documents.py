@@ -1,0 +1,75 @@
+"""What docs/ says about commands and settings is what the code has."""
+
+from __future__ import annotations
+
+import re
+
+import typer.main
+
+from fedmedlora_cli.app import ENTRIES, build_app
+from fedmedlora_coordinator.settings import CoordinatorSettings, Evidence, Limits, Timing
+from fedmedlora_core.policy import SitePolicy
+from fedmedlora_site.config import PerformanceSection, TrainerSection
+from fedmedlora_site.enrolment import _POLICY_TEXT
+from fedmedlora_testkit.repository import ROOT
+
+BYTES = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+
+
+def table_rows(document: str, heading: str) -> list[list[str]]:
+    """Cells of the rows of a document's tables under one heading."""
+    text = (ROOT / "docs" / document).read_text(encoding="utf-8")
+    section = text.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
+    rows = [line for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in rows]
+
+
+def real_commands() -> set[str]:
+    """Every command of the console script, in full."""
+    found = set()
+    for name, entry in ENTRIES.items():
+        root = typer.main.get_command(build_app([name]))
+        command = root.commands[name]  # type: ignore[attr-defined]
+        visible = {n for n, c in getattr(command, "commands", {}).items() if not c.hidden}
+        found |= {f"{name} {sub}" for sub in visible} if entry.group else {name}
+    return found
+
+
+def documented_commands() -> set[str]:
+    """Every command of the table in docs/INTERFACES.md."""
+    found = set()
+    for cell, *_ in table_rows("INTERFACES.md", "Commands")[2:]:
+        first, *further = re.findall(r"`([^`]+)`", cell)
+        words = first.removeprefix("fedmedlora ").split()
+        found |= {" ".join(words), *(f"{words[0]} {name}" for name in further)}
+    return found
+
+
+def test_the_documented_commands_are_the_real_ones() -> None:
+    assert documented_commands() == real_commands()
+
+
+def test_the_documented_settings_have_the_real_defaults() -> None:
+    sections = {
+        "timing": Timing(), "limits": Limits(), "evidence": Evidence(),
+        "trainer": TrainerSection(), "performance": PerformanceSection(),
+    }  # fmt: skip
+    found = {}
+    for row in table_rows("OPERATIONS.md", "Settings"):
+        match = re.fullmatch(r"`(\w+)\.(\w+)`", row[0])
+        if match and match[1] in sections:
+            found[match.groups()] = row[1].strip("`")
+    for (section, key), said in found.items():
+        number, _, unit = said.partition(" ")
+        real = getattr(sections[section], key)
+        assert (int(number) * BYTES.get(unit, 1) if number.isdigit() else said) == real, key
+    documented = {key for section, key in found if section in CoordinatorSettings.model_fields}
+    assert documented == {k for part in (Timing, Limits, Evidence) for k in part.model_fields}
+
+
+def test_the_policy_file_that_enrolment_writes_shows_the_real_defaults() -> None:
+    shown = dict(re.findall(r"^# (\w+) = (\S+)", _POLICY_TEXT, re.MULTILINE))
+    assert set(shown) == set(SitePolicy.model_fields)
+    for key, value in SitePolicy().model_dump().items():
+        expected = str(value).lower() if isinstance(value, bool) else str(value).replace("()", "[]")
+        assert shown[key] == expected, key
