@@ -4,7 +4,9 @@ The accumulator is derived from stored blobs after the survivors were fixed and 
 so a kill in the middle costs a repetition and nothing else. Memory holds one vector and one chunk.
 """
 
+import os
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -18,6 +20,8 @@ from fedmedlora_core.codec import RingVector
 from fedmedlora_crypto.errors import CryptoError
 from fedmedlora_crypto.secagg.aggregator import Aggregator
 from fedmedlora_crypto.secagg.session import SessionTerms
+
+MAX_THREADS: Final = 4  # the sum is bound by memory beyond that
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,7 @@ def sum_and_unmask(summation: Summation, blobs: BlobStore) -> RingVector:
             {party: blobs.read(digest) for party, digest in summation.shares.items()},
             summation.survivors,
             {party: blobs.read(digest) for party, digest in summation.opened.items()},
+            threads=min(MAX_THREADS, len(os.sched_getaffinity(0))),
         )
     except CryptoError as error:
         notes = "; ".join(getattr(error, "__notes__", ()))

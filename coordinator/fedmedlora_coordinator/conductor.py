@@ -159,7 +159,7 @@ class Conductor:
         elif step == "unmask":
             await self._aggregate(steps.live_session(state))
         else:
-            self._close()
+            await self._close()
 
     def _fix(self, draft: Draft, rows: str) -> None:
         """Write one of the lists of a session, which must have at least T sites."""
@@ -176,15 +176,19 @@ class Conductor:
         ring = await asyncio.to_thread(self._blobs.put_bytes, data)
         self._write(steps.aggregate_published(self._state, step, ring=ring, ring_bytes=len(data)))
 
-    def _close(self) -> None:
+    async def _close(self) -> None:
         """Name the silent survivors, close the round and take the step to the next base."""
         session = steps.live_session(self._state)
         if session.published is None:
             raise StoreError("the log has no aggregate to close on")
-        self._report_silent("aggregate")
-        step = self._model.step(ring_vector(self._blobs.read(session.ring)), survivors=len(session.u3))
+        total = ring_vector(self._blobs.read(session.ring))
+        step = await asyncio.to_thread(self._model.step, total, survivors=len(session.u3))
         if step.next_base != session.published.next_base:
             raise StoreError("the stored ring sum does not lead to the published base")
+        # From here on without a pause: what a site says meanwhile must be in the list, or stop the round.
+        if session.disputed:
+            raise RoundError("disagreement", "a site found another aggregate")
+        self._report_silent("aggregate")
         self._write(steps.round_closed(self._state))
         self._model.vector = step.vector
         self._evidence.settle()

@@ -219,3 +219,31 @@ def test_keys_that_cannot_be_used_leave_their_site_out(tmp_path: Path) -> None:
     broadcast = next(e.event.data for e in ward.ledger.entries if e.event.type == "keys.broadcast")
     assert isinstance(broadcast, KeysBroadcast)
     assert [row.model_dump() for row in broadcast.left_out] == [{"id": "site-c", "reason": "malformed_key"}]
+
+
+def test_consents_of_a_dead_attempt_do_not_block_the_next_one(tmp_path: Path) -> None:
+    """G37: two consented, two lost their secrets; all four erase, then other survivors may be agreed on."""
+    ward = Ward(tmp_path, rounds=1)
+    ward.run(lambda s: s.session is not None and len(s.session.agreed) == 2)
+    first = ward.ledger.state.session
+    assert first is not None
+    for site in ("site-c", "site-d"):
+        ward.hospital(site).restart()
+    ward.run(lambda s: s.session is not None and s.session.attempt == 2 and s.session.step == "upload")
+    ward.drop("site-d")
+    ward.run()
+    assert sorted(first.erased) == ALL
+    assert counted(ward) == [["site-a", "site-b", "site-c"]]
+    check_result(ward)
+
+
+def test_after_shares_were_opened_there_is_no_other_attempt(tmp_path: Path) -> None:
+    ward = Ward(tmp_path, rounds=2)
+    ward.run(lambda s: s.session is not None and len(s.session.responses) == 2)
+    for site in ("site-c", "site-d"):
+        ward.hospital(site).restart()
+    ward.run()
+    assert counted(ward) == [[], ALL]
+    types = ward.types()
+    assert types.count("session.opened") == 2
+    check_result(ward)
