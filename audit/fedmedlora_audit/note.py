@@ -22,6 +22,7 @@ Example:
 import base64
 import binascii
 import hashlib
+import re
 import unicodedata
 from dataclasses import dataclass
 from typing import Final, Self
@@ -38,6 +39,7 @@ ALG_COSIGNATURE: Final = 0x04
 KEY_ID_BYTES: Final = 4
 SIGNATURE_BYTES: Final = 64
 _DASH: Final = "\u2014"
+_CONTROL: Final = re.compile(r"[\x00-\x09\x0b-\x1f]")  # all below U+0020 but the newline
 
 LOW_ORDER_KEYS: Final = frozenset(
     bytes.fromhex(encoding)
@@ -94,7 +96,7 @@ def parse_note(note: bytes) -> UnverifiedNote:
         whole = note.decode("utf-8")
     except UnicodeDecodeError:
         raise NoteError("a note is UTF-8 text") from None
-    if any(ord(character) < 0x20 and character != "\n" for character in whole):
+    if _CONTROL.search(whole):
         raise NoteError("a note holds no control characters other than the newline")
     text, blank, signatures = whole.rpartition("\n\n")
     if not blank or not signatures.endswith("\n"):
@@ -236,7 +238,7 @@ class NoteSigner:
             raise NoteError(f"the key {self.name} signs cosignatures, not notes")
         if not text.endswith("\n"):
             raise NoteError("the text of a note ends in a newline")
-        if any(ord(character) < 0x20 and character != "\n" for character in text):
+        if _CONTROL.search(text):
             raise NoteError("a note holds no control characters other than the newline")
         blob = bytes.fromhex(self.key_id) + self._key.sign(text.encode())
         return f"{text}\n{_DASH} {self.name} {base64.b64encode(blob).decode()}\n".encode()
