@@ -24,7 +24,7 @@ from fedmedlora_audit.errors import AuditError
 from fedmedlora_audit.event_data import StepRefused
 from fedmedlora_audit.events import COORDINATOR_ID, open_event
 from fedmedlora_audit.law import Duty, duties, waiting
-from fedmedlora_site.client import FederationClient, backoff_seconds, credentials_of
+from fedmedlora_site.client import FederationClient, Wire, backoff_seconds, credentials_of
 from fedmedlora_site.errors import ForkError, RejectedError, SiteError, StepRefusal, TransportError
 from fedmedlora_site.faults import FaultPlan
 from fedmedlora_site.folder import SiteFolder
@@ -89,12 +89,19 @@ async def _run(held: Holdings, trainer: Trainer, faults: FaultPlan | None, out: 
         await agent.close()
 
 
+def dial(held: Holdings) -> FederationClient:
+    """Make the connection to the coordinator of `site.toml`, with this site's certificate."""
+    credentials = credentials_of(held.folder.tls, held.keys.tls_key_pem)
+    return FederationClient(held.config.site.coordinator_address, credentials, held.config.network)
+
+
 class Agent:
     """One site's part in one run.
 
     Args:
         held: The site's durable state.
         trainer: Who trains.
+        client: The connection; None dials the coordinator of `site.toml`.
         faults: Where to die, in a fault test.
         out: Where progress lines go, or None.
     """
@@ -104,14 +111,14 @@ class Agent:
         held: Holdings,
         trainer: Trainer,
         *,
+        client: Wire | None = None,
         faults: FaultPlan | None = None,
         out: TextIO | None = None,
     ) -> None:
         """Wire the parts; nothing is sent yet."""
         self._held = held
         self._network = held.config.network
-        credentials = credentials_of(held.folder.tls, held.keys.tls_key_pem)
-        self._client = FederationClient(held.config.site.coordinator_address, credentials, self._network)
+        self._client = client or dial(held)
         self._wake = asyncio.Event()
         self._trainer = trainer
         context = StepContext(held, self._client, trainer, self._wake.set, faults, out)

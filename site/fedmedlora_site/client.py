@@ -14,7 +14,7 @@ import random
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol
 
 import grpc
 import grpc.aio
@@ -44,7 +44,6 @@ _PASSING = {
     grpc.StatusCode.INTERNAL,
 }
 _REASONS = {reason.value for reason in wire.Reason}
-ReplyT = TypeVar("ReplyT")
 
 
 @dataclass(frozen=True)
@@ -115,6 +114,25 @@ def request_certificate(request: EnrolmentRequest) -> CertificateAnswer:
         except grpc.RpcError as exc:
             raise _error_of(exc, request.address) from None
     return CertificateAnswer(reply.certificate_pem, reply.ca_pem)
+
+
+class Wire(Protocol):
+    """What the agent asks of its connection; see `FederationClient` for the contracts."""
+
+    async def submit(self, note: bytes) -> tuple[bytes, int]:
+        """Hand in one signed event."""
+
+    def watch(self, from_index: int) -> AsyncIterator[Batch]:
+        """Stream the log's entries."""
+
+    async def put_blob(self, upload: UploadFile) -> None:
+        """Upload a payload."""
+
+    async def get_blob(self, digest: str, *, total_bytes: int) -> bytes:
+        """Download a payload, checked against its digest."""
+
+    async def close(self) -> None:
+        """Close the connection."""
 
 
 class FederationClient:

@@ -12,7 +12,7 @@ from fedmedlora_audit.event_data import Data
 from fedmedlora_audit.events import Object
 from fedmedlora_audit.law import Duty, Session
 from fedmedlora_site.blobs import UploadFile
-from fedmedlora_site.client import FederationClient
+from fedmedlora_site.client import Wire
 from fedmedlora_site.errors import StepRefusal
 from fedmedlora_site.faults import FaultPlan
 from fedmedlora_site.holdings import Holdings
@@ -33,7 +33,7 @@ class StepContext:
     """
 
     held: Holdings
-    client: FederationClient
+    client: Wire
     trainer: Trainer
     wake: Callable[[], None]
     faults: FaultPlan | None = None

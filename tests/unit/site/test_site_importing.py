@@ -24,8 +24,8 @@ def root(tmp_path: Path) -> Path:
     site = SiteSection(id="site-a", coordinator_address="127.0.0.1:1")
     SiteConfig(schema=SCHEMA, site=site).write(folder / "site.toml")
     keys = Keystore.generate("site-a")
-    vkeys = {"event_vkey": keys.event_signer.vkey, "witness_vkey": keys.witness_signer.vkey}
-    Card(id="site-a", **vkeys).write(folder / "card.toml")
+    card = Card(id="site-a", event_vkey=keys.event_signer.vkey, witness_vkey=keys.witness_signer.vkey)
+    card.write(folder / "card.toml")
     return folder
 
 

@@ -1,0 +1,437 @@
+"""One real agent on a stage: its coordinator and the other sites are played by the test.
+
+The agent has its folder, its keys, its trainer and the law; only the network is replaced by `StageWire`. The
+other sites' secrets are real (`LiveSession`), so an honest scene ends in the true sum; a scene may lie at any
+step, in the log (`StudyLog.force`) or in the payloads (`Stage.blobs`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedmedlora_audit import event_data as of
+from fedmedlora_audit.blob import blob_digest
+from fedmedlora_audit.charter import CharterTerms
+from fedmedlora_audit.events import Entry, Event, Object, parse_event
+from fedmedlora_audit.law import State
+from fedmedlora_audit.note import ALG_COSIGNATURE, NoteSigner
+from fedmedlora_core.records import write_notes
+from fedmedlora_core.study import LogTerms, Study
+from fedmedlora_crypto.secagg import Aggregator, SessionTerms
+from fedmedlora_site.acceptance import accept
+from fedmedlora_site.agent import Agent
+from fedmedlora_site.bases import Bases, NextBase
+from fedmedlora_site.blobs import UploadFile
+from fedmedlora_site.client import Batch
+from fedmedlora_site.config import SCHEMA, NetworkSection, SiteConfig, SiteSection, TrainerSection
+from fedmedlora_site.errors import RejectedError, TransportError
+from fedmedlora_site.holdings import Holdings
+from fedmedlora_site.keystore import Keystore
+from fedmedlora_site.pins import Card, CoordinatorPins, PinnedKeys, Pins
+from fedmedlora_site.session import LiveSession
+from fedmedlora_site.training import RehearsalTrainer, Trainer
+from fedmedlora_testkit.audit_log import ORIGIN, StudyLog, seed_of
+from fedmedlora_testkit.rehearsal import plain_notes, small_adapter
+from fedmedlora_testkit.studies import make_study
+
+OWN = "site-a"
+OTHERS = ("site-b", "site-c", "site-d")
+ADAPTER = small_adapter(32)
+SECONDS = 20.0
+
+
+def staged_study() -> Study:
+    """A study whose members' keys come from `seed_of`, so that the test can play everybody."""
+    vkeys = {
+        site: (
+            NoteSigner.from_seed(site, seed_of(site)).vkey,
+            NoteSigner.from_seed(site, seed_of(site + "/w"), algorithm=ALG_COSIGNATURE).vkey,
+        )
+        for site in (OWN, *OTHERS)
+    }
+    log = LogTerms(
+        origin=ORIGIN,
+        log_vkey=NoteSigner.from_seed(ORIGIN, seed_of("log")).vkey,
+        coordinator_vkey=NoteSigner.from_seed("coordinator", seed_of("coordinator")).vkey,
+    )
+    return make_study(
+        initial_digest=ADAPTER.digest,
+        dimension=ADAPTER.dimension,
+        vkeys=vkeys,
+        log=log,
+        overrides={"training__rounds": 4},
+    )
+
+
+def make_site(root: Path, study: Study) -> Path:
+    """Make the folder of the real site, enrolled and with the study accepted."""
+    folder = root / OWN
+    for inner in ("data", "tls", "run"):
+        (folder / inner).mkdir(parents=True, mode=0o700)
+    drawn = Keystore.generate(OWN)
+    keys = Keystore(
+        OWN,
+        drawn.tls_key_pem,
+        seed_of(OWN),
+        seed_of(OWN + "/w"),
+        drawn.storage_key,
+        drawn.round_secret,
+    )
+    keys.save(folder / "keys")
+    SiteConfig(
+        schema=SCHEMA,
+        site=SiteSection(id=OWN, coordinator_address="127.0.0.1:1"),
+        trainer=TrainerSection(kind="rehearsal"),
+        network=NetworkSection(reconnect_first_seconds=0.01, reconnect_most_seconds=0.02),
+    ).write(folder / "site.toml")
+    (folder / "policy.toml").write_text("")
+    card = Card(id=OWN, event_vkey=keys.event_signer.vkey, witness_vkey=keys.witness_signer.vkey)
+    card.write(folder / "card.toml")
+    coordinator = CoordinatorPins(log_vkey=study.log.log_vkey, coordinator_vkey=study.log.coordinator_vkey)
+    members = {m.id: PinnedKeys(event_vkey=m.event_vkey, witness_vkey=m.witness_vkey) for m in study.members}
+    Pins(coordinator=coordinator, members=members).write(folder / "pins.toml")
+    write_notes(folder / "data" / "notes.jsonl", plain_notes(OWN))
+    study.write(root / "package" / "study.toml")
+    ADAPTER.save(root / "package" / "initial")
+    accept(folder, root / "package")
+    return folder
+
+
+class StageLog(StudyLog):
+    """A study's log whose charter is a real study and whose payloads are real blobs."""
+
+    def __init__(self, study: Study) -> None:
+        super().__init__()
+        self.charter = study.canonical_json()
+        self.terms = CharterTerms.from_json(self.charter)
+        self.state = State.begin(self.terms)
+        self.payloads: dict[tuple[str, str, str], bytes] = {}
+
+    def blob(self, site: str, role: str) -> dict[str, Any]:
+        data = self.payloads[site, role, self.session.sid]
+        item = Object.model_validate({"role": role, "digest": blob_digest(data), "bytes": len(data)})
+        return {"round": self.number, "objects": [item]}
+
+
+class Stage:
+    """The play: one log, the blobs, the other sites' secrets, and the agent under test."""
+
+    def __init__(self, root: Path) -> None:
+        self.study = staged_study()
+        self.root = make_site(root, self.study)
+        self.log = StageLog(self.study)
+        self.blobs: dict[str, bytes] = {}
+        self.others: dict[str, LiveSession] = {}
+        self.bases = Bases(self.study, root / "package" / "initial", root / "stage-adapters")
+        self.published: NextBase | None = None
+        self.changed = asyncio.Event()
+        self.heard: list[Event] = []
+        self.wire = StageWire(self)
+        self.agent: Agent | None = None
+        self.task: asyncio.Task[None] | None = None
+
+    # -- the agent
+
+    def start(self, trainer: Trainer | None = None) -> None:
+        """Start the agent, as after a boot: nothing is left of an earlier one but its folder."""
+        self.agent = Agent(Holdings.open(self.root), trainer or RehearsalTrainer(), client=self.wire)
+        self.task = asyncio.create_task(self.agent.run())
+
+    async def stop(self) -> None:
+        """Kill the agent: its memory is gone."""
+        if self.task is not None and self.agent is not None:
+            self.task.cancel()
+            await asyncio.gather(self.task, return_exceptions=True)
+            await self.agent.close()
+            self.task = self.agent = None
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait for something to become true while the agent works; its death is an error."""
+        async with asyncio.timeout(SECONDS):
+            while not condition():
+                if self.task is not None and self.task.done():
+                    self.task.result()
+                    raise AssertionError("the agent ended")
+                self.changed.clear()
+                waiter = asyncio.create_task(self.changed.wait())
+                await asyncio.wait(
+                    {waiter, *([self.task] if self.task else [])},
+                    timeout=0.5,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                waiter.cancel()
+
+    async def own(self, type_: str) -> Event:
+        """Wait for the agent's next event of a type."""
+        before = sum(event.type == type_ for event in self.heard)
+        await self.until(lambda: sum(event.type == type_ for event in self.heard) > before)
+        return [event for event in self.heard if event.type == type_][-1]
+
+    async def ended(self) -> BaseException | None:
+        """Wait for the agent's end; returns what it died of."""
+        assert self.task is not None
+        await asyncio.wait({self.task}, timeout=SECONDS)
+        assert self.task.done()
+        return self.task.exception()
+
+    # -- the coordinator and the others
+
+    def say(self, *entries: Entry) -> None:
+        """The log has grown: wake the stream."""
+        self.changed.set()
+
+    def keep(self, site: str, role: str, data: bytes) -> None:
+        """Store a payload of another party."""
+        self.log.payloads[site, role, self.log.session.sid] = data
+        self.blobs[blob_digest(data)] = data
+
+    async def opened(self) -> None:
+        """Set the study up and open its run; the agent signs the charter."""
+        log = self.log
+        terms = log.terms
+        log.say(
+            "coordinator",
+            "log.genesis",
+            of.Genesis(
+                charter=terms.digest,
+                log_vkey=terms.log_vkey,
+                coordinator_vkey=terms.coordinator_vkey,
+                software="test-1",
+            ),
+        )
+        for site, keys in terms.members.items():
+            data = of.Enrolled(site=site, event_vkey=keys.event_vkey, witness_vkey=keys.witness_vkey)
+            log.say("coordinator", "site.enrolled", data)
+        for site in OTHERS:
+            log.say(site, "charter.signed", of.CharterSigned(charter=terms.digest))
+        self.say()
+        await self.until(lambda: OWN in log.state.signed)
+        log.say("coordinator", "run.opened", of.RunOpened(charter=terms.digest, base=terms.initial_adapter))
+        self.say()
+
+    async def trained(self) -> None:
+        """Plan a round; everybody trains."""
+        self.log.plan()
+        for site in OTHERS:
+            self.log.accept_plan(site)
+            self.log.ready(site)
+        self.say()
+        await self.until(lambda: OWN in self.log.state.rounds[self.log.number].ready)
+
+    async def advertised(self) -> None:
+        """Open a session; everybody advertises."""
+        log = self.log
+        for site in OTHERS:
+            for sid in sorted(log.state.unspent.get(site, ())):
+                log.erase(site, sid)
+        log.open_session()
+        session = log.session
+        self.say()
+        for site in OTHERS:
+            live = LiveSession(
+                log.terms,
+                site,
+                round_number=session.round,
+                attempt=session.attempt,
+                purpose=session.purpose,
+                base=session.base,
+            )
+            self.others[site] = live
+            self.keep(site, "keys", live.advertise())
+            log.advertise(site)
+        self.say()
+        await self.until(lambda: OWN in session.advertised)
+
+    async def shared(self, *, wait: bool = True) -> None:
+        """Broadcast U1; everybody deals shares."""
+        log, session = self.log, self.log.session
+        log.coordinate()
+        payloads = {site: self.blobs[digest] for site, digest in session.u1.items()}
+        rows = log.rows(session.u1)
+        for site in OTHERS:
+            own = session.advertised[site]
+            self.keep(site, "shares", self.others[site].share(rows, session.view, own, payloads))
+            log.share(site)
+        self.say()
+        if wait:
+            await self.until(lambda: OWN in session.shares)
+
+    async def uploaded(self, gone: Iterable[str] = ()) -> None:
+        """Fix the inbox; everybody masks and uploads, but for those that are gone."""
+        log, session = self.log, self.log.session
+        log.coordinate()
+        payloads = {site: self.blobs[digest] for site, digest in session.u2.items()}
+        rows = log.rows(session.u2)
+        for number, site in enumerate(OTHERS):
+            if site in gone:
+                continue
+            live = self.others[site]
+            live.fix(rows, session.view, session.shares[site], payloads)
+            vector = self.encoded(number)
+            live.mask(vector)
+            self.keep(site, "masked-update", vector.astype("<u4").tobytes())
+            log.upload(site)
+        self.say()
+        await self.until(lambda: OWN in session.updates)
+
+    async def agreed(self) -> None:
+        """Fix the survivors; everybody agrees."""
+        log, session = self.log, self.log.session
+        log.coordinate()
+        rows = log.rows(session.u3)
+        for site in session.u3:
+            if site != OWN:
+                self.others[site].agree(rows)
+                log.agree(site)
+        self.say()
+        await self.until(lambda: OWN in session.agreed)
+
+    async def unmasked(self) -> None:
+        """Ask for shares; everybody opens them."""
+        log, session = self.log, self.log.session
+        log.coordinate()
+        assert session.request is not None
+        for site in session.request.signers:
+            if site != OWN:
+                self.keep(site, "opened-shares", self.others[site].open(session.request.signers))
+                log.respond(site)
+        self.say()
+        await self.until(lambda: OWN in session.responses)
+
+    def ring_sum(self) -> bytes:
+        """Add and unmask what was uploaded: the true sum."""
+        log, session = self.log, self.log.session
+        index = {site: i for i, site in enumerate(log.terms.member_ids, start=1)}
+        total = np.zeros(ADAPTER.dimension + 1, dtype=np.uint32)
+        for digest in session.u3.values():
+            total += np.frombuffer(self.blobs[digest], dtype="<u4")
+        terms = log.terms
+        aggregator = Aggregator(
+            SessionTerms(bytes.fromhex(session.sid), terms.n, terms.threshold, terms.colluding_sites)
+        )
+
+        def by_index(digests: dict[str, str]) -> dict[int, bytes]:
+            return {index[site]: self.blobs[digest] for site, digest in digests.items()}
+
+        survivors = [index[site] for site in session.u3]
+        aggregator.unmask(
+            total, by_index(session.u1), by_index(session.u2), survivors, by_index(session.responses)
+        )
+        return total.astype("<u4").tobytes()
+
+    def publish(self, ring: bytes, **changes: Any) -> None:
+        """Publish a sum and what it decodes to; `changes` lie about it."""
+        log, session = self.log, self.log.session
+        self.published = self.bases.derive(session.base, ring, sites=len(session.u3))
+        self.bases.keep(self.published, round_number=session.round)
+        self.keep("coordinator", "ring-sum", ring)
+        fields: dict[str, Any] = {
+            "weight_sum": self.published.weight_sum,
+            "delta": self.published.delta_digest,
+            "next_base": self.published.digest,
+            **changes,
+        }
+        log.say(
+            "coordinator",
+            "aggregate.published",
+            log.published_data(**fields),
+            **log.blob("coordinator", "ring-sum"),
+        )
+        self.say()
+
+    async def closed(self) -> None:
+        """Everybody accepts; the round is closed."""
+        log, session = self.log, self.log.session
+        assert session.published is not None
+        for site in session.u3:
+            if site != OWN:
+                log.accept(site)
+        self.say()
+        await self.until(lambda: OWN in session.accepted)
+        data = log.closed_data(next_base=session.published.next_base)
+        log.say("coordinator", "round.closed", data, round=log.number)
+        self.say()
+
+    async def round(self, gone: Iterable[str] = ()) -> None:
+        """Play one honest round."""
+        await self.trained()
+        await self.advertised()
+        await self.shared()
+        await self.uploaded(gone)
+        await self.agreed()
+        await self.unmasked()
+        self.publish(self.ring_sum())
+        await self.closed()
+
+    def finish(self) -> None:
+        """Release the model and close the run."""
+        self.log.finish()
+        self.say()
+
+    def encoded(self, number: int) -> np.ndarray[Any, np.dtype[np.uint32]]:
+        """An encoded update of another site."""
+        delta = np.full(ADAPTER.dimension, 0.001 * (number + 1), dtype=np.float32)
+        weight = self.study.aggregation.weight_max // 4
+        return self.study.codec().encode(delta, weight=weight, words=lambda _, n: np.zeros(n, np.uint32))
+
+
+class StageWire:
+    """The agent's connection: straight into the stage's log and blobs."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self.down = False
+        self.receipts: Callable[[bytes], bytes] = lambda receipt: receipt
+
+    async def submit(self, note: bytes) -> tuple[bytes, int]:
+        """Let the law judge the event and log it, as the coordinator does."""
+        self._up()
+        log = self._stage.log
+        event = parse_event(note).event
+        for item in event.objects:
+            if item.digest not in self._stage.blobs:
+                raise RejectedError("blob_missing")
+        found = [entry for entry in log.entries if entry.note == note]
+        entry = found[0] if found else log.add(note)
+        if not found:
+            self._stage.heard.append(event)
+            if event.objects:
+                item = event.objects[0]
+                sid = str(event.sid)
+                log.payloads[OWN, item.role, sid] = self._stage.blobs[item.digest]
+            self._stage.changed.set()
+        return self.receipts(log.entries[entry.index + 1].note), entry.index
+
+    async def watch(self, from_index: int) -> AsyncIterator[Batch]:
+        """Stream what the log has, then whatever it gets."""
+        log, sent = self._stage.log, from_index
+        while True:
+            self._up()
+            if len(log.entries) > sent and log.state.pending is None:
+                notes = tuple(entry.note for entry in log.entries[sent:])
+                yield Batch(sent, notes, log.checkpoint())
+                sent += len(notes)
+            await asyncio.sleep(0.002)
+
+    async def put_blob(self, upload: UploadFile) -> None:
+        """Take a payload."""
+        self._up()
+        data = b"".join(upload.chunk(index)[0] for index in range(upload.chunk_count))
+        self._stage.blobs[upload.digest] = data
+
+    async def get_blob(self, digest: str, *, total_bytes: int) -> bytes:
+        """Give a payload; the real client has checked it against its digest."""
+        self._up()
+        return self._stage.blobs[digest]
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+    def _up(self) -> None:
+        if self.down:
+            raise TransportError("the stage's network is down")
