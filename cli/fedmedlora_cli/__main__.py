@@ -10,7 +10,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from fedmedlora_cli.app import build_app
+from fedmedlora_cli.app import build_app, missing_extra
 
 _ERROR_ROOTS = (
     ("fedmedlora_core.errors", "CoreError"),
@@ -41,12 +41,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     except Exception as exc:
         if debug:
             raise
-        sys.exit(_report(exc))
+        sys.exit(_report(exc, arguments))
     sys.exit(0)
 
 
-def _report(exc: Exception) -> int:
+def _report(exc: Exception, arguments: Sequence[str]) -> int:
     """Print one line for a known error; an unknown one is a bug of ours and says so."""
+    extra = missing_extra(arguments, exc) if isinstance(exc, ModuleNotFoundError) else None
+    if extra is not None:
+        sys.stderr.write(f"error: {extra}\n")
+        return 2
     if isinstance(exc, (*_known_errors(), OSError)):
         sys.stderr.write(f"error: {_one_line(exc)}\n")
         return _exit_code(exc)

@@ -65,7 +65,7 @@ def build_app(arguments: Sequence[str]) -> typer.Typer:
         add_completion=False,
         rich_markup_mode=None,
     )
-    wanted = next((a for a in arguments if not a.startswith("-")), None)
+    wanted = _named(arguments)
     for name, entry in ENTRIES.items():
         if name == wanted:
             _mount(app, name, entry)
@@ -81,18 +81,36 @@ def _mount(app: typer.Typer, name: str, entry: Entry) -> None:
     try:
         module = importlib.import_module(f"fedmedlora_cli.{entry.module}")
     except ModuleNotFoundError as exc:
-        if (exc.name or "").startswith("fedmedlora"):
+        sentence = missing_extra([name], exc)
+        if sentence is None:
             raise
-        typer.echo(
-            f"error: `fedmedlora {name}` needs the '{entry.extra}' extra ({exc.name} is not installed): "
-            f"pip install 'fedmedlora[{entry.extra}]'",
-            err=True,
-        )
+        typer.echo(f"error: {sentence}", err=True)
         raise SystemExit(2) from None
     if entry.group:
         app.add_typer(module.app, name=name, help=entry.help)
     else:
         app.command(name)(module.command)
+
+
+def missing_extra(arguments: Sequence[str], exc: ModuleNotFoundError) -> str | None:
+    """Say which extra a command lacks; None when a module of our own is missing, which is a bug.
+
+    Args:
+        arguments: Command-line arguments without the program's name.
+        exc: What its import raised.
+    """
+    entry = ENTRIES.get(_named(arguments) or "")
+    if entry is None or (exc.name or "").startswith("fedmedlora"):
+        return None
+    return (
+        f"`fedmedlora {_named(arguments)}` needs the '{entry.extra}' extra ({exc.name} is not installed): "
+        f"pip install 'fedmedlora[{entry.extra}]'"
+    )
+
+
+def _named(arguments: Sequence[str]) -> str | None:
+    """Name of the top level that the arguments ask for."""
+    return next((a for a in arguments if not a.startswith("-")), None)
 
 
 def _not_loaded() -> None:

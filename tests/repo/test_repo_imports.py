@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -42,9 +43,9 @@ def modules_of(package: str) -> list[str]:
     return found
 
 
-def run(code: str) -> subprocess.CompletedProcess[str]:
+def run(code: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     """Run code in a fresh interpreter."""
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=cwd)
 
 
 @pytest.mark.parametrize("extra", PROMISES)
@@ -74,13 +75,28 @@ def test_the_coordinator_commands_run_without_torch(command: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize(("group", "missing"), [("coordinator", "grpc"), ("site", "grpc"), ("demo", "torch")])
-def test_a_command_whose_extra_is_missing_names_it(group: str, missing: str) -> None:
-    """Either the help still shows (imports are lazy), or one line says which extra to install."""
-    done = run(COMMAND.format(blocked=(missing,), arguments=[group, "--help"]))
-    assert done.returncode in (0, 2)
-    if done.returncode == 2:
-        assert f"needs the '{'bench' if group == 'demo' else group}' extra" in done.stderr
+@pytest.mark.parametrize(
+    ("arguments", "missing", "extra"),
+    [
+        (["coordinator", "init", "x", "--name", "n", "--address", "h:1", "--enrolment-address", "h:2"],
+         "cryptography", "coordinator"),
+        (["coordinator", "serve"], "grpc", "coordinator"),
+        (["site", "run"], "grpc", "site"),
+        (["extract", "note.txt", "--adapter", "x"], "numpy", "site"),
+        (["demo", "--out", "x"], "typer", None),
+    ],
+)  # fmt: skip
+def test_a_command_whose_extra_is_missing_names_it(
+    arguments: list[str], missing: str, extra: str | None, tmp_path: Path
+) -> None:
+    done = run(COMMAND.format(blocked=(missing,), arguments=arguments), cwd=tmp_path)
+    if extra is None:  # without what every extra brings there is no command line at all
+        assert done.returncode == 1
+    else:
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"error: `fedmedlora {arguments[0]}` needs the '{extra}' extra")
+        assert done.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_agent_of_a_site_imports_without_torch() -> None:
