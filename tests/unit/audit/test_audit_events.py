@@ -1,7 +1,6 @@
 """Events: one spelling, a closed schema, and a parser that no bytes can crash."""
 
 import json
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -27,12 +26,11 @@ from fedmedlora_audit.events import (
 from fedmedlora_audit.merkle import leaf_hash
 from fedmedlora_audit.note import NoteSigner, VerifierKey
 from fedmedlora_audit.session import list_hash, list_json, session_id, view_of
+from fedmedlora_testkit.audit_defects import DEFECTS, SIGNER, TIME
 from fedmedlora_testkit.audit_log import ORIGIN, StudyLog
 
-SIGNER = NoteSigner.from_seed("site-a", bytes(range(32)))
 KEY = VerifierKey.parse(SIGNER.vkey)
 AUTHOR = Author("site-a", "site", SIGNER, ORIGIN)
-TIME = "2026-03-01T00:00:00Z"
 LOG = StudyLog().play(1, None)
 
 ids = st.from_regex(r"[a-z0-9-]{1,32}", fullmatch=True)
@@ -129,52 +127,10 @@ def test_one_changed_field_is_another_event_or_none(data: st.DataObject) -> None
     assert event.canonical_json().decode() == text_of(note)
 
 
-Change = Callable[[str], str]
-CHANGES: dict[str, Change] = {
-    "blank": lambda t: t.replace('"seq":1', '"seq": 1'),
-    "float": lambda t: t.replace('"seq":1', '"seq":1.0'),
-    "text_for_number": lambda t: t.replace('"seq":1', '"seq":"1"'),
-    "bool_for_number": lambda t: t.replace('"seq":1', '"seq":true'),
-    "duplicate_key": lambda t: t.replace('"seq":1', '"seq":2,"seq":1'),
-    "unknown_field": lambda t: t.replace('"seq":1', '"seq":1,"ward":"x"'),
-    "unknown_data_field": lambda t: t.replace('"step":"plan"', '"step":"plan","text":"x"'),
-    "null_field": lambda t: t.replace('"seq":1', '"round":null,"seq":1'),
-    "order": lambda t: t.replace('"reason":"policy","step":"plan"', '"step":"plan","reason":"policy"'),
-    "escape": lambda t: t.replace('"plan"', '"pl\\u0061n"'),
-    "schema": lambda t: t.replace("flaudit/1", "flaudit/2"),
-    "no_schema": lambda t: t.replace('"schema":"flaudit/1",', ""),
-    "free_reason": lambda t: t.replace('"policy"', '"the patient was moved"'),
-    "type": lambda t: t.replace("step.refused", "step.taken"),
-    "type_of_other_data": lambda t: t.replace("step.refused", "run.closed"),
-    "role": lambda t: t.replace('"role":"site"', '"role":"coordinator"'),
-    "id": lambda t: t.replace('"id":"site-a"', '"id":"Site A"'),
-    "reserved_id": lambda t: t.replace('"id":"site-a"', '"id":"coordinator"'),
-    "action": lambda t: t.replace('"action":"E"', '"action":"C"'),
-    "outcome": lambda t: t.replace('"outcome":8', '"outcome":0'),
-    "reason_where_none": lambda t: t.replace('"refs"', '"reason":"operator","refs"'),
-    "seq_zero": lambda t: t.replace('"seq":1', '"seq":0'),
-    "upper_digest": lambda t: t.replace(NO_EVENT, "A" * 64),
-    "short_digest": lambda t: t.replace(NO_EVENT, "0" * 63),
-    "milliseconds": lambda t: t.replace(TIME, "2026-03-01T00:00:00.123Z"),
-    "local_time": lambda t: t.replace(TIME, "2026-03-01T00:00:00+01:00"),
-    "round_zero": lambda t: t.replace('"run"', '"round":0,"run"'),
-    "object_where_none": lambda t: t.replace(
-        '"objects":[]',
-        '"objects":[{"alg":"rfc6962-1mib","bytes":1,"digest":"' + NO_EVENT + '","role":"keys"}]',
-    ),
-    "list": lambda t: f"[{t}]",
-    "two_lines": lambda t: t + "\n" + t,
-    "trailing": lambda t: t + " ",
-    "empty": lambda _: "",
-    "nan": lambda t: t.replace('"seq":1', '"seq":NaN'),
-    "huge": lambda t: t.replace('"seq":1', '"seq":' + "9" * 40),
-}
-
-
-@pytest.mark.parametrize("defect", CHANGES)
+@pytest.mark.parametrize("defect", DEFECTS)
 def test_defect_in_the_text_is_e1(defect: str) -> None:
     text = text_of(draft())
-    changed = CHANGES[defect](text)
+    changed = DEFECTS[defect](text)
     assert changed != text
     with pytest.raises(EventError) as caught:
         parse_event(signed(changed))
