@@ -177,8 +177,7 @@ class Federation:
             timing=timing,
         )
         cards = []
-        with _process(_SERVE.format(root=str(root / "coordinator"), more=""), root / "enrolment.log"):
-            wait_for_port(int(enrolment.split(":")[1]))
+        with enrolling(root / "coordinator", enrolment):
             for site in ids:
                 invitation = invite(root / "coordinator", site, out=root / f"{site}.invitation.json")
                 cards.append(enroll(invitation, root / site, trainer="rehearsal"))
@@ -229,9 +228,11 @@ def finish(process: subprocess.Popen[bytes], seconds: float = 60.0) -> int:
 
 
 @contextmanager
-def _process(code: str, log: Path) -> Iterator[None]:
-    process = start(code, log)
+def enrolling(coordinator: Path, address: str) -> Iterator[None]:
+    """A coordinator that only enrols, listening at `address`."""
+    process = start(_SERVE.format(root=str(coordinator), more=""), coordinator.parent / "enrolment.log")
     try:
+        wait_for_port(int(address.split(":")[1]))
         yield
     finally:
         os.kill(process.pid, signal.SIGTERM)
