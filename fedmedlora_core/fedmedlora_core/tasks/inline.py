@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from itertools import pairwise
 
 from fedmedlora_core.tasks.windows import Window
@@ -47,8 +48,8 @@ class Parsed:
 
     Args:
         spans: Spans in characters of the note, in the order they were closed.
-        malformed: The output is no exact copy, has unbalanced tags or unknown types; `spans` holds what was
-            readable before the copy broke.
+        malformed: The output is no exact copy, has unbalanced tags or unknown types; `spans` holds what could
+            be aligned all the same.
     """
 
     spans: tuple[TypedSpan, ...]
@@ -115,29 +116,54 @@ def parse_marked(output: str, text: str, window: Window, types: Collection[str])
         types: Entity types that the prompt asked for; a span of another type makes the output malformed.
 
     Returns:
-        Spans with exact offsets. The copy is compared on non-blank characters; from the first one that
-        differs nothing is read.
+        Spans with exact offsets. The copy is compared on non-blank characters. If it differs from the text,
+        the output is malformed, and a span is kept only if all its characters stand in one piece that is the
+        same in both (the longest common pieces, in order).
     """
     source = Characters(text, window.start, window.end)
+    characters, marks, malformed = _read(output)
+    place = _alignment("".join(characters), source.text)
+    malformed = malformed or place != list(range(len(source)))
     spans: list[TypedSpan] = []
+    for first, stop, label in marks:
+        start = place[first] if first < stop else None
+        whole = start is not None and place[first:stop] == list(range(start, start + stop - first))
+        if start is not None and whole and label in types:
+            spans.append((*source.span(start, start + stop - first), label))
+        else:
+            malformed = True
+    return Parsed(tuple(spans), malformed)
+
+
+def _read(output: str) -> tuple[list[str], list[tuple[int, int, str]], bool]:
+    """Split an output into its non-blank characters and the marked stretches of them.
+
+    Returns:
+        (characters, (first, stop, type) of each closed tag pair, whether a tag had no partner).
+    """
+    characters: list[str] = []
+    marks: list[tuple[int, int, str]] = []
     stack: list[tuple[int, str]] = []
-    position, malformed = 0, False
+    unbalanced = False
     for match in _PIECE.finditer(output):
         label, closing, character = match.groups()
         if character is not None:
-            if position >= len(source) or source.text[position] != character:
-                malformed = True
-                break
-            position += 1
+            characters.append(character)
         elif closing is None:
-            stack.append((position, label))
-        elif not stack:
-            malformed = True
-        else:
+            stack.append((len(characters), label))
+        elif stack:
             first, label = stack.pop()
-            if first == position or label not in types:
-                malformed = True
-            else:
-                spans.append((*source.span(first, position), label))
-    malformed = malformed or bool(stack) or position != len(source)
-    return Parsed(tuple(spans), malformed)
+            marks.append((first, len(characters), label))
+        else:
+            unbalanced = True
+    return characters, marks, unbalanced or bool(stack)
+
+
+def _alignment(copied: str, source: str) -> list[int | None]:
+    """Place in the source of each copied character; None where the copy has something else."""
+    if copied == source:
+        return list(range(len(source)))
+    place: list[int | None] = [None] * len(copied)
+    for block in SequenceMatcher(None, source, copied, autojunk=False).get_matching_blocks():
+        place[block.b : block.b + block.size] = range(block.a, block.a + block.size)
+    return place

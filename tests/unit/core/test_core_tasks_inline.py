@@ -162,7 +162,11 @@ def test_head_without_modifiers_is_none() -> None:
 @pytest.mark.parametrize(
     ("output", "spans"),
     [
-        (' <span class="problem"> chest </span> pane', [(0, 5, "problem")]),  # a wrong character
+        (' <span class="problem"> chest </span> pane', [(0, 5, "problem")]),  # a wrong character after it
+        (' chezt <span class="problem"> pain </span>', [(6, 10, "problem")]),  # a wrong character before it
+        (' chest chest <span class="problem"> pain </span>', [(6, 10, "problem")]),  # stammers
+        (' <span class="problem"> chest pane </span>', []),  # a wrong character in it
+        (' <span class="problem"> chespain </span>', []),  # leaves a character out
         (' <span class="problem"> chest </span>', [(0, 5, "problem")]),  # stops early
         (' <span class="problem"> chest </span> pain too', [(0, 5, "problem")]),  # goes on
         (' <span class="problem"> chest pain', []),  # never closed
@@ -170,14 +174,23 @@ def test_head_without_modifiers_is_none() -> None:
         (' <span class="disease"> chest </span> pain', []),  # a type nobody asked for
         (' <span class="problem"> </span> chest pain', []),  # marks nothing
         ("", []),
+        (" something else altogether", []),
     ],
 )
-def test_broken_copy_is_malformed_and_keeps_what_was_exact(
+def test_broken_copy_is_malformed_and_keeps_what_aligns(
     output: str, spans: list[tuple[int, int, str]]
 ) -> None:
     parsed = parse_marked(output, "chest pain", Window(0, 10), ("problem",))
     assert parsed.malformed
     assert list(parsed.spans) == spans
+
+
+@given(text=st.text("ab ", min_size=1, max_size=12), output=st.text("ab ", max_size=12))
+def test_what_is_kept_of_a_broken_copy_is_in_the_text(text: str, output: str) -> None:
+    marked = f'{output[:3]}<span class="problem">{output[3:6]}</span>{output[6:]}'
+    parsed = parse_marked(marked, text, Window(0, len(text)), ("problem",))
+    for start, end, _ in parsed.spans:
+        assert "".join(text[start:end].split()) == "".join(output[3:6].split())
 
 
 def test_modifier_resolves_to_the_occurrence_nearest_the_head() -> None:
