@@ -86,3 +86,50 @@ def test_nothing_trusts_remote_code() -> None:
         for node in ast.walk(parsed(path)):
             if isinstance(node, ast.keyword) and node.arg == "trust_remote_code":
                 assert isinstance(node.value, ast.Constant) and node.value.value is False, path
+
+
+WEAK_RANDOMNESS = ("random.", "np.random.", "numpy.random.", "torch.rand")
+JITTER = ROOT / "site/fedmedlora_site/client.py"  # draws the pauses between reconnections
+CLOCKS = ("time.time", "time.monotonic", "datetime.now", "dt.datetime.now", "datetime.utcnow", "date.today")
+
+
+def uses(tree: ast.AST, prefixes: tuple[str, ...]) -> set[str]:
+    """Dotted names in a file that begin with one of the prefixes."""
+    names = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    return {name for name in names if name.startswith(prefixes)}
+
+
+def _in(*roots: str) -> list[Path]:
+    return [path for path in sources() if path.relative_to(ROOT).parts[0] in roots]
+
+
+def test_secrets_come_from_the_operating_system_alone() -> None:
+    for path in _in("crypto", "audit", "protos", "coordinator", "site"):
+        if path == JITTER:
+            continue
+        assert "random" not in imported_modules(parsed(path)), path
+        assert not uses(parsed(path), WEAK_RANDOMNESS), path
+
+
+def test_pure_packages_read_no_clock() -> None:
+    for path in _in("crypto", "audit"):
+        assert not uses(parsed(path), CLOCKS), path
+        assert "time" not in imported_modules(parsed(path)), path
+
+
+def test_weak_randomness_and_clocks_would_be_found() -> None:
+    assert uses(ast.parse("x = np.random.default_rng(1)"), WEAK_RANDOMNESS)
+    assert uses(ast.parse("now = dt.datetime.now(dt.UTC)"), CLOCKS)
+
+
+def test_verification_raises_and_never_answers() -> None:
+    """A forgotten `if` around a bool verifies nothing; a forgotten `try` around an exception stops."""
+    found = [
+        f"{_name(path)}::{function.name}"
+        for path in sources()
+        for function in functions(parsed(path))
+        if function.name.lstrip("_").startswith(("verify", "check"))
+        and function.returns is not None
+        and ast.unparse(function.returns) == "bool"
+    ]
+    assert not found
