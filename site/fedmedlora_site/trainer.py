@@ -81,10 +81,10 @@ class Worker:
             _say(answers, "result", result)
 
     def _train(self, job: TrainingJob, answers: TextIO) -> dict[str, Any]:
-        from fedmedlora_core.learning.site_round import learner_for, train_round
-
         charter = Path(job.charter).read_bytes()
         study = Study.from_canonical_json(charter)
+        from fedmedlora_core.learning.site_round import learner_for, train_round  # loads torch
+
         if charter != self._charter:
             self._learner = learner_for(study, Path(job.base_model))
             self._charter = charter

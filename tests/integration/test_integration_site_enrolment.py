@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from cryptography import x509
-from fedmedlora_testkit.rehearsal import enrolling, free_port
 
 from fedmedlora_coordinator.invites import invite
 from fedmedlora_coordinator.setup import init
@@ -22,6 +21,7 @@ from fedmedlora_site.enrolment import enroll
 from fedmedlora_site.errors import EnrolmentError, TransportError
 from fedmedlora_site.keystore import Keystore
 from fedmedlora_site.pins import Card, Pins
+from fedmedlora_testkit.rehearsal import enrolling, free_port
 
 
 @dataclass

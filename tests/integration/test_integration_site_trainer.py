@@ -1,0 +1,155 @@
+"""The real trainer: a child process with torch, an agent without it, and what happens when either dies."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from fedmedlora_core.labels import label_set
+from fedmedlora_core.learning.digest import base_digest
+from fedmedlora_core.learning.lora import LoraTerms
+from fedmedlora_core.learning.site_round import first_adapter
+from fedmedlora_core.records import write_notes
+from fedmedlora_core.study import ModelTerms
+from fedmedlora_site.errors import TrainingError
+from fedmedlora_site.training import (
+    TRAINER_COMMAND,
+    ProcessTrainer,
+    TrainingJob,
+    TrainingOutcome,
+    TrainingProgress,
+    training_seed,
+)
+from fedmedlora_testkit.models import make_notes, write_causal
+from fedmedlora_testkit.studies import make_study
+
+pytestmark = pytest.mark.slow
+
+CANARY = "Zebulon"
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory) -> TrainingJob:
+    """A small random model, a study that names it, and notes."""
+    root = tmp_path_factory.mktemp("trainer")
+    base = write_causal(root / "model")
+    plain = make_study()
+    labels = label_set(plain.labels.entities, plain.labels.modifiers)
+    terms = LoraTerms(plain.adapter.rank, plain.adapter.alpha, plain.adapter.targets, plain.adapter.mode)
+    adapter, digest = first_adapter(
+        base, kind="causal", terms=terms, labels=labels, seed=plain.study.seed, base_name="random"
+    )
+    adapter.save(root / "initial")
+    study = make_study(initial_digest=adapter.digest, dimension=adapter.dimension)
+    model = ModelTerms(kind="causal", name="random", digest=digest)
+    assert digest == base_digest(base)
+    study = study.model_copy(update={"model": model})
+    (root / "charter.json").write_bytes(study.canonical_json())
+    notes = [replace(note, text=note.text.replace("daily", CANARY)) for note in make_notes(12)]
+    write_notes(root / "notes.jsonl", notes)
+    (root / "storage.key").write_bytes(bytes(32))
+    return TrainingJob(
+        charter=str(root / "charter.json"),
+        base_model=str(base),
+        adapter=str(root / "initial"),
+        notes=str(root / "notes.jsonl"),
+        vault=str(root / "updates"),
+        storage_key=str(root / "storage.key"),
+        site="site-a",
+        round=1,
+        seed=training_seed(study.study.seed, "site-a", 1),
+        dimension=adapter.dimension,
+    )
+
+
+def train(
+    trainer: ProcessTrainer, *jobs: TrainingJob
+) -> tuple[list[TrainingOutcome], list[TrainingProgress]]:
+    said: list[TrainingProgress] = []
+
+    async def act() -> list[TrainingOutcome]:
+        try:
+            return [await trainer.train(job, said.append) for job in jobs]
+        finally:
+            await trainer.close()
+
+    return asyncio.run(act()), said
+
+
+def test_the_child_trains_and_repeats_itself(job: TrainingJob, tmp_path: Path) -> None:
+    later = replace(job, round=2, seed=training_seed(7, "site-a", 2))
+    log = tmp_path / "trainer.log"
+    (first, second), said = train(ProcessTrainer(log), job, later)
+    (again,), _ = train(ProcessTrainer(log), later)  # another process, without the first round before it
+    assert first.delta.shape == (job.dimension,)
+    assert first.delta.any()
+    assert second.delta.tobytes() == again.delta.tobytes()
+    assert second.loss == again.loss
+    assert 0 < first.n_notes < 12  # validation and test notes are held out
+    assert [p.percent for p in said][-1] == 100
+    assert not list(Path(job.vault).iterdir())  # the update is gone from the disk once it was taken
+    assert CANARY not in log.read_text()
+
+
+def test_a_broken_note_fails_by_file_and_line_without_its_text(job: TrainingJob, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text(Path(job.notes).read_text().replace('"start"', "").replace(CANARY, CANARY + '"', 1))
+    with pytest.raises(TrainingError, match=r"broken\.jsonl:1") as found:
+        train(ProcessTrainer(tmp_path / "trainer.log"), replace(job, notes=str(broken)))
+    assert found.value.reason == "training_failed"
+    assert CANARY not in str(found.value)
+    assert CANARY not in (tmp_path / "trainer.log").read_text()
+
+
+def test_another_base_model_fails(job: TrainingJob, tmp_path: Path) -> None:
+    other = write_causal(tmp_path / "other", seed=9)
+    with pytest.raises(TrainingError, match="another base model"):
+        train(ProcessTrainer(tmp_path / "trainer.log"), replace(job, base_model=str(other)))
+
+
+def test_the_child_dies_with_its_agent(job: TrainingJob) -> None:
+    lost = json.dumps(asdict(replace(job, charter="/nonexistent")))
+    code = (
+        "import subprocess, sys, time\n"
+        f"child = subprocess.Popen({list(TRAINER_COMMAND)!r}, stdin=subprocess.PIPE, stdout=subprocess.PIPE)\n"
+        f"child.stdin.write({lost!r}.encode() + b'\\n'); child.stdin.flush()\n"
+        "child.stdout.readline()\n"  # an answer: the child is at work
+        "print(child.pid, flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    agent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert agent.stdout is not None
+    child = int(agent.stdout.readline())
+    assert _alive(child)
+    os.kill(agent.pid, signal.SIGKILL)
+    agent.wait()
+    agent.stdout.close()
+    deadline = time.monotonic() + 20
+    while _alive(child):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _alive(child: int) -> bool:
+    try:
+        return Path(f"/proc/{child}/stat").read_text().split()[2] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_the_agent_loads_no_torch() -> None:
+    code = (
+        "import sys, fedmedlora_site.agent, fedmedlora_site.reports, fedmedlora_site.importing\n"
+        "print(sorted({'torch', 'transformers', 'peft'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
