@@ -21,7 +21,7 @@ from fedmedlora_audit.trust import Trust  # noqa: E402
 from fedmedlora_testkit.audit_defects import DEFECTS, SIGNER, refusal_text  # noqa: E402
 from fedmedlora_testkit.audit_log import StudyLog, digest_of  # noqa: E402
 
-LEAF_DATA = "|00|10|2021|3031|40414243|5051525354555657|606162636465666768696a6b6c6d6e6f".split("|")
+LEAF_DATA = [
     "",
     "00",
     "10",
@@ -30,7 +30,7 @@ LEAF_DATA = "|00|10|2021|3031|40414243|5051525354555657|606162636465666768696a6b
     "40414243",
     "5051525354555657",
     "606162636465666768696a6b6c6d6e6f",
-)
+]
 
 
 def tree_vectors() -> dict[str, Any]:
