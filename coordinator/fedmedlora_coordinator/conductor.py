@@ -15,7 +15,7 @@ from fedmedlora_coordinator import steps
 from fedmedlora_coordinator.aggregate import Summation, admit_keys, sum_and_unmask
 from fedmedlora_coordinator.blobs import BlobStore
 from fedmedlora_coordinator.engine import Go, Situation, Wait, decide
-from fedmedlora_coordinator.errors import RoundError, StoreError
+from fedmedlora_coordinator.errors import ForbiddenError, RoundError, StoreError
 from fedmedlora_coordinator.evidence import EvidenceKeeper
 from fedmedlora_coordinator.folder import Folder
 from fedmedlora_coordinator.ledger import Ledger
@@ -27,6 +27,9 @@ from fedmedlora_coordinator.steps import Draft
 
 _LOG = logging.getLogger(__name__)
 RETRIED_STEPS = frozenset({"advertise", "share", "upload", "survivors"})
+SUBTRACTION_RULE = (
+    "G14"  # of all rules the one that honest parties can run into: who survived is not ours to choose
+)
 
 
 class Conductor:
@@ -162,10 +165,15 @@ class Conductor:
             await self._close()
 
     def _fix(self, draft: Draft, rows: str) -> None:
-        """Write one of the lists of a session, which must have at least T sites."""
+        """Write one of the lists of a session: at least T sites, and no sum that subtraction would open."""
         if len(getattr(draft.data, rows)) < self._state.terms.threshold:
             raise RoundError("below_threshold", f"{draft.type} would name too few sites")
-        self._write(draft)
+        try:
+            self._write(draft)
+        except ForbiddenError as error:
+            if error.check != SUBTRACTION_RULE:
+                raise
+            raise RoundError("refused", str(error)) from None
 
     async def _aggregate(self, session: Session) -> None:
         """Sum, unmask, decode and publish; the arithmetic runs in a thread."""

@@ -31,6 +31,20 @@ class StateError(CoordinatorError):
     """A step was asked for out of order (our mistake)."""
 
 
+class ForbiddenError(StateError):
+    """The law forbids what the coordinator was about to say.
+
+    Args:
+        check: Id of the rule.
+        detail: One line for the operator.
+    """
+
+    def __init__(self, check: str, detail: str) -> None:
+        """Keep the id of the rule beside the line."""
+        self.check = check
+        super().__init__(detail)
+
+
 class RoundError(CoordinatorError):
     """The round cannot be completed from what the sites handed in; it is aborted with `reason`.
 

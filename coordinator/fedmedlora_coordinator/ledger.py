@@ -19,10 +19,10 @@ from fedmedlora_audit.checkpoint import Checkpoint, open_checkpoint, sign_checkp
 from fedmedlora_audit.errors import AuditError, LawError, NoteError
 from fedmedlora_audit.event_data import Data, Receipt
 from fedmedlora_audit.events import COORDINATOR_ID, Entry, Event, Object, Saw, parse_event
-from fedmedlora_audit.law import State, apply, check
+from fedmedlora_audit.law import State, apply, check, is_late
 from fedmedlora_audit.merkle import Tree, leaf_hash
 from fedmedlora_audit.note import NoteSigner, VerifierKey
-from fedmedlora_coordinator.errors import PeerRefusedError, StateError, StoreError
+from fedmedlora_coordinator.errors import ForbiddenError, PeerRefusedError, StoreError
 from fedmedlora_coordinator.faults import DieAt
 from fedmedlora_coordinator.store import LogStore
 from fedmedlora_protos.wire import BATCH_BYTES, BATCH_NOTES, Reason
@@ -116,7 +116,8 @@ class Ledger:
             check(self.state, event, leaf)
         except LawError as error:
             raise PeerRefusedError(Reason.LAW_REFUSED, check=error.check, detail=error.sentence) from None
-        payload_check(event)
+        if not is_late(self.state, event):  # a late answer has no effect, so nobody needs its payload
+            payload_check(event)
         index = self.size
         receipt, chain = self._draft(
             "receipt",
@@ -141,7 +142,7 @@ class Ledger:
         """Write an event of the coordinator's own.
 
         Raises:
-            StateError: The law does not allow it (our mistake); nothing was written.
+            ForbiddenError: The law does not allow it; nothing was written.
             StoreError: The disk refused; the process must end.
         """
         note, chain = self._draft(
@@ -151,7 +152,7 @@ class Ledger:
         try:
             check(self.state, entry.event, entry.leaf)
         except LawError as error:
-            raise StateError(f"{type_}: {error}") from None
+            raise ForbiddenError(error.check, f"{type_}: {error}") from None
         self._write([entry], entry.event)
         self._chain = chain
         return entry

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import os
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -130,6 +132,30 @@ def test_tls_1_2_is_refused_and_1_3_is_not(house: House, tmp_path: Path) -> None
             assert b"Verification: OK" in new.stdout
 
     asyncio.run(run())
+
+
+UNPROTECTED = """
+import sys, grpc, time
+from concurrent.futures import ThreadPoolExecutor
+key, chain = (open(path, "rb").read() for path in sys.argv[1:3])
+server = grpc.server(ThreadPoolExecutor(1))
+print(server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([(key, chain)])), flush=True)
+server.start()
+sys.stdin.read()
+"""
+
+
+def test_without_the_cipher_list_grpc_would_accept_tls_1_2(house: House) -> None:
+    """The protection off: the same library, our certificate, but not our package imported first."""
+    folder = house.ward.folder
+    command = [sys.executable, "-c", UNPROTECTED, str(folder.tls_key), str(folder.tls_certificate)]
+    environment = {k: v for k, v in os.environ.items() if k != "GRPC_SSL_CIPHER_SUITES"}
+    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        port = int(process.stdout.readline())
+        old = s_client(port, folder.ca_certificate, "-tls1_2")
+        process.communicate(b"")
+    assert b"New, TLSv1.2" in old.stdout
 
 
 def test_a_caller_without_certificate_or_of_another_ca_gets_no_connection(house: House) -> None:
