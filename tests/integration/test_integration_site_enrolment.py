@@ -15,13 +15,15 @@ from cryptography import x509
 
 from fedmedlora_coordinator.invites import invite
 from fedmedlora_coordinator.setup import init
-from fedmedlora_site import enrolment as module
-from fedmedlora_site.client import CertificateAnswer, EnrolmentRequest
+from fedmedlora_site.client import CertificateAnswer, EnrolmentRequest, request_certificate
 from fedmedlora_site.enrolment import enroll
 from fedmedlora_site.errors import EnrolmentError, TransportError
 from fedmedlora_site.keystore import Keystore
 from fedmedlora_site.pins import Card, Pins
 from fedmedlora_testkit.rehearsal import enrolling, free_port
+
+
+REQUEST = "fedmedlora_site.enrolment.request_certificate"
 
 
 @dataclass
@@ -137,19 +139,18 @@ def test_an_unreachable_centre_is_tried_again_with_the_same_request(
     centre: Centre, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name, invitation = centre.invitation()
-    real = module.request_certificate
     sent: list[EnrolmentRequest] = []
 
     def answer_lost(request: EnrolmentRequest) -> CertificateAnswer:
         sent.append(request)
-        real(request)
+        request_certificate(request)
         raise TransportError("the answer was lost")
 
-    monkeypatch.setattr(module, "request_certificate", answer_lost)
+    monkeypatch.setattr(REQUEST, answer_lost)
     with pytest.raises(TransportError):
         enroll(invitation, tmp_path / "site")
     assert not (tmp_path / "site").exists()
-    monkeypatch.setattr(module, "request_certificate", real)
+    monkeypatch.setattr(REQUEST, request_certificate)
     card = enroll(invitation, tmp_path / "site")
     assert (card.id, card.event_vkey) == (name, sent[0].event_vkey)
     assert left_behind(tmp_path) == ["site"]
@@ -165,7 +166,7 @@ def test_a_certificate_for_another_site_is_refused(
         (tmp_path / "first" / "tls" / "cert.pem").read_bytes(),
         (tmp_path / "first" / "tls" / "ca.pem").read_bytes(),
     )
-    monkeypatch.setattr(module, "request_certificate", lambda _: foreign)
+    monkeypatch.setattr(REQUEST, lambda _: foreign)
     _, second = centre.invitation()
     with pytest.raises(EnrolmentError, match="another key"):
         enroll(second, tmp_path / "second")

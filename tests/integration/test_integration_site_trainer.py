@@ -120,7 +120,8 @@ def test_the_child_dies_with_its_agent(job: TrainingJob) -> None:
     lost = json.dumps(asdict(replace(job, charter="/nonexistent")))
     code = (
         "import subprocess, sys, time\n"
-        f"child = subprocess.Popen({list(TRAINER_COMMAND)!r}, stdin=subprocess.PIPE, stdout=subprocess.PIPE)\n"
+        "pipes = {'stdin': subprocess.PIPE, 'stdout': subprocess.PIPE}\n"
+        f"child = subprocess.Popen({list(TRAINER_COMMAND)!r}, **pipes)\n"
         f"child.stdin.write({lost!r}.encode() + b'\\n'); child.stdin.flush()\n"
         "child.stdout.readline()\n"  # an answer: the child is at work
         "print(child.pid, flush=True)\n"
