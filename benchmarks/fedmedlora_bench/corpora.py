@@ -6,17 +6,21 @@
 | maccrobat | another ontology, mapped |
 | phee | sentences of pharmacovigilance: no tests, no severity |
 | chia | eligibility criteria: another genre, no route, no severity |
+
+`bc5cdr`, where it is there, stays outside: abstracts that nobody trains on, without those that PHEE has too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fedmedlora_bench.cohorts import Cohort
 from fedmedlora_core.brat import read_brat
 from fedmedlora_core.errors import ConfigError
 from fedmedlora_core.mapping import load_mapping
+from fedmedlora_core.pubtator import read_pubtator
+from fedmedlora_core.records import Note
 
 __all__ = ["CORPORA", "corpora_cohort"]
 
@@ -27,6 +31,9 @@ CORPORA = {
     "chia": ("chia", "chia"),
 }
 """Site id to its folder and its shipped label mapping."""
+
+EXTERNAL = Path("bc5cdr") / "CDR_TestSet.PubTator.txt"
+"""External test set, for entities only."""
 
 
 def corpora_cohort(data: Path, *, on_site: Callable[[str], None] | None = None) -> Cohort:
@@ -46,9 +53,18 @@ def corpora_cohort(data: Path, *, on_site: Callable[[str], None] | None = None) 
             f"{data}: expected the corpora {', '.join(folder for folder, _ in CORPORA.values())}"
             f" (missing: {', '.join(missing)})"
         )
-    sites = {}
+    sites: dict[str, Sequence[Note]] = {}
     for site, (folder, mapping) in CORPORA.items():
         if on_site is not None:
             on_site(site)
         sites[site] = read_brat(data / folder, mapping=load_mapping(mapping)).notes
-    return Cohort("corpora", sites)
+    test = data / EXTERNAL
+    outside = {"bc5cdr": _external(test, sites["phee"])} if test.is_file() else {}
+    return Cohort("corpora", sites, outside)
+
+
+def _external(path: Path, phee: Sequence[Note]) -> list[Note]:
+    """Read the external test set without the abstracts whose PubMed ids stand in PHEE's file names."""
+    known = {note.patient_id for note in phee}
+    notes = read_pubtator(path, mapping=load_mapping("bc5cdr")).notes
+    return [note for note in notes if note.document_id not in known]

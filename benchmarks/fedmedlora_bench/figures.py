@@ -1,4 +1,4 @@
-"""Means and spreads of nested figures over seeds."""
+"""Means and spreads of nested figures over seeds, and how sure a difference between two systems is."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
-__all__ = ["mean_over_seeds"]
+from fedmedlora_bench.systems import SiteScores
+from fedmedlora_core.scores import Counts, paired_bootstrap
+
+__all__ = ["differences", "mean_over_seeds"]
 
 _WITH_SPREAD = ("strict_f1", "lenient_f1")
 
@@ -28,3 +31,39 @@ def mean_over_seeds(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             if key in _WITH_SPREAD and len(values) > 1:
                 found[f"{key}_sd"] = stdev(values)
     return found
+
+
+def differences(
+    first: Mapping[str, SiteScores], second: Mapping[str, SiteScores], *, seed: int
+) -> dict[str, Any]:
+    """Strict F1 of one system minus another's over the patients of all sites, with its 95 % interval.
+
+    Args:
+        first: Scores of one system by site.
+        second: Scores of the other on the same sites.
+        seed: Seed of the bootstrap.
+    """
+    found = {}
+    for task, read in (("ner", _entities), ("re", _relations)):
+        interval = paired_bootstrap(
+            [unit for site in first for unit in read(first[site])],
+            [unit for site in first for unit in read(second[site])],
+            seed=seed,
+        )
+        found[task] = {
+            "strict_f1_difference": interval.difference,
+            "low": interval.low,
+            "high": interval.high,
+            "share_not_better": interval.share_not_better,
+        }
+    return found
+
+
+def _entities(scores: SiteScores) -> list[Counts]:
+    """Strict counts of entities, patient by patient."""
+    return [patient.strict.micro for patient in scores.ner_by_patient]
+
+
+def _relations(scores: SiteScores) -> list[Counts]:
+    """Strict counts of relation triples, patient by patient."""
+    return [patient.strict.micro for patient in scores.re_by_patient]

@@ -19,8 +19,16 @@ from typing import Any
 from fedmedlora_bench.bench_study import BenchStudy, make_bench_study
 from fedmedlora_bench.cohorts import SizeLimits, clinic_cohort, cut_notes, split_cohort
 from fedmedlora_bench.federation import federate
+from fedmedlora_bench.figures import differences
 from fedmedlora_bench.progress import Progress
-from fedmedlora_bench.systems import mean_figures, pooled, score_adapter, system_figures, train_alone
+from fedmedlora_bench.systems import (
+    SiteScores,
+    mean_figures,
+    pooled,
+    score_adapter,
+    system_figures,
+    train_alone,
+)
 from fedmedlora_core.adapter import Adapter
 from fedmedlora_core.learning.learner import Learner
 from fedmedlora_core.learning.site_round import learner_for
@@ -99,28 +107,49 @@ class Bench:
             )
         return self.trained[name]
 
-    def figures(self, adapter: Adapter, sites: Mapping[str, Splits]) -> dict[str, Any]:
+    def scores(self, adapter: Adapter, sites: Mapping[str, Splits]) -> dict[str, SiteScores]:
         """Score an adapter on sites' test notes."""
-        scores = score_adapter(self.study, self.made.base, adapter, sites, learner=self.learner)
-        return system_figures(scores)
+        self.progress.begin("scoring", len(sites))
+        found: dict[str, SiteScores] = {}
+        for site, splits in sites.items():
+            one = {site: splits}
+            found |= score_adapter(self.study, self.made.base, adapter, one, learner=self.learner)
+            self.progress.advance()
+        return found
+
+    def figures(self, adapter: Adapter, sites: Mapping[str, Splits]) -> dict[str, Any]:
+        """Score an adapter on sites' test notes, as figures of the result file."""
+        return system_figures(self.scores(adapter, sites))
 
     def all_systems(self, sites: Mapping[str, Splits]) -> dict[str, Any]:
-        """Score zero-shot, every single site, federated and centralised on some sites."""
-        singles = {s: self.figures(self.alone(s, splits), sites) for s, splits in self.sites.items()}
+        """Score zero-shot, every single site, federated and centralised on some sites, and compare them."""
+        singles = {s: self.scores(self.alone(s, splits), sites) for s, splits in self.sites.items()}
+        others = {
+            "zero_shot": self.scores(self.made.initial, sites),
+            "centralised": self.scores(self.alone("centralised", pooled(self.sites)), sites),
+        }
+        federated = self.scores(self.federated(), sites)
+        single_figures = {site: system_figures(found) for site, found in singles.items()}
         return {
-            "zero_shot": self.figures(self.made.initial, sites),
-            "single_site": mean_figures(list(singles.values())) | {"adapters": singles},
-            "federated": self.figures(self.federated(), sites),
-            "centralised": self.figures(self.alone("centralised", pooled(self.sites)), sites),
+            "systems": {
+                "zero_shot": system_figures(others["zero_shot"]),
+                "single_site": mean_figures(list(single_figures.values())) | {"adapters": single_figures},
+                "federated": system_figures(federated),
+                "centralised": system_figures(others["centralised"]),
+            },
+            "federated_minus": {
+                name: differences(federated, found, seed=self.study.study.seed)
+                for name, found in {**others, **singles}.items()
+            },
         }
 
 
 def main(bench: Bench) -> dict[str, Any]:
     """Compare the systems on the tests of the sites that trained."""
-    systems = bench.all_systems(bench.sites)
-    singles = systems["single_site"]["adapters"]
-    systems["single_site"]["own_site"] = {site: found["by_site"][site] for site, found in singles.items()}
-    return {"systems": systems}
+    found = bench.all_systems(bench.sites)
+    single = found["systems"]["single_site"]
+    single["own_site"] = {site: figures["by_site"][site] for site, figures in single["adapters"].items()}
+    return found
 
 
 def plus(bench: Bench) -> dict[str, Any]:

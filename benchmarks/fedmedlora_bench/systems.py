@@ -23,7 +23,14 @@ from fedmedlora_core.learning.learner import Learner
 from fedmedlora_core.learning.lora import load_adapter
 from fedmedlora_core.learning.site_round import learner_for, train_round
 from fedmedlora_core.records import Note
-from fedmedlora_core.scores import Scores, score_entities, score_relations, unseen_in
+from fedmedlora_core.scores import (
+    Scores,
+    score_entities,
+    score_entities_by_patient,
+    score_relations,
+    score_relations_by_patient,
+    unseen_in,
+)
 from fedmedlora_core.splits import Splits, split_by_patient
 from fedmedlora_core.study import Study
 
@@ -42,6 +49,8 @@ class SiteScores:
         ner_unseen: Entities whose string is no span of that site's training notes.
         malformed: Answers that could not be read back.
         asked: Answers in all.
+        ner_by_patient: `ner` patient by patient: the units of a bootstrap.
+        re_by_patient: `re` patient by patient.
     """
 
     ner: Scores
@@ -50,6 +59,8 @@ class SiteScores:
     ner_unseen: Scores
     malformed: int
     asked: int
+    ner_by_patient: tuple[Scores, ...] = ()
+    re_by_patient: tuple[Scores, ...] = ()
 
 
 def split_sites(study: Study, notes: Mapping[str, Sequence[Note]]) -> dict[str, Splits]:
@@ -161,6 +172,8 @@ def _score_site(learner: Learner, splits: Splits) -> SiteScores:
         ner_unseen=score_entities(gold, found.notes, labels=learner.labels, only=unseen),
         malformed=found.malformed,
         asked=found.asked,
+        ner_by_patient=tuple(score_entities_by_patient(gold, found.notes, labels=learner.labels)),
+        re_by_patient=tuple(score_relations_by_patient(gold, own_heads.notes, labels=learner.labels)),
     )
 
 

@@ -149,6 +149,7 @@ def test_run_writes_flat_json(causal: Path, encoder: Path, tmp_path: Path, kind:
         for task in ("ner", "re", "re_gold_heads"):
             assert 0 <= system[task]["strict_f1"] <= system[task]["lenient_f1"] <= 1
     assert result["model"]["kind"] == kind
+    assert set(result["federated_minus"]) == {"zero_shot", "centralised", *result["data"]["sites"]}
     assert set(result["data"]["sites"]) == set(result["systems"]["federated"]["by_site"])
 
 
