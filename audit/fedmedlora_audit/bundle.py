@@ -41,7 +41,9 @@ MAX_FILE_BYTES: Final = 64 << 20
 class ManifestFile(Closed):
     """One file of a bundle."""
 
-    path: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$", max_length=200)]
+    path: Annotated[
+        str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*$", max_length=200)
+    ]
     bytes: Count
     digest: Digest
 

@@ -91,8 +91,12 @@ def _judge_journal(judged: JudgedHeads, path: Path, site: str, events: Sequence[
     for line in lines[:-1]:  # a torn last line was never acted on
         try:
             row = json.loads(line)
-            refusal = (row["step"], row["reason"], row["round"])
-        except (ValueError, KeyError, TypeError):
+            refusal = (
+                str(row["step"]),
+                str(row["reason"]),
+                None if row["round"] is None else int(row["round"]),
+            )
+        except (ValueError, KeyError, TypeError, RecursionError):
             judged.findings.append(("J1", f"the journal of {site} has a line that is none", str(path)))
             continue
         judged.refusals += 1
