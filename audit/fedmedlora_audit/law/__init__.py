@@ -26,7 +26,7 @@ from fedmedlora_audit.events import Entry, Event
 from fedmedlora_audit.law import envelope, round_rules, session_rules, setup_rules
 from fedmedlora_audit.law.duties import Duty, Waiting, duties, waiting
 from fedmedlora_audit.law.fold import fold
-from fedmedlora_audit.law.rule import Rule
+from fedmedlora_audit.law.rule import Rule, is_late
 from fedmedlora_audit.law.state import ClosedRound, Round, Session, State
 
 __all__ = [
@@ -43,6 +43,7 @@ __all__ = [
     "duties",
     "findings",
     "fold",
+    "is_late",
     "waiting",
 ]
 

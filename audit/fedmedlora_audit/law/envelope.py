@@ -2,7 +2,14 @@
 
 from fedmedlora_audit.event_data import Data, Receipt
 from fedmedlora_audit.events import COORDINATOR_ID, Event
-from fedmedlora_audit.law.rule import need
+from fedmedlora_audit.law.rule import (
+    ROUND_ANSWERS,
+    STEP_OF_ANSWER,
+    is_late,
+    named_round,
+    named_session,
+    need,
+)
 from fedmedlora_audit.law.state import State
 
 AFTER_RUN = frozenset(
@@ -88,7 +95,8 @@ def in_time(state: State, event: Event, _data: Data) -> None:
         "K1",
         "the genesis is the first entry, and only it",
     )
-    need(not state.run_closed or event.type in AFTER_RUN, "R1", f"{event.type} after the run was closed")
+    allowed = event.type in AFTER_RUN or is_late(state, event)
+    need(not state.run_closed or allowed, "R1", f"{event.type} after the run was closed")
 
 
 def has_seen_the_question(state: State, event: Event, _data: Data) -> None:
@@ -99,13 +107,13 @@ def has_seen_the_question(state: State, event: Event, _data: Data) -> None:
 
 def _question(state: State, event: Event) -> int:
     """Return the index of the coordinator's entry that a site's event answers, or -1."""
-    session, current = state.session, state.round
     if event.type == "charter.signed":
         return state.enrolled[event.actor.id]
-    if event.type in ("plan.accepted", "update.ready") and current is not None:
-        return current.plan.index
-    if session is None:
+    if event.type in ROUND_ANSWERS:
+        return named_round(state, event).plan.index
+    if event.type not in STEP_OF_ANSWER:
         return -1
+    session = named_session(state, event)
     return {
         "keys.advertised": session.opened_index,
         "shares.sent": session.u1_index,
@@ -113,7 +121,7 @@ def _question(state: State, event: Event) -> int:
         "survivors.agreed": session.u3_index,
         "unmask.response": session.request_index,
         "aggregate.accepted": session.published_index,
-    }.get(event.type, -1)
+    }[event.type]
 
 
 BEFORE = (

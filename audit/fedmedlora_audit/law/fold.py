@@ -15,11 +15,13 @@ from fedmedlora_audit.event_data import (
     SessionOpened,
     SharesFixed,
     StepRefused,
+    SurvivorsAgreed,
     SurvivorsFixed,
     UnmaskRequest,
 )
 from fedmedlora_audit.events import COORDINATOR_ID, Entry
 from fedmedlora_audit.law.duties import ASKED
+from fedmedlora_audit.law.rule import is_late
 from fedmedlora_audit.law.state import ClosedRound, PendingReceipt, Round, Session, State
 from fedmedlora_audit.session import list_hash
 
@@ -31,7 +33,7 @@ DISPUTES: Final = frozenset({"wrong_digest", "bad_aggregate"})
 def fold(state: State, entry: Entry) -> None:
     """Take an allowed entry into the state."""
     event, leaf = entry.event, entry.leaf.hex()
-    change = FOLDS.get(event.type)
+    change = (LATE_FOLDS if is_late(state, event) else FOLDS).get(event.type)
     if change is not None:
         change(state, entry, event.data)
     state.run = event.run
@@ -124,8 +126,8 @@ def _survivors(state: State, entry: Entry, data: SurvivorsFixed) -> None:
     session.h_u3, session.u3_index = list_hash(data.u3), entry.index
 
 
-def _agreed(state: State, entry: Entry, _data: object) -> None:
-    session = _session(state)
+def _agreed(state: State, entry: Entry, data: SurvivorsAgreed) -> None:
+    session = state.sids[data.sid]
     if not session.agreed:
         state.consented.setdefault((session.base, session.purpose), []).append(session)
     session.agreed[entry.event.actor.id] = entry.leaf.hex()
@@ -138,8 +140,12 @@ def _request(state: State, entry: Entry, data: UnmaskRequest) -> None:
 
 def _response(state: State, entry: Entry, data: InSession) -> None:
     site = entry.event.actor.id
-    _session(state).responses[site] = entry.event.object_digest
+    state.sids[data.sid].responses[site] = entry.event.object_digest
     state.unspent.get(site, set()).discard(data.sid)
+
+
+def _advertised_late(state: State, entry: Entry, data: InSession) -> None:
+    state.unspent.setdefault(entry.event.actor.id, set()).add(data.sid)
 
 
 def _published(state: State, entry: Entry, data: AggregatePublished) -> None:
@@ -227,3 +233,13 @@ FOLDS: Final[Mapping[str, Fold]] = {
     "log.closed": _log_closed,
 }
 """Types that are not listed change nothing but the chain of their author."""
+
+LATE_FOLDS: Final[Mapping[str, Fold]] = {
+    "keys.advertised": _advertised_late,
+    "survivors.agreed": _agreed,
+    "unmask.response": _response,
+}
+"""What a late answer still says of its site: secrets it holds, a consent it gave, shares it opened.
+
+Nothing else: no list of a session grows once it is fixed.
+"""

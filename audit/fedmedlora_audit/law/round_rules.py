@@ -7,7 +7,7 @@ from fedmedlora_audit.errors import LawError
 from fedmedlora_audit.event_data import Base, Data, DeliveryFailed, InSession, RoundClosed, StepRefused
 from fedmedlora_audit.events import Event
 from fedmedlora_audit.law.duties import answered
-from fedmedlora_audit.law.rule import Rule, live_session, need, open_round
+from fedmedlora_audit.law.rule import Rule, live_session, named_round, need, open_round
 from fedmedlora_audit.law.state import Session, State
 
 
@@ -27,20 +27,20 @@ def plan_starts_from_the_last_aggregate(state: State, _event: Event, data: Base)
 
 def answers_the_plan(state: State, event: Event, data: Base) -> None:
     """R1, E9: a site speaks of the open round's plan and base, and refers to the plan."""
-    current = open_round(state, event)
+    current = named_round(state, event)
     need(data.base == current.base, "A2", f"{event.actor.id} speaks of another base than the plan's")
     need(current.plan.leaf.hex() in event.refs, "E9", f"{event.type} does not refer to the plan")
 
 
 def accepts_once(state: State, event: Event, _data: Base) -> None:
     """R3: one acceptance of a plan per member."""
-    current = open_round(state, event)
+    current = named_round(state, event)
     need(event.actor.id not in current.accepted, "R3", f"{event.actor.id} accepted this plan before")
 
 
 def ready_once_after_accepting(state: State, event: Event, _data: Base) -> None:
     """R3: one update per member and round, after accepting the plan."""
-    current = open_round(state, event)
+    current = named_round(state, event)
     need(event.actor.id in current.accepted, "R1", f"{event.actor.id} trained without accepting the plan")
     need(event.actor.id not in current.ready, "R3", f"{event.actor.id} was ready before")
 

@@ -1,11 +1,24 @@
 """What a rule is: a small function that raises `LawError` when an event breaks it."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 from fedmedlora_audit.errors import LawError
 from fedmedlora_audit.events import Event
 from fedmedlora_audit.law.state import Round, Session, State
+
+STEPS: Final = ("advertise", "share", "upload", "survivors", "unmask", "aggregate")
+STEP_OF_ANSWER: Final[Mapping[str, str]] = {
+    "keys.advertised": "advertise",
+    "shares.sent": "share",
+    "update.submitted": "upload",
+    "survivors.agreed": "survivors",
+    "unmask.response": "unmask",
+    "aggregate.accepted": "aggregate",
+}
+"""A site's answers in a session, and the step each belongs to."""
+ROUND_ANSWERS: Final = frozenset({"plan.accepted", "update.ready"})
+"""A site's answers before a session is opened."""
 
 Rule = Callable[[State, Event, Any], None]
 """``rule(state, event, data)``; ``data`` is ``event.data`` in the type that the table promises."""
@@ -34,3 +47,36 @@ def live_session(state: State, event: Event) -> Session:
     if event.sid != session.sid:  # G37: an earlier sid is never answered again
         raise LawError("G37", f"{event.type} names an earlier session")
     return session
+
+
+def named_round(state: State, event: Event) -> Round:
+    """Return the round that a site's answer names, open or over (R1)."""
+    found = state.rounds.get(event.round or 0)
+    if found is None:
+        raise LawError("R1", f"{event.type} names round {event.round}, which was never planned")
+    return found
+
+
+def named_session(state: State, event: Event) -> Session:
+    """Return the session that a site's answer names, live or over (G36, R1)."""
+    session = state.sids.get(event.sid or "")
+    if session is None:
+        raise LawError("G36", f"{event.type} names a session that was never opened")
+    need(session.round == event.round, "R1", f"{event.type} names another round than its session's")
+    return session
+
+
+def is_late(state: State, event: Event) -> bool:
+    """Say whether a site's answer came after its step: it is logged, and changes no list (ADR 0011).
+
+    A site never signs a second version of a sequence number, so an answer that was right when it was signed
+    must find its place in the log even when the coordinator went on meanwhile.
+    """
+    if event.type in ROUND_ANSWERS:
+        current = state.rounds.get(event.round or 0)
+        return current is not None and current.outcome is not None
+    step, session = STEP_OF_ANSWER.get(event.type), state.sids.get(event.sid or "")
+    if step is None or session is None:
+        return False
+    over = session is not state.session
+    return over or STEPS.index(session.step) > STEPS.index(step)

@@ -24,15 +24,13 @@ from fedmedlora_audit.event_data import (
     UpdateSubmitted,
 )
 from fedmedlora_audit.events import Event
-from fedmedlora_audit.law.rule import Rule, live_session, need, open_round
+from fedmedlora_audit.law.rule import STEPS, Rule, live_session, named_session, need, open_round
 from fedmedlora_audit.law.state import State
 from fedmedlora_audit.session import session_id, view_of
 
-STEPS: Final = ("advertise", "share", "upload", "survivors", "unmask", "aggregate")
-
 
 def at_step(step: str, late: str) -> Rule:
-    """Make the rule that an event comes at one step: too early is R1, too late is the check named."""
+    """Make the rule that a coordinator event comes at one step: too early is R1, too late `late`."""
 
     def rule(state: State, event: Event, _data: Data) -> None:
         session = live_session(state, event)
@@ -43,15 +41,26 @@ def at_step(step: str, late: str) -> Rule:
     return rule
 
 
+def not_before(step: str) -> Rule:
+    """Make the rule that a site's answer does not come before its step (R1); a late one is without effect."""
+
+    def rule(state: State, event: Event, _data: Data) -> None:
+        session = named_session(state, event)
+        early = STEPS.index(session.step) < STEPS.index(step)
+        need(not early, "R1", f"{event.type} comes before its step: the session is at {session.step}")
+
+    return rule
+
+
 def not_erased(state: State, event: Event, _data: Data) -> None:
     """G38: a site that erased its secrets of a session sits it out."""
-    erased = live_session(state, event).erased
+    erased = named_session(state, event).erased
     need(event.actor.id not in erased, "G38", f"{event.actor.id} erased its secrets of this session")
 
 
 def same_view(state: State, event: Event, data: SharesSent | SharesFixed | UpdateSubmitted) -> None:
     """G36: the message was made under the logged U1, so under the same keys as everybody's."""
-    need(data.view == live_session(state, event).view, "G36", f"{event.type} was made under another view")
+    need(data.view == named_session(state, event).view, "G36", f"{event.type} was made under another view")
 
 
 # -- opening and keys -----------------------------------------------------------------------------------
@@ -92,7 +101,7 @@ def sid_is_recomputed(state: State, event: Event, data: SessionOpened) -> None:
 
 def advertises_once(state: State, event: Event, _data: InSession) -> None:
     """R2, R3: a ready site advertises keys once."""
-    session = live_session(state, event)
+    session = named_session(state, event)
     need(event.actor.id in session.ready, "R2", f"{event.actor.id} is not in this session")
     need(event.actor.id not in session.advertised, "R3", f"{event.actor.id} advertised keys before")
 
@@ -133,7 +142,7 @@ def view_is_recomputed(_state: State, _event: Event, data: KeysBroadcast) -> Non
 
 def shares_once(state: State, event: Event, _data: SharesSent) -> None:
     """R2, R3: a site of U1 sends shares once."""
-    session = live_session(state, event)
+    session = named_session(state, event)
     need(event.actor.id in session.u1, "R2", f"{event.actor.id} is not in U1")
     need(event.actor.id not in session.shares, "R3", f"{event.actor.id} sent shares before")
 
@@ -147,7 +156,7 @@ def u2_is_who_shared(state: State, event: Event, data: SharesFixed) -> None:
 
 def uploads_once_for_u2(state: State, event: Event, data: UpdateSubmitted) -> None:
     """G34, R3: a site of U2 uploads once, masked with exactly this U2."""
-    session = live_session(state, event)
+    session = named_session(state, event)
     need(event.actor.id in session.u2, "G34", f"{event.actor.id} is not in U2")
     need(event.actor.id not in session.updates, "R3", f"{event.actor.id} submitted an update before")
     need(data.h_u2 == session.h_u2, "G34", f"{event.actor.id} masked with another U2")
@@ -182,7 +191,7 @@ def no_subtraction(state: State, _event: Event, data: SurvivorsFixed) -> None:
 
 def consents_once_to_what_it_saw(state: State, event: Event, data: SurvivorsAgreed) -> None:
     """G34, U1: a survivor signs the logged U2 and U3, once."""
-    session = live_session(state, event)
+    session = named_session(state, event)
     need(event.actor.id in session.u3, "G34", f"{event.actor.id} is not a survivor")
     need(event.actor.id not in session.agreed, "R3", f"{event.actor.id} consented before")
     need(data.view == session.view, "G36", f"{event.actor.id} consents under another view")
@@ -227,7 +236,7 @@ def asks_for_survivors_and_dropped(state: State, event: Event, data: UnmaskReque
 
 def opens_what_was_asked(state: State, event: Event, data: UnmaskResponse) -> None:
     """U1, U3: a site that consented opens exactly the shares asked for, once."""
-    session = live_session(state, event)
+    session = named_session(state, event)
     request = session.request
     need(
         request is not None and event.actor.id in request.signers, "U1", f"{event.actor.id} has not consented"
@@ -257,7 +266,7 @@ def sums_the_survivors(state: State, event: Event, data: AggregatePublished) -> 
 
 def accepts_what_was_published(state: State, event: Event, data: AggregateAccepted) -> None:
     """A2: a survivor that recomputed decode and step found exactly the published digests."""
-    session = live_session(state, event)
+    session = named_session(state, event)
     need(event.actor.id in session.u3, "R2", f"{event.actor.id} is not a survivor")
     need(event.actor.id not in session.accepted, "R3", f"{event.actor.id} accepted before")
     published = session.published
@@ -273,14 +282,14 @@ def _need_logged(rows: Iterable[IdDigest], logged: Mapping[str, str], check: str
 
 RULES: Final[Mapping[str, tuple[Rule, ...]]] = {
     "session.opened": (opened_in_order, ready_sites_only, sid_is_recomputed),
-    "keys.advertised": (at_step("advertise", "R1"), advertises_once, not_erased, earlier_secrets_are_gone),
+    "keys.advertised": (not_before("advertise"), advertises_once, not_erased, earlier_secrets_are_gone),
     "keys.broadcast": (at_step("advertise", "G34"), u1_is_who_advertised, view_is_recomputed),
-    "shares.sent": (at_step("share", "R1"), shares_once, not_erased, same_view),
+    "shares.sent": (not_before("share"), shares_once, not_erased, same_view),
     "shares.fixed": (at_step("share", "G34"), same_view, u2_is_who_shared),
-    "update.submitted": (at_step("upload", "R6"), not_erased, same_view, uploads_once_for_u2),
+    "update.submitted": (not_before("upload"), not_erased, same_view, uploads_once_for_u2),
     "survivors.fixed": (at_step("upload", "G34"), same_view, u3_is_who_uploaded, no_subtraction),
     "survivors.agreed": (
-        at_step("survivors", "R1"),
+        not_before("survivors"),
         not_erased,
         consents_once_to_what_it_saw,
         one_survivor_set_per_base,
@@ -291,7 +300,7 @@ RULES: Final[Mapping[str, tuple[Rule, ...]]] = {
         request_shows_consents,
         asks_for_survivors_and_dropped,
     ),
-    "unmask.response": (at_step("unmask", "R1"), not_erased, never_both_seeds, opens_what_was_asked),
+    "unmask.response": (not_before("unmask"), not_erased, never_both_seeds, opens_what_was_asked),
     "aggregate.published": (at_step("unmask", "A1"), published_after_enough_opened, sums_the_survivors),
-    "aggregate.accepted": (at_step("aggregate", "R1"), accepts_what_was_published),
+    "aggregate.accepted": (not_before("aggregate"), accepts_what_was_published),
 }

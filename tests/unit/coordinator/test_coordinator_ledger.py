@@ -134,7 +134,7 @@ def test_shares_that_do_not_decode_are_refused(ward: Ward) -> None:
     assert caught.value.reason is Reason.BAD_PAYLOAD
 
 
-def test_a_late_upload_is_refused(ward: Ward) -> None:
+def test_a_late_upload_is_logged_without_effect_and_without_its_payload(ward: Ward) -> None:
     ward.hospital("site-d").refuses.add("upload")
     ward.run(lambda s: s.session is not None and s.session.step == "survivors")
     session = ward.ledger.state.session
@@ -142,10 +142,13 @@ def test_a_late_upload_is_refused(ward: Ward) -> None:
     assert sorted(session.u3) == ["site-a", "site-b", "site-c"]
     data = UpdateSubmitted(sid=session.sid, view=session.view, h_u2=session.h_u2)
     hospital = ward.hospital("site-d")
-    digest = ward.put(hospital, b"\x07" * ward.model.ring_bytes)
-    item = Object(role="masked-update", digest=digest, bytes=ward.model.ring_bytes)
+    item = Object(role="masked-update", digest="ab" * 32, bytes=ward.model.ring_bytes)
+    size = ward.ledger.size
     note = ward.note(hospital, "update.submitted", data, session.round, objects=[item])
-    refused(ward, hospital, note, Reason.LAW_REFUSED, "R6")
+    ward.hand_in(hospital, note)
+    assert ward.ledger.size == size + 2, "the event and its receipt"
+    assert "site-d" not in session.updates
+    assert sorted(session.u3) == ["site-a", "site-b", "site-c"]
 
 
 def test_a_store_restored_from_an_older_backup_is_refused(ward: Ward) -> None:

@@ -75,25 +75,11 @@ def keys_twice(log: StudyLog) -> bytes:
     return by_site(log, "site-a", "keys.advertised", of.InSession(sid=log.session.sid), "keys")
 
 
-@attack("R1")
-def keys_too_late(log: StudyLog) -> bytes:
-    log.set_up().to_step("share", {"advertise": ["site-d"]})
-    return by_site(log, "site-d", "keys.advertised", of.InSession(sid=log.session.sid), "keys")
-
-
 @attack("G37")
 def keys_while_an_earlier_session_is_not_erased(log: StudyLog) -> bytes:
     log.set_up().to_step("upload")
     log.open_session()
     return by_site(log, "site-a", "keys.advertised", of.InSession(sid=log.session.sid), "keys")
-
-
-@attack("G37")
-def answer_in_an_earlier_session(log: StudyLog) -> bytes:
-    log.set_up().to_step("upload")
-    data = log.update_data()
-    log.open_session()
-    return by_site(log, "site-a", "update.submitted", data, "masked-update")
 
 
 @attack("G36")
@@ -251,12 +237,6 @@ def upload_twice(log: StudyLog) -> bytes:
     log.set_up().to_step("upload")
     log.upload("site-a")
     return by_site(log, "site-a", "update.submitted", log.update_data(), "masked-update")
-
-
-@attack("R6")
-def upload_of_a_dropped_site(log: StudyLog) -> bytes:
-    log.set_up().to_step("unmask", {"upload": ["site-d"]})
-    return by_site(log, "site-d", "update.submitted", log.update_data(), "masked-update")
 
 
 @attack("R5")

@@ -201,12 +201,6 @@ def acceptance_of_another_base(log: StudyLog) -> bytes:
     return log.draft("site-a", "plan.accepted", of.Base(base=ZERO), refs=[plan], round=1)
 
 
-@attack("R1")
-def acceptance_in_a_closed_round(log: StudyLog) -> bytes:
-    log.set_up().play_round()
-    return log.draft("site-a", "plan.accepted", of.Base(base=log.state.base), round=1)
-
-
 @attack("R3")
 def plan_accepted_twice(log: StudyLog) -> bytes:
     plan = log.set_up().plan().leaf.hex()

@@ -1,0 +1,112 @@
+"""Whole federations of real processes over loopback: who dies when, and what stays true.
+
+The hospitals rehearse (small deterministic updates without a model), so that a run takes seconds; everything
+else is what the demo runs: console scripts, mutual TLS, masks, log, offline verification.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from fedmedlora_cli.demo.federation import Federation, clear_earlier_run
+from fedmedlora_cli.demo.options import STEPS, DemoOptions, parse_coordinator_kill, parse_drop
+from fedmedlora_cli.demo.records import RoundRow, read_rounds
+from fedmedlora_core.adapter import Adapter
+from fedmedlora_core.study import Study
+
+pytestmark = pytest.mark.slow
+
+ROUNDS = 2
+
+
+def run_federation(
+    out: Path,
+    *,
+    sites: int = 4,
+    drops: Sequence[str] = (),
+    kill: str | None = None,
+    secure: str = "masks",
+    rounds: int = ROUNDS,
+) -> Federation:
+    """Run one federation to its end and have its log judged; the verdict must be a pass."""
+    options = DemoOptions(
+        out=out,
+        sites=sites,
+        rounds=rounds,
+        secure="none" if secure == "none" else "masks",
+        drops=tuple(parse_drop(text) for text in drops),
+        coordinator_kill=None if kill is None else parse_coordinator_kill(kill),
+        rehearsal=True,
+        grace_seconds=3,
+    )
+    clear_earlier_run(out)
+    federation = Federation(options, lambda party, progress: None)
+    federation.provision()
+    federation.import_notes()
+    federation.agree()
+    federation.train()
+    verdict = federation.review()
+    assert verdict["verdict"] == "pass", verdict
+    return federation
+
+
+def released(federation: Federation) -> Adapter:
+    return Adapter.load(federation.coordinator / "released")
+
+
+def rows(federation: Federation) -> list[RoundRow]:
+    return read_rounds(federation.bundle, Study.load(federation.study))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Federation:
+    """A run in which nobody dies."""
+    return run_federation(tmp_path_factory.mktemp("undisturbed") / "run")
+
+
+def test_masked_and_plain_runs_give_the_same_aggregates_bit_for_bit(
+    undisturbed: Federation, tmp_path: Path
+) -> None:
+    plain = run_federation(tmp_path / "plain", secure="none")
+    masked_rows, plain_rows = rows(undisturbed), rows(plain)
+    assert [row.weight_sum for row in masked_rows] == [row.weight_sum for row in plain_rows]
+    assert [row.ring for row in masked_rows] == [row.ring for row in plain_rows]
+    assert [row.next_base for row in masked_rows] == [row.next_base for row in plain_rows]
+    assert released(undisturbed).digest == released(plain).digest
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_coordinator_killed_around_its_durable_write_ends_with_the_same_adapter(
+    undisturbed: Federation, tmp_path: Path, step: str
+) -> None:
+    federation = run_federation(tmp_path / "run", kill=f"{step}:2")
+    assert len(federation.killed) == 2, "it was killed before and after the write"
+    assert released(federation).digest == released(undisturbed).digest
+    assert [row.next_base for row in rows(federation)] == [row.next_base for row in rows(undisturbed)]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_hospital_that_dies_does_not_cost_the_round(tmp_path: Path, step: str) -> None:
+    federation = run_federation(tmp_path / "run", drops=[f"site-b@{step}:1"])
+    first, second = rows(federation)
+    assert [fault.party for fault in federation.killed] == ["site-b"]
+    assert first.outcome == second.outcome == "closed"
+    present = {"site-a", "site-c", "site-d"}
+    uploaded = step in {"survivors", "unmask", "aggregate"}
+    assert set(first.survivors) == (present | {"site-b"} if uploaded else present)
+    assert set(second.survivors) == present | {"site-b"}, "it is back in the next round"
+    assert released(federation).digest == second.next_base
+
+
+@pytest.mark.parametrize("step", ["share", "upload", "unmask"])
+def test_three_hospitals_are_all_or_abort(tmp_path: Path, step: str) -> None:
+    federation = run_federation(tmp_path / "run", sites=3, drops=[f"site-b@{step}:1"])
+    first, second = rows(federation)
+    assert first.outcome == "aborted"
+    assert first.ring is None, "nothing was published"
+    assert second.outcome == "closed"
+    if step != "unmask":
+        assert first.responses == (), "nothing was revealed"
