@@ -48,7 +48,12 @@ LAW_CHECKS: Final[Mapping[str, Check]] = {
     "R3": Check("Every member spoke once per step: one update, one consent, one answer."),
     "R4": _on("Every site's event has its receipt, and every receipt its event.", "receipt", "round.closed"),
     "R5": _on("The survivors are exactly the uploads received, at least the threshold.", "survivors.fixed"),
-    "R6": _on("No upload was taken from a site after it was declared dropped.", "update.submitted"),
+    "R6": _on(
+        "No site whose upload came in time was declared dropped; no upload that came late was summed.",
+        "survivors.fixed",
+        "unmask.request",
+        "aggregate.published",
+    ),
     "U1": _on(
         "At least a threshold of survivors signed the same lists before anything was opened.",
         "survivors.agreed",

@@ -6,6 +6,7 @@ from fedmedlora_audit.law.rule import (
     ROUND_ANSWERS,
     STEP_OF_ANSWER,
     is_late,
+    late_answers,
     named_round,
     named_session,
     need,
@@ -105,6 +106,13 @@ def has_seen_the_question(state: State, event: Event, _data: Data) -> None:
     need(asked < event.saw.size, "E7", f"{event.actor.id} answers entry {asked}, which it has not seen")
 
 
+def late_but_once(state: State, event: Event, _data: Data) -> None:
+    """R3: a late answer is taken once, too: two uploads under one mask would show their difference."""
+    if is_late(state, event):
+        again = (event.type, event.actor.id) in late_answers(state, event)
+        need(not again, "R3", f"{event.actor.id} said {event.type} before, late as well")
+
+
 def _question(state: State, event: Event) -> int:
     """Return the index of the coordinator's entry that a site's event answers, or -1."""
     if event.type == "charter.signed":
@@ -137,5 +145,5 @@ BEFORE = (
 )
 """Rules judged before those of the type, in this order."""
 
-AFTER = (has_seen_the_question,)
+AFTER = (has_seen_the_question, late_but_once)
 """Rules judged after those of the type: they rely on the step being right."""

@@ -21,7 +21,7 @@ from fedmedlora_audit.event_data import (
 )
 from fedmedlora_audit.events import COORDINATOR_ID, Entry
 from fedmedlora_audit.law.duties import ASKED
-from fedmedlora_audit.law.rule import is_late
+from fedmedlora_audit.law.rule import is_late, late_answers
 from fedmedlora_audit.law.state import ClosedRound, PendingReceipt, Round, Session, State
 from fedmedlora_audit.session import list_hash
 
@@ -33,7 +33,10 @@ DISPUTES: Final = frozenset({"wrong_digest", "bad_aggregate"})
 def fold(state: State, entry: Entry) -> None:
     """Take an allowed entry into the state."""
     event, leaf = entry.event, entry.leaf.hex()
-    change = (LATE_FOLDS if is_late(state, event) else FOLDS).get(event.type)
+    late = is_late(state, event)
+    if late:
+        late_answers(state, event).add((event.type, event.actor.id))
+    change = (LATE_FOLDS if late else FOLDS).get(event.type)
     if change is not None:
         change(state, entry, event.data)
     state.run = event.run

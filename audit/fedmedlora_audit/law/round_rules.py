@@ -84,7 +84,9 @@ def failed_site_was_silent(state: State, event: Event, data: DeliveryFailed) -> 
 def erases_own_secrets_once(state: State, event: Event, data: InSession) -> None:
     """G38: a site erases what it made for a session in which it advertised, once."""
     session = _known_session(state, event, data)
-    need(event.actor.id in session.advertised, "G38", f"{event.actor.id} holds no secrets of this session")
+    late = session.sid in state.unspent.get(event.actor.id, ())  # keys that came too late are secrets as well
+    held = late or event.actor.id in session.advertised
+    need(held, "G38", f"{event.actor.id} holds no secrets of this session")
     need(event.actor.id not in session.erased, "R3", f"{event.actor.id} erased this session before")
 
 

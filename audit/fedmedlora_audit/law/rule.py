@@ -80,3 +80,10 @@ def is_late(state: State, event: Event) -> bool:
         return False
     over = session is not state.session
     return over or STEPS.index(session.step) > STEPS.index(step)
+
+
+def late_answers(state: State, event: Event) -> set[tuple[str, str]]:
+    """Return the (type, id) of the answers that came late to what this site's answer names."""
+    if event.type in ROUND_ANSWERS:
+        return named_round(state, event).late
+    return named_session(state, event).late

@@ -163,12 +163,12 @@ def uploads_once_for_u2(state: State, event: Event, data: UpdateSubmitted) -> No
 
 
 def u3_is_who_uploaded(state: State, event: Event, data: SurvivorsFixed) -> None:
-    """R5: the survivors are the logged uploads - none invented, none kept back - and at least T."""
+    """R5, R6: the survivors are the logged uploads - none invented, none kept back - and at least T."""
     session = live_session(state, event)
     _need_logged(data.u3, session.updates, "R5", "U3")
     named = {row.id for row in data.u3}
     for site in session.updates:
-        need(site in named or session.is_out(site), "R5", f"the upload of {site} is left out of U3")
+        need(site in named or session.is_out(site), "R6", f"the upload of {site} is left out of U3")
     need(len(named) >= state.terms.threshold, "R5", f"U3 has fewer than {state.terms.threshold} sites")
 
 
@@ -246,6 +246,13 @@ def opens_what_was_asked(state: State, event: Event, data: UnmaskResponse) -> No
     need(same, "U3", f"{event.actor.id} opened other shares than asked for")
 
 
+def no_late_upload_is_opened(state: State, event: Event, data: UnmaskRequest | AggregatePublished) -> None:
+    """R6: an upload that came after the survivors were fixed is never opened, and in no sum."""
+    late = {site for type_, site in live_session(state, event).late if type_ == "update.submitted"}
+    used = data.self_of if isinstance(data, UnmaskRequest) else [row.id for row in data.inputs]
+    need(not late & set(used), "R6", f"{event.type} takes in an upload that came too late")
+
+
 # -- the aggregate --------------------------------------------------------------------------------------
 
 
@@ -297,10 +304,16 @@ RULES: Final[Mapping[str, tuple[Rule, ...]]] = {
     "unmask.request": (
         at_step("survivors", "U4"),
         never_both_seeds,
+        no_late_upload_is_opened,
         request_shows_consents,
         asks_for_survivors_and_dropped,
     ),
     "unmask.response": (not_before("unmask"), not_erased, never_both_seeds, opens_what_was_asked),
-    "aggregate.published": (at_step("unmask", "A1"), published_after_enough_opened, sums_the_survivors),
+    "aggregate.published": (
+        at_step("unmask", "A1"),
+        published_after_enough_opened,
+        no_late_upload_is_opened,
+        sums_the_survivors,
+    ),
     "aggregate.accepted": (not_before("aggregate"), accepts_what_was_published),
 }

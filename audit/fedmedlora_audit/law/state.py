@@ -75,6 +75,7 @@ class Session:
     accepted: dict[str, int] = field(default_factory=dict)  # id -> entry index
     refused: dict[str, str] = field(default_factory=dict)  # id -> step it refused in this session
     erased: dict[str, int] = field(default_factory=dict)  # id -> entry index of its attempt.erased
+    late: set[tuple[str, str]] = field(default_factory=set)  # (type, id) of answers after their step
     disputed: bool = False  # a survivor found another aggregate
 
     @property
@@ -111,6 +112,7 @@ class Round:
     refused: dict[str, str] = field(default_factory=dict)  # id -> plan | train
     sessions: list[Session] = field(default_factory=list)
     failed: set[tuple[str, str]] = field(default_factory=set)  # (site, step) of delivery.failed
+    late: set[tuple[str, str]] = field(default_factory=set)  # (type, id) of answers after the round
     outcome: str | None = None  # closed | aborted
 
 

@@ -176,8 +176,15 @@ class Ward:
         self.store = FlakyStore(self.folder.store, self.folder.head)
         self.blobs = BlobStore(self.folder.blobs)
         self.model = GlobalModel.of_package(self.study, self.folder.study)
-        self.ledger = Ledger(terms=self.terms, store=self.store, keys=keys, clock=self.clock.now)
         self.payloads = Payloads(self.terms, self.blobs, self.model.ring_bytes)
+        self.ledger = Ledger(
+            terms=self.terms,
+            store=self.store,
+            keys=keys,
+            clock=self.clock.now,
+            observer=lambda entry: self.payloads.learn([entry]),
+        )
+        self.payloads.learn(self.ledger.entries)
         self.presence = Presence(started=self.clock.seconds)
         for hospital in self.hospitals:
             if hospital.alive:
@@ -185,6 +192,7 @@ class Ward:
         self.conductor = Conductor(
             ledger=self.ledger,
             blobs=self.blobs,
+            payloads=self.payloads,
             model=self.model,
             presence=self.presence,
             settings=self.settings,

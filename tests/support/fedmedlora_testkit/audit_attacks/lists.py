@@ -258,7 +258,7 @@ def survivors_with_an_invented_site(log: StudyLog) -> bytes:
     return by_coordinator(log, "survivors.fixed", log.u3_data(u3=u3))
 
 
-@attack("R5")
+@attack("R6")
 def survivors_without_a_received_upload(log: StudyLog) -> bytes:
     log.set_up().to_step("upload")
     for name in log.sites:
