@@ -12,6 +12,7 @@ evidence, stop). No secret leaves in any of them.
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -24,6 +25,7 @@ from fedmedlora_audit.errors import AuditError
 from fedmedlora_audit.event_data import StepRefused
 from fedmedlora_audit.events import COORDINATOR_ID, open_event
 from fedmedlora_audit.law import Duty, duties, waiting
+from fedmedlora_protos import wire
 from fedmedlora_site.client import FederationClient, Wire, backoff_seconds, credentials_of
 from fedmedlora_site.errors import ForkError, RejectedError, SiteError, StepRefusal, TransportError
 from fedmedlora_site.faults import FaultPlan
@@ -35,6 +37,7 @@ from fedmedlora_site.session_steps import SessionSteps
 from fedmedlora_site.step import StepContext
 from fedmedlora_site.training import Trainer, trainer_of
 
+_LOG = logging.getLogger(__name__)
 MOST_REJECTIONS = 8
 FAREWELL_ATTEMPTS = 3
 _OWN_STEPS = ("sign", "plan", "train", "advertise", "share", "upload", "survivors", "unmask", "aggregate")
@@ -153,7 +156,9 @@ class Agent:
         while True:
             try:
                 await self._follow()
-            except TransportError:
+            except TransportError as exc:
+                if self._failures == 0:
+                    _LOG.info("%s; trying again", exc)
                 if self._held.mirror.state.run_closed and self._failures >= FAREWELL_ATTEMPTS:
                     break  # the run is over and the coordinator gone: what is owed now binds nobody
                 await asyncio.sleep(backoff_seconds(min(self._failures, 16), self._network))
@@ -185,11 +190,18 @@ class Agent:
     async def _pump(self) -> None:
         """Verify and fold what the log's stream brings."""
         mirror = self._held.mirror
-        async for batch in self._client.watch(mirror.size):
-            mirror.extend(batch.start_index, batch.notes, batch.checkpoint, self._held.outbox.leaf)
-            self._check_promises()
-            self._failures = 0
-            self._wake.set()
+        try:
+            async for batch in self._client.watch(mirror.size):
+                mirror.extend(batch.start_index, batch.notes, batch.checkpoint, self._held.outbox.leaf)
+                self._check_promises()
+                self._failures = 0
+                self._wake.set()
+        except RejectedError as exc:
+            if exc.reason != wire.Reason.AHEAD_OF_LOG:
+                raise
+            raise ForkError(
+                "log_forked", "the coordinator's log is shorter than the head it signed"
+            ) from None
 
     def _check_promises(self) -> None:
         """A receipt promised an event a place in the log: it must be there."""

@@ -21,7 +21,9 @@ from fedmedlora_core.study import Study
 from fedmedlora_site.durable import make_folder, sync_folder
 from fedmedlora_site.errors import FolderError, StepRefusal
 
+KEPT_FOLDERS = 3
 _STEP = "aggregate"
+_DIGEST_FILE = "digest"
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class NextBase:
 
 
 class Bases:
-    """The adapters of one run, one folder per closed round; `base-0` is the initial adapter.
+    """The adapters of one run, one folder per closed round; the newest `KEPT_FOLDERS` stay on the disk.
 
     Args:
         study: The accepted study.
@@ -48,21 +50,22 @@ class Bases:
     """
 
     def __init__(self, study: Study, initial: Path, root: Path) -> None:
-        """Load the newest adapter that is whole."""
+        """Find the adapters of earlier runs; a damaged one counts as missing and is derived again."""
         self._study = study
         self._root = make_folder(root)
         for torn in root.glob(".*.tmp"):
             shutil.rmtree(torn, ignore_errors=True)
         try:
-            self._initial = Adapter.load(initial)
+            adapter = Adapter.load(initial)
         except CoreError as exc:
             raise FolderError(str(exc)) from None
-        if self._initial.digest != study.adapter.initial_digest:
+        if adapter.digest != study.adapter.initial_digest:
             raise FolderError(f"{initial}: is not the initial adapter that the charter names")
-        if self._initial.dimension != study.adapter.dimension:
-            raise FolderError(f"{initial}: has {self._initial.dimension} trainable values, not the charter's")
-        self._known: dict[str, Path] = {self._initial.digest: initial}
-        self._adapters: dict[str, Adapter] = {self._initial.digest: self._initial}
+        if adapter.dimension != study.adapter.dimension:
+            raise FolderError(f"{initial}: has {adapter.dimension} trainable values, not the charter's")
+        self._layout = adapter.layout_digest
+        self._known: dict[str, Path] = {adapter.digest: initial}
+        self._loaded: tuple[str, Adapter] = (adapter.digest, adapter)
         for folder in sorted(root.glob("base-*")):
             self._take(folder)
 
@@ -70,12 +73,11 @@ class Bases:
         """Use a folder of an earlier run if its content is what its own record says."""
         try:
             adapter = Adapter.load(folder)
-            recorded = (folder / "digest").read_text()
+            recorded = (folder / _DIGEST_FILE).read_text()
         except (CoreError, OSError):
             return
-        if adapter.layout_digest == self._initial.layout_digest and adapter.digest == recorded:
+        if adapter.layout_digest == self._layout and adapter.digest == recorded:
             self._known[recorded] = folder
-            self._adapters[recorded] = adapter
 
     def holds(self, digest: str) -> bool:
         """Whether the adapter of a digest was computed here."""
@@ -86,8 +88,20 @@ class Bases:
         return self._known[digest]
 
     def adapter(self, digest: str) -> Adapter:
-        """An adapter that `holds`."""
-        return self._adapters[digest]
+        """Load an adapter that `holds`; its digest is checked again.
+
+        Raises:
+            FolderError: It was damaged on the disk since.
+        """
+        if self._loaded[0] != digest:
+            try:
+                adapter = Adapter.load(self._known[digest])
+            except CoreError as exc:
+                raise FolderError(str(exc)) from None
+            if adapter.digest != digest:
+                raise FolderError(f"{self._known[digest]}: was changed on disk; remove it and run again")
+            self._loaded = (digest, adapter)
+        return self._loaded[1]
 
     def ring_bytes(self) -> int:
         """Length of a ring-sum blob of this study."""
@@ -117,7 +131,7 @@ class Bases:
         largest = float(np.abs(average).max(initial=0.0))
         if not largest <= codec.clip + slack:
             raise StepRefusal(_STEP, "bad_aggregate", "the published average exceeds the clip")
-        old = self._adapters[base]
+        old = self.adapter(base)
         vector = server_step(old.vector(), average, learning_rate=self._study.server_learning_rate)
         try:
             adapter = old.with_vector(vector)
@@ -131,14 +145,16 @@ class Bases:
         if not target.is_dir():
             temporary = self._root / f".{target.name}.tmp"
             found.adapter.save(temporary)
-            (temporary / "digest").write_text(found.digest)
+            (temporary / _DIGEST_FILE).write_text(found.digest)
             temporary.rename(target)
             sync_folder(self._root)
         self._known[found.digest] = target
-        self._adapters[found.digest] = found.adapter
+        self._loaded = (found.digest, found.adapter)
+        self._prune()
         return target
 
-    def forget_before(self, digest: str) -> None:
-        """Drop the tensors of older adapters from memory; their folders stay."""
-        for old in [d for d in self._adapters if d not in (digest, self._initial.digest)]:
-            del self._adapters[old]
+    def _prune(self) -> None:
+        """Delete the folders of rounds long closed; no adapter is derived from them any more."""
+        for old in sorted(self._root.glob("base-*"))[:-KEPT_FOLDERS]:
+            self._known = {digest: path for digest, path in self._known.items() if path != old}
+            shutil.rmtree(old, ignore_errors=True)

@@ -11,7 +11,7 @@ import time
 from datetime import UTC, datetime
 
 from fedmedlora_audit.event_data import AggregateAccepted, Base, CharterSigned
-from fedmedlora_audit.law import Duty, Session
+from fedmedlora_audit.law import ClosedRound, Duty, Session
 from fedmedlora_core.codec import clip_update
 from fedmedlora_core.errors import CoreError, NonFiniteError
 from fedmedlora_crypto.xof import Keystream
@@ -80,13 +80,14 @@ class RoundSteps:
         Raises:
             StepRefusal: A closed round's sum does not lead where the log says.
         """
-        state = self._held.mirror.state
-        for closed in state.closed_rounds:
-            if not self._held.bases.holds(closed.next_base):
-                found = await self._derive(state.sids[closed.sid])
-                self._held.bases.keep(found, round_number=closed.round)
-        if state.closed_rounds and state.round is None:
-            self._held.bases.forget_before(state.base)
+        state, bases = self._held.mirror.state, self._held.bases
+        missing: list[ClosedRound] = []
+        for closed in reversed(state.closed_rounds):
+            if bases.holds(closed.next_base):
+                break
+            missing.append(closed)
+        for closed in reversed(missing):
+            bases.keep(await self._derive(state.sids[closed.sid]), round_number=closed.round)
 
     async def drop_training(self, round_number: int | None) -> None:
         """Stop a training of another round than this one."""
@@ -130,6 +131,7 @@ class RoundSteps:
     async def _train(self, number: int, base: str) -> None:
         """Train, encode, and keep the encoded update for every attempt of the round (decision 11)."""
         held = self._held
+        await asyncio.to_thread(held.bases.adapter, base)  # the trainer must not start from a damaged one
         job = TrainingJob(
             charter=str(held.folder.charter),
             base_model=str(model_folder(held.config)),

@@ -7,7 +7,7 @@ durable, sign. What was refused ends this site's part in the session and erases 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -101,6 +101,7 @@ class SessionSteps:
         if live is None:
             return await self.erase(duty)
         self._need_unspent("upload", session)
+        self._need_support("upload", session.u2)
         payloads = await self._fetch("upload", session.u2)
         live.fix(_rows(session.u2), session.view, session.shares[held.site], payloads)
         vector = await asyncio.to_thread(held.vault.load_ring, held.update_name(session.round))
@@ -121,6 +122,7 @@ class SessionSteps:
             return await self.erase(duty)
         rows = _rows(session.u3)
         live.check_survivors(rows, session.view, session.updates[held.site])
+        self._need_support("survivors", session.u3)
         consent = Consent(session.sid, session.base, tuple(row.id for row in rows))
         self._need_consent(consent)
         held.markers.mark_consented(consent)
@@ -176,6 +178,21 @@ class SessionSteps:
         released = self._held.markers.released_in(self._held.update_id(session.round))
         if released is not None:
             raise StepRefusal(step, "spent", "this round's update was released before")
+
+    def _need_support(self, step: str, sites: Collection[str]) -> None:
+        """Refuse a sum in which a label type's own rows would come from fewer than T sites (G40).
+
+        A generative model has no such rows; a classifier has one for each type, which only the sites that
+        annotated it move.
+        """
+        study = self._held.study
+        if study.model.kind != "token_classification":
+            return
+        for label in (*study.labels.entities, *study.labels.modifiers):
+            count = sum(label in member.annotated for member in study.members if member.id in sites)
+            if count < study.threshold:
+                reason = "short_inbox" if step == "upload" else "short_survivors"
+                raise StepRefusal(step, reason, f"the rows of '{label}' would come from {count} sites")
 
     def _need_consent(self, consent: Consent) -> None:
         """Refuse a second survivor set from one base unless the first can no longer be opened (G37)."""

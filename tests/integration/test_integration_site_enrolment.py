@@ -22,7 +22,6 @@ from fedmedlora_site.keystore import Keystore
 from fedmedlora_site.pins import Card, Pins
 from fedmedlora_testkit.rehearsal import enrolling, free_port
 
-
 REQUEST = "fedmedlora_site.enrolment.request_certificate"
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from fedmedlora_core.aggregation import server_step
 from fedmedlora_core.study import Study
-from fedmedlora_site.bases import Bases
+from fedmedlora_site.bases import KEPT_FOLDERS, Bases
 from fedmedlora_site.errors import FolderError, StepRefusal
 from fedmedlora_testkit.rehearsal import small_adapter
 from fedmedlora_testkit.studies import make_study
@@ -107,13 +107,27 @@ def test_another_initial_adapter_is_refused(tmp_path: Path) -> None:
         Bases(STUDY, tmp_path / "initial", tmp_path / "adapters")
 
 
-def test_old_tensors_are_dropped_from_memory(bases: Bases) -> None:
+def test_old_folders_are_pruned_and_the_newest_lead_on(tmp_path: Path, bases: Bases) -> None:
+    digests = [ADAPTER.digest]
+    for number in range(1, 6):
+        found = bases.derive(digests[-1], encodings(STUDY, WEIGHTS, 0.01), sites=3)
+        bases.keep(found, round_number=number)
+        digests.append(found.digest)
+    assert [bases.holds(digest) for digest in digests] == [True, False, False, True, True, True]
+    assert len(list((tmp_path / "adapters").iterdir())) == KEPT_FOLDERS
+    again = Bases(STUDY, tmp_path / "initial", tmp_path / "adapters")
+    assert again.adapter(digests[-1]).digest == digests[-1]
+
+
+def test_an_adapter_damaged_since_is_not_trained_from(bases: Bases) -> None:
     one = bases.derive(ADAPTER.digest, encodings(STUDY, WEIGHTS, 0.01), sites=3)
     bases.keep(one, round_number=1)
     two = bases.derive(one.digest, encodings(STUDY, WEIGHTS, 0.01), sites=3)
     bases.keep(two, round_number=2)
-    bases.forget_before(two.digest)
     assert bases.holds(one.digest)
     assert bases.adapter(two.digest).digest == two.digest
-    with pytest.raises(KeyError):
+    blob = bytearray((bases.folder(one.digest) / "adapter_model.safetensors").read_bytes())
+    blob[-1] ^= 1
+    (bases.folder(one.digest) / "adapter_model.safetensors").write_bytes(blob)
+    with pytest.raises(FolderError, match="changed on disk"):
         bases.adapter(one.digest)
