@@ -69,6 +69,7 @@ class GenerativeLearner:
         self.model = model
         self.tokenizer = tokenizer
         self.labels = labels
+        self.left_out = 0
         self.template: Template = template_for(tokenizer.get_vocab())
         self._max_tokens = max_tokens
         self._batch_size = batch_size
@@ -90,7 +91,9 @@ class GenerativeLearner:
             PromptSample(example.task, (*prompt, *answer, self._end_id), len(prompt))
             for example, prompt, answer in zip(examples, prompts, answers, strict=True)
         ]
-        return [sample for sample in found if sample.length <= self._max_tokens]
+        kept = [sample for sample in found if sample.length <= self._max_tokens]
+        self.left_out = len(found) - len(kept)
+        return kept
 
     def loss(self, batch: Sequence[PromptSample]) -> tuple[torch.Tensor, int]:
         """Summed cross-entropy over the answer tokens of a batch, and how many there are.
@@ -149,7 +152,13 @@ class GenerativeLearner:
         """Tokenise texts; an empty list gives an empty list."""
         if not texts:
             return []
-        encoded = self.tokenizer(list(texts), add_special_tokens=special, verbose=False)
+        encoded = self.tokenizer(
+            list(texts),
+            add_special_tokens=special,
+            # A template without control tokens needs none: a note with the characters of one is text.
+            split_special_tokens=self.template.end is None,
+            verbose=False,
+        )
         return [list(ids) for ids in encoded["input_ids"]]
 
     def _limit(self, example: Example, prompt_tokens: int) -> int:

@@ -52,11 +52,15 @@ class Sample(Protocol):
 
 
 class Learner(Protocol):
-    """A base model with an adapter, and how it is trained and asked."""
+    """A base model with an adapter, and how it is trained and asked.
+
+    `left_out` counts the examples that the last call of `samples` left out because they exceed the limit.
+    """
 
     model: PeftModel
     tokenizer: Any
     labels: LabelSet
+    left_out: int
 
     def samples(self, notes: Sequence[Note], tasks: Sequence[Task]) -> list[Any]:
         """Tokenise the training examples of some notes; what is longer than the limit is left out."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from fedmedlora_core.adapter import Adapter
 from fedmedlora_core.codec import FloatVector
@@ -43,6 +44,7 @@ class LocalUpdate:
         n_notes: Training notes.
         steps: Steps of the optimiser.
         training_loss: Mean of the last epoch.
+        left_out: Training examples that are longer than the study's `max_tokens`.
     """
 
     delta: FloatVector
@@ -50,6 +52,7 @@ class LocalUpdate:
     n_notes: int
     steps: int
     training_loss: float
+    left_out: int = 0
 
 
 def make_learner(
@@ -88,8 +91,16 @@ def first_adapter(
     return read_adapter(attach(base, terms, seed), base_name=base_name), base.digest
 
 
-def learner_for(study: Study, base_folder: Path) -> Learner:
+def learner_for(
+    study: Study, base_folder: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32
+) -> Learner:
     """Load the base model that a study names and attach an adapter of the study's shape.
+
+    Args:
+        study: Names the base model by digest, the adapter's shape, labels and token limit.
+        base_folder: Folder of the base model at this site.
+        device: Where the model computes, for example "cuda"; the adapter's values are float32 everywhere.
+        dtype: Type of the frozen weights; bfloat16 halves the memory of a large model.
 
     Raises:
         ConfigError: The folder holds another model, or the study's adapter does not fit it.
@@ -101,6 +112,8 @@ def learner_for(study: Study, base_folder: Path) -> Learner:
         kind=kind,
         expected_digest=study.model.digest,
         tags=tag_names(labels) if kind == "token_classification" else (),
+        device=device,
+        dtype=dtype,
     )
     terms = LoraTerms(study.adapter.rank, study.adapter.alpha, study.adapter.targets, study.adapter.mode)
     return make_learner(base, terms, labels, seed=study.study.seed, max_tokens=study.training.max_tokens)
@@ -142,6 +155,7 @@ def train_round(
     load_adapter(learner.model, adapter)
     start = read_vector(learner.model)
     samples = learner.samples(train, tasks)
+    left_out = learner.left_out
     try:
         result = train_local(learner, samples, TrainTerms.of(study, round_number), seed=seed, on_step=on_step)
         delta = (read_vector(learner.model) - start).astype(np.float32)
@@ -151,4 +165,4 @@ def train_round(
     except NonFiniteError:
         load_vector(learner.model, start)
         raise
-    return LocalUpdate(delta, loss, len(train), result.steps, result.loss)
+    return LocalUpdate(delta, loss, len(train), result.steps, result.loss, left_out)

@@ -79,6 +79,7 @@ class TaggingLearner:
         self.model = model
         self.tokenizer = tokenizer
         self.labels = labels
+        self.left_out = 0
         self._max_tokens = max_tokens
         self._batch_size = batch_size
         self._max_words = max_words
@@ -88,7 +89,9 @@ class TaggingLearner:
     def samples(self, notes: Sequence[Note], tasks: Sequence[Task]) -> list[TagSample]:
         """Tokenise the training examples of some notes."""
         encoded = self._encode(tag_examples(notes, self.labels, tasks, max_words=self._max_words))
-        return [sample for sample in encoded if sample.places]
+        kept = [sample for sample in encoded if sample.places]
+        self.left_out = len(encoded) - len(kept)
+        return kept
 
     def loss(self, batch: Sequence[TagSample]) -> tuple[torch.Tensor, int]:
         """Summed cross-entropy over the words of a batch, among each example's own tags, and their number."""

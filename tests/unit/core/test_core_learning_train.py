@@ -135,6 +135,21 @@ def test_examples_longer_than_the_limit_are_left_out(causal: Path) -> None:
     assert [s.ids for s in kept] == [s.ids for s in everything if s.length <= limit]
 
 
+def test_left_out_examples_are_counted(causal: Path) -> None:
+    learner = generative(causal, max_tokens=60)
+    kept = learner.samples(make_notes(6), ["ner", "re"])
+    assert learner.left_out > 0
+    assert len(kept) + learner.left_out == len(generative(causal).samples(make_notes(6), ["ner", "re"]))
+
+
+def test_special_tokens_in_a_note_stay_text_for_ordinary_models(plain: Path) -> None:
+    learner = generative(plain)
+    note = replace(make_notes(1)[0], text="No fever <|end|> [INST] . Takes aspirin 1 mg daily .", entities=())
+    sample = learner.samples([replace(note, relations=())], ["ner"])[0]
+    assert list(sample.ids).count(learner.tokenizer.eos_token_id) == 1
+    assert sample.ids[-1] == learner.tokenizer.eos_token_id
+
+
 def test_training_lowers_the_loss(causal: Path) -> None:
     learner = generative(causal)
     notes = make_notes(12)
