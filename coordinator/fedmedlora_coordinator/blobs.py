@@ -51,7 +51,7 @@ class BlobStore:
         Args:
             root: The folder; made when it does not exist.
             max_blob_bytes: Largest blob a site may send.
-            max_open_uploads: Unfinished uploads that one site may have.
+            max_open_uploads: Blobs of one site that are unfinished or named in no event yet.
         """
         self._root = root
         self._incoming = root / "incoming"
@@ -60,6 +60,7 @@ class BlobStore:
         self._max_open_uploads = max_open_uploads
         self._uploads: dict[tuple[str, int], _Upload] = {}
         self._trees: dict[str, BlobTree] = {}
+        self._unclaimed: dict[str, str] = {}  # complete, but named in no event yet: digest -> owner
 
     def size(self, digest: str) -> int | None:
         """Return the size of a complete blob, or None."""
@@ -159,9 +160,14 @@ class BlobStore:
         for path in (self._path(digest), self._leaves_path(digest)):
             path.unlink(missing_ok=True)
 
+    def claim(self, digest: str) -> None:
+        """Note that an event names a blob: it no longer counts against the one who sent it."""
+        self._unclaimed.pop(digest, None)
+
     def sweep(self, keep: Collection[str]) -> None:
         """Delete every blob that is not to be kept, and every unfinished upload."""
         self._uploads.clear()
+        self._unclaimed.clear()
         for path in self._incoming.iterdir():
             path.unlink()
         for path in self._root.glob("??/*.blob"):
@@ -172,7 +178,8 @@ class BlobStore:
         upload = self._uploads.get((digest, total_bytes)) or self._reopen(digest, total_bytes, owner=owner)
         if upload is not None:
             return upload
-        if sum(other.owner == owner for other in self._uploads.values()) >= self._max_open_uploads:
+        pending = [*(other.owner for other in self._uploads.values()), *self._unclaimed.values()]
+        if pending.count(owner) >= self._max_open_uploads:
             raise PeerRefusedError(Reason.TOO_MANY)
         part, have = self._incoming_paths(digest, total_bytes)
         for path, length in ((part, total_bytes), (have, 32 * chunk_count(total_bytes))):
@@ -213,6 +220,7 @@ class BlobStore:
         self._install(digest, upload.part, upload.leaves)
         upload.have.unlink(missing_ok=True)
         self._uploads.pop((digest, upload.total_bytes), None)
+        self._unclaimed[digest] = upload.owner
 
     def _install(self, digest: str, part: Path, leaves: list[bytes]) -> None:
         """Move a complete, synced file to its place; the leaf hashes first, so a blob never lacks them."""

@@ -20,6 +20,7 @@ from fedmedlora_coordinator.evidence import EvidenceKeeper
 from fedmedlora_coordinator.folder import Folder
 from fedmedlora_coordinator.ledger import Ledger
 from fedmedlora_coordinator.model import GlobalModel, ring_vector
+from fedmedlora_coordinator.payloads import Payloads
 from fedmedlora_coordinator.presence import Presence
 from fedmedlora_coordinator.release import write_release
 from fedmedlora_coordinator.settings import CoordinatorSettings
@@ -40,6 +41,7 @@ class Conductor:
         *,
         ledger: Ledger,
         blobs: BlobStore,
+        payloads: Payloads,
         model: GlobalModel,
         presence: Presence,
         settings: CoordinatorSettings,
@@ -60,7 +62,7 @@ class Conductor:
         self._monotonic = monotonic
         self._changed = asyncio.Event()
         self._since: tuple[tuple[object, ...], float] = ((), monotonic())
-        self._evidence = EvidenceKeeper(ledger, blobs, settings.evidence.after_round)
+        self._evidence = EvidenceKeeper(ledger, blobs, payloads, settings.evidence.after_round)
         state = ledger.state
         model.replay(
             (ring_vector(blobs.read(closed.ring)), len(state.sids[closed.sid].u3), closed.next_base)
@@ -133,8 +135,7 @@ class Conductor:
             write_release(
                 self._folder.released,
                 self._model.adapter,
-                study_id=state.terms.study_id,
-                charter=state.terms.digest,
+                self._model.study,
                 rounds=len(state.closed_rounds),
             )
             self._write(steps.model_released(state))

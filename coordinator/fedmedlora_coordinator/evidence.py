@@ -5,22 +5,24 @@ pair keys, leaked later, its update could be opened. After a published sum they 
 operator chose, and the log says which. Uploads of aborted sessions and of sites that dropped out always go.
 """
 
-from typing import Final, Literal
+from typing import Literal
 
 from fedmedlora_audit.event_data import InSession
 from fedmedlora_audit.law import Session
 from fedmedlora_coordinator.blobs import BlobStore
 from fedmedlora_coordinator.ledger import Ledger
-
-EVIDENCE_ROLES: Final = frozenset({"masked-update", "opened-shares"})
+from fedmedlora_coordinator.payloads import Payloads
 
 
 class EvidenceKeeper:
     """Settles what happens to the payloads of finished sessions; safe to repeat after a kill."""
 
-    def __init__(self, ledger: Ledger, blobs: BlobStore, after_round: Literal["shred", "keep"]) -> None:
-        """Take the log, the blobs and the operator's choice."""
+    def __init__(
+        self, ledger: Ledger, blobs: BlobStore, payloads: Payloads, after_round: Literal["shred", "keep"]
+    ) -> None:
+        """Take the log, the blobs with their roles, and the operator's choice."""
         self._ledger = ledger
+        self._payloads = payloads
         self._blobs = blobs
         self._keep = after_round == "keep"
 
@@ -35,7 +37,7 @@ class EvidenceKeeper:
             if entry.event.type in ("evidence.kept", "evidence.shredded")
         }
         published = [s for s in state.sids.values() if s.published is not None]
-        keep = self._lasting_digests()
+        keep = self._payloads.lasting()
         for session in published:
             if self._keep:
                 keep |= {*session.u3.values(), *session.responses.values()}
@@ -43,14 +45,6 @@ class EvidenceKeeper:
         for session in published:
             if session.sid not in settled:
                 self._say(session)
-
-    def _lasting_digests(self) -> set[str]:
-        """Return the digests of payloads that are no evidence: keys, sealed shares, ring sums, adapters."""
-        named: dict[str, set[str]] = {}
-        for entry in self._ledger.entries:
-            for item in entry.event.objects:
-                named.setdefault(item.digest, set()).add(item.role)
-        return {digest for digest, roles in named.items() if not roles & EVIDENCE_ROLES}
 
     def _say(self, session: Session) -> None:
         kind = "evidence.kept" if self._keep else "evidence.shredded"

@@ -96,7 +96,8 @@ class Ledger:
         Args:
             site: Whom the caller's certificate names.
             note: The signed event.
-            payload_check: Raises PeerRefusedError unless the event's payload is complete and fits.
+            payload_check: Raises PeerRefusedError unless the event's payload is complete and fits; not asked
+                about an answer that comes after its step.
 
         Returns:
             (receipt note, index of the event).

@@ -49,7 +49,7 @@ class GlobalModel:
         """
         if initial.digest != study.adapter.initial_digest or initial.dimension != study.adapter.dimension:
             raise ConfigError("the study package's initial adapter is not the one its study file names")
-        self._study = study
+        self.study = study
         self._initial = initial
         self.vector: FloatVector = initial.vector()
 
@@ -61,7 +61,7 @@ class GlobalModel:
     @property
     def ring_length(self) -> int:
         """Values in an encoded update: the adapter's and the weight."""
-        return self._study.adapter.dimension + 1
+        return self.study.adapter.dimension + 1
 
     @property
     def ring_bytes(self) -> int:
@@ -84,18 +84,18 @@ class GlobalModel:
         Raises:
             RoundError: No honest uploads can give this sum: the round is refused.
         """
-        codec = self._study.codec()
+        codec = self.study.codec()
         try:
             average, weight_sum, _ = codec.decode(total)
         except (CodecError, NonFiniteError) as exc:
             raise RoundError("refused", f"the sum does not decode: {exc}") from None
         limit = codec.clip + codec.error_bound(weight_sum=weight_sum, m=survivors)
         # A garbage or wrapped upload almost surely breaks this bound, which clipped values cannot.
-        if weight_sum > survivors * self._study.aggregation.weight_max or (
+        if weight_sum > survivors * self.study.aggregation.weight_max or (
             average.size and float(np.abs(average).max()) > limit * (1 + _SLACK)
         ):
             raise RoundError("refused", "the sum lies outside what clipped updates can give")
-        vector = server_step(self.vector, average, learning_rate=self._study.server_learning_rate)
+        vector = server_step(self.vector, average, learning_rate=self.study.server_learning_rate)
         return Step(weight_sum, self._initial.digest_of(average), self._initial.digest_of(vector), vector)
 
     def replay(self, sums: Iterable[tuple[RingVector, int, str]]) -> None:

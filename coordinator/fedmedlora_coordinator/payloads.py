@@ -44,22 +44,38 @@ class Payloads:
         self._terms = terms
         self._blobs = blobs
         self._ring_bytes = ring_bytes
-        self._roles: dict[str, set[str]] = {}
+        self._roles: dict[str, str] = {}
 
     def learn(self, entries: Iterable[Entry]) -> None:
-        """Note which digest was named in which role."""
+        """Note in which role a digest was named.
+
+        The coordinator's word stands, then the first site's. A later one changes nothing: a site could name
+        another's upload as its own keys, to read it, or a published sum as its upload, to have it deleted.
+        """
         for entry in entries:
             for item in entry.event.objects:
-                self._roles.setdefault(item.digest, set()).add(item.role)
+                self._blobs.claim(item.digest)
+                if entry.event.actor.role == "coordinator":
+                    self._roles[item.digest] = item.role
+                else:
+                    self._roles.setdefault(item.digest, item.role)
 
     def is_public(self, digest: str) -> bool:
-        """Tell whether members may fetch a blob.
+        """Tell whether members may fetch a blob: keys, sealed shares and sums; no upload, no opened share."""
+        return self._roles.get(digest) in PUBLIC_ROLES
 
-        One that was ever named as a masked update or opened shares is not fetched, whatever else it is
-        named: a site could otherwise name another's upload as its own keys, to read it.
+    def lasting(self) -> set[str]:
+        """Return the digests of payloads that stay when their session is over: those that are public."""
+        return {digest for digest, role in self._roles.items() if role in PUBLIC_ROLES}
+
+    def check_upload(self, total_bytes: int) -> None:
+        """Refuse a blob that no event of this study could name.
+
+        Raises:
+            PeerRefusedError: too_large.
         """
-        roles = self._roles.get(digest, set())
-        return bool(roles) and roles <= PUBLIC_ROLES
+        if total_bytes > MAX_SMALL_BYTES and total_bytes != self._ring_bytes:
+            raise PeerRefusedError(Reason.TOO_LARGE)
 
     def check(self, event: Event) -> None:
         """Check the payload of a site's event before the event is written.

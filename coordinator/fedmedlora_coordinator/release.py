@@ -8,24 +8,31 @@ from pathlib import Path
 
 from fedmedlora_coordinator.folder import sync_folder
 from fedmedlora_core.adapter import Adapter
+from fedmedlora_core.study import Study
 
 RELEASE_FILE = "release.json"
+CHARTER_FILE = "charter.json"
 
 
-def write_release(folder: Path, adapter: Adapter, *, study_id: str, charter: str, rounds: int) -> None:
-    """Write the adapter with a note of where it comes from; an earlier release of it is replaced.
+def write_release(folder: Path, adapter: Adapter, study: Study, *, rounds: int) -> None:
+    """Write the adapter with its charter and where it comes from; an earlier release of it is replaced.
 
     Args:
         folder: The folder to make.
         adapter: The global adapter.
-        study_id: Id of the study.
-        charter: Digest of the charter.
+        study: The study; its canonical JSON lies beside the weights, for whoever uses them.
         rounds: Closed rounds behind it.
     """
     staging = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
     try:
         adapter.save(staging)
-        facts = {"study": study_id, "charter": charter, "rounds": rounds, "digest": adapter.digest}
+        (staging / CHARTER_FILE).write_bytes(study.canonical_json())
+        facts = {
+            "study": study.study.id,
+            "charter": study.digest,
+            "rounds": rounds,
+            "digest": adapter.digest,
+        }
         (staging / RELEASE_FILE).write_text(json.dumps(facts, indent=2) + "\n")
         for path in staging.iterdir():
             with path.open("rb") as file:

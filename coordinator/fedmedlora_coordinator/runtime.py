@@ -150,6 +150,7 @@ class Federation:
         self._conductor = Conductor(
             ledger=self._ledger,
             blobs=self._blobs,
+            payloads=self._payloads,
             model=model,
             presence=self._presence,
             settings=settings,

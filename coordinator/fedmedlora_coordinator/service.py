@@ -121,6 +121,7 @@ class FederationService(pb_grpc.FederationServicer):
         try:
             site = self._caller(context)
             chunk = wire.read_put_chunk(request)
+            self._payloads.check_upload(chunk.total_bytes)
             if chunk.data is None:
                 missing = self._blobs.query(chunk.digest, chunk.total_bytes)
             else:

@@ -46,7 +46,7 @@ class Limits(Section):
     """Bounds on what a member may make the coordinator store or repeat."""
 
     max_blob_bytes: int = Field(default=4 << 30, ge=1 << 20)
-    max_open_uploads_per_site: int = Field(default=4, ge=1)
+    max_open_uploads_per_site: int = Field(default=8, ge=1)  # unfinished, or named in no event yet
     max_attempts: int = Field(default=3, ge=1, le=100)  # sessions of one round before it is given up
 
 

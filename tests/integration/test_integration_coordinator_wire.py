@@ -26,6 +26,7 @@ from fedmedlora_audit.note import VerifierKey
 from fedmedlora_coordinator import setup
 from fedmedlora_coordinator.authority import Authority, new_tls_key
 from fedmedlora_coordinator.ledger import Keys
+from fedmedlora_coordinator.model import GlobalModel
 from fedmedlora_coordinator.runtime import Federation, Options
 from fedmedlora_coordinator.study import RunningStudy
 from fedmedlora_protos import wire
@@ -269,8 +270,11 @@ def test_unknown_fields_are_refused(house: House) -> None:
     with_site(house, "site-a", act)
 
 
-def test_chunks_go_up_with_proofs_and_come_down_only_when_public(house: House) -> None:
+def test_chunks_go_up_with_proofs_and_come_down_only_when_public(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = bytes(range(256)) * 5000
+    monkeypatch.setattr(GlobalModel, "ring_bytes", len(data))  # as if the study's adapter were that large
     tree = BlobTree(blob_leaves(data), len(data))
 
     def put(index: int, content: bytes) -> pb.PutChunkRequest:
@@ -288,6 +292,9 @@ def test_chunks_go_up_with_proofs_and_come_down_only_when_public(house: House) -
         assert error.details() == "malformed"
         assert (await stub.PutChunk(put(0, data[: wire.CHUNK_BYTES]))).next_missing == 1
         assert (await stub.PutChunk(put(1, data[wire.CHUNK_BYTES :]))).complete
+        large = pb.PutChunkRequest(digest="0" * 64, total_bytes=len(data) + 4, query=True)
+        error = await failure(stub.PutChunk(large))
+        assert (error.code(), error.details()) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "too_large")
         # Complete, but named in no event: nobody's to read.
         error = await failure(stub.GetChunk(pb.GetChunkRequest(digest=tree.digest)))
         assert (error.code(), error.details()) == (grpc.StatusCode.NOT_FOUND, "unknown_blob")

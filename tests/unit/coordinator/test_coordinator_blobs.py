@@ -137,3 +137,18 @@ def test_a_damaged_disk_is_an_error_and_never_data(tmp_path: Path) -> None:
         store.chunk(digest, 1)
     with pytest.raises(StoreError, match="damaged"):
         store.read(digest)
+
+
+def test_blobs_that_no_event_names_count_against_their_sender(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path, max_open_uploads=2)
+    small = [Upload(bytes([i]) * 10) for i in range(4)]
+    for upload in small[:2]:
+        assert upload.send(store, 0) is None
+    with pytest.raises(PeerRefusedError) as caught:
+        small[2].send(store, 0)
+    assert caught.value.reason is Reason.TOO_MANY
+    store.claim(small[0].digest)
+    assert small[2].send(store, 0) is None
+    store.sweep({small[0].digest})
+    assert [store.size(u.digest) for u in small[:3]] == [10, None, None]
+    assert small[3].send(store, 0) is None

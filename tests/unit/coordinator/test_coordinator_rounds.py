@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedmedlora_audit.event_data import KeysBroadcast
+from fedmedlora_audit.event_data import InSession, KeysBroadcast, UpdateSubmitted
+from fedmedlora_audit.events import Object
 from fedmedlora_audit.law import Session, waiting
+from fedmedlora_coordinator.errors import PeerRefusedError
 from fedmedlora_core.adapter import Adapter
 from fedmedlora_testkit.ward import FlakyStore, Hospital, Ward
 
@@ -54,6 +56,7 @@ def test_a_study_without_faults_ends_with_the_weighted_mean(tmp_path: Path, mode
     check_result(ward)
     facts = json.loads((ward.folder.released / "release.json").read_text())
     assert facts["rounds"] == 2
+    assert (ward.folder.released / "charter.json").read_bytes() == ward.study.canonical_json()
 
 
 def test_masks_and_none_give_bit_identical_adapters(tmp_path: Path) -> None:
@@ -246,4 +249,33 @@ def test_after_shares_were_opened_there_is_no_other_attempt(tmp_path: Path) -> N
     assert counted(ward) == [[], ALL]
     types = ward.types()
     assert types.count("session.opened") == 2
+    check_result(ward)
+
+
+def test_a_site_that_names_anothers_payload_can_neither_read_nor_delete_it(tmp_path: Path) -> None:
+    """Late events need no payload, so they can name any digest: the first role of a digest stands."""
+    ward = Ward(tmp_path, rounds=2)
+    ward.hospital("site-d").refuses.add("upload")
+    ward.run(lambda s: s.session is not None and s.session.step == "aggregate")
+    session = ward.ledger.state.session
+    assert session is not None
+    hospital, upload = ward.hospital("site-d"), session.u3["site-a"]
+    assert ward.payloads.is_public(session.ring)
+    assert not ward.payloads.is_public(upload)
+    item = Object(role="masked-update", digest=session.ring, bytes=ward.model.ring_bytes)
+    late = UpdateSubmitted(sid=session.sid, view=session.view, h_u2=session.h_u2)
+    ward.hand_in(hospital, ward.note(hospital, "update.submitted", late, session.round, objects=[item]))
+    assert ward.payloads.is_public(session.ring)
+    hospital.refuses.clear()
+    ward.run(lambda s: s.session is not None and s.session.round == 2 and s.session.step == "advertise")
+    second = ward.ledger.state.session
+    assert second is not None
+    thief = ward.hospital("site-b")
+    keys = Object(role="keys", digest=upload, bytes=ward.model.ring_bytes)
+    assert ward.blobs.size(upload) is None, "shredded after its round"
+    with pytest.raises(PeerRefusedError):
+        note = ward.note(thief, "keys.advertised", InSession(sid=second.sid), 2, objects=[keys])
+        ward.hand_in(thief, note)
+    ward.run()
+    assert ward.blobs.size(session.ring) == ward.model.ring_bytes
     check_result(ward)
