@@ -100,3 +100,32 @@ def test_an_acceptance_of_a_round_that_is_over_is_late() -> None:
     log.abort()
     log.say("site-a", "plan.accepted", of.Base(base=base), refs=[plan], round=1)
     assert log.state.rounds[1].accepted == {}
+
+
+def test_keys_advertised_late_can_be_erased_and_free_the_site() -> None:
+    log = StudyLog()
+    advertise_late(log)
+    sid = log.session.sid
+    log.abort()
+    log.erase("site-d", sid)
+    assert duties(log.state, "site-d") is None
+    log.to_step("share")
+    assert "site-d" in log.session.u1
+
+
+def test_late_consent_counts_as_a_consent() -> None:
+    """A site that consented late in one session may not consent to other survivors of the same base (G37)."""
+    log = StudyLog().set_up().to_step("unmask", {"survivors": ["site-d"]})
+    first = log.session.sid
+    log.abort("operator")
+    data = log.state.sids[first]
+    consent = of.SurvivorsAgreed(sid=first, view=data.view, h_u2=data.h_u2, h_u3=data.h_u3)
+    log.say("site-d", "survivors.agreed", consent, round=1)
+    for site in ("site-c", "site-d"):
+        log.erase(site, first)
+    for site in ("site-a", "site-b"):
+        log.state.unspent[site] = set()  # as if they had nothing to erase: two erasures are fewer than T
+    log.to_step("survivors", {"upload": ["site-b"]})
+    with pytest.raises(LawError) as caught:
+        log.agree("site-d")
+    assert caught.value.check == "G37"

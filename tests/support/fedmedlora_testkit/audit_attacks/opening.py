@@ -271,3 +271,40 @@ def close_against_a_dissenter(log: StudyLog) -> bytes:
 def close_before_publishing(log: StudyLog) -> bytes:
     log.set_up().to_step("unmask")
     return by_coordinator(log, "round.closed", log.closed_data())
+
+
+# -- what came too late
+
+
+@attack("R6")
+def late_upload_in_the_aggregate(log: StudyLog) -> bytes:
+    log.set_up().to_step("unmask", {"upload": ["site-d"]})
+    log.upload("site-d")
+    for name in log.sites[:3]:
+        log.respond(name)
+    session = log.session
+    late = of.IdDigest(id="site-d", digest=digest_of("masked-update", "site-d", session.sid))
+    return publish(log, inputs=(*log.rows(session.u3), late))
+
+
+@attack("R6")
+def request_for_the_self_seed_of_a_late_upload(log: StudyLog) -> bytes:
+    consented(log, {"upload": ["site-d"]})
+    log.upload("site-d")
+    return request(log, self_of=log.sites, pair_of=())
+
+
+@attack("R3")
+def late_upload_twice(log: StudyLog) -> bytes:
+    log.set_up().to_step("unmask", {"upload": ["site-d"]})
+    log.upload("site-d")
+    return by_site(log, "site-d", "update.submitted", log.update_data(), "masked-update")
+
+
+@attack("R3")
+def late_acceptance_of_a_plan_twice(log: StudyLog) -> bytes:
+    log.set_up().plan()
+    log.abort()
+    log.accept_plan("site-a")
+    plan = log.state.rounds[1].plan.leaf.hex()
+    return by_site(log, "site-a", "plan.accepted", of.Base(base=log.state.base), refs=[plan])
