@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import re
 import tomllib
 from pathlib import Path
 
 import pytest
 
-from fedmedlora_testkit.repository import ROOT, tracked_files
+from fedmedlora_testkit.repository import ROOT, imported_roots, parsed, sources, tracked_files
 
 TEXT_SUFFIXES = {
     "", ".py", ".pyi", ".md", ".toml", ".txt", ".json", ".jsonl",
@@ -96,10 +97,29 @@ def test_links_between_documents_lead_somewhere() -> None:
     assert not broken
 
 
-def test_every_dependency_has_its_reason() -> None:
+def dependencies(*, dev: bool) -> set[str]:
+    """Names of the distributions that the project asks for, with or without those of the dev extra."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = [*project["dependencies"], *(w for e in project["optional-dependencies"].values() for w in e)]
-    names = {re.split(r"[\[<>=!~ ]", requirement)[0] for requirement in wanted} - {"fedmedlora"}
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *(w for e in extras if dev or e != "dev" for w in extras[e])]
+    return {re.split(r"[\[<>=!~ ]", requirement)[0] for requirement in wanted} - {"fedmedlora"}
+
+
+def test_every_dependency_is_imported() -> None:
+    """What no package of ours imports is not asked for; the tools of the dev extra are commands."""
+    imported = set()
+    for path in sources():
+        imported |= imported_roots(parsed(path))
+    modules: dict[str, set[str]] = {}
+    for module, distributions in importlib.metadata.packages_distributions().items():
+        for name in distributions:
+            modules.setdefault(name.lower().replace("_", "-"), set()).add(module)
+    unused = [name for name in dependencies(dev=False) if not modules[name.lower()] & imported]
+    assert not unused
+
+
+def test_every_dependency_has_its_reason() -> None:
+    names = dependencies(dev=True)
     record = (ROOT / "docs/adr/0012-dependencies.md").read_text(encoding="utf-8")
     rows = {name for row in re.findall(r"^\| ([^|]+) \|", record, re.MULTILINE) for name in row.split(", ")}
     assert not names - rows, "a dependency without a reason"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fedmedlora_testkit.repository import ROOT, body_lines, functions, parsed, sources
+from fedmedlora_testkit.repository import ROOT, body_lines, functions, imported_roots, parsed, sources
 
 FILE_LINES = 450
 FUNCTION_LINES = 60
@@ -50,17 +50,6 @@ def test_test_files_have_unique_names() -> None:
     assert sorted(names) == sorted(set(names))
 
 
-def imported_modules(tree: ast.AST) -> set[str]:
-    """Top-level names of what a file imports, wherever in the file."""
-    found = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            found.add((node.module or "").partition(".")[0])
-    return found
-
-
 def calls(tree: ast.AST) -> set[str]:
     """Dotted names of what a file calls."""
     return {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
@@ -69,7 +58,7 @@ def calls(tree: ast.AST) -> set[str]:
 def test_nothing_reads_a_format_that_runs_code() -> None:
     for path in sources():
         tree = parsed(path)
-        assert not imported_modules(tree) & SERIALISERS, path
+        assert not imported_roots(tree) & SERIALISERS, path
         assert not {"torch.load", "numpy.load", "np.load", "eval", "exec"} & calls(tree), path
 
 
@@ -78,7 +67,7 @@ def test_nothing_reads_a_format_that_runs_code() -> None:
     ["import pickle", "from pickle import loads", "def f():\n  import joblib as j", "import torch, pickle"],
 )
 def test_an_import_that_runs_code_would_be_found(code: str) -> None:
-    assert imported_modules(ast.parse(code)) & SERIALISERS
+    assert imported_roots(ast.parse(code)) & SERIALISERS
 
 
 def test_nothing_trusts_remote_code() -> None:
@@ -110,14 +99,14 @@ def test_secrets_come_from_the_operating_system_alone() -> None:
     for path in _in("crypto", "audit", "protos", "coordinator", "site"):
         if path in NO_SECRETS:
             continue
-        assert "random" not in imported_modules(parsed(path)), path
+        assert "random" not in imported_roots(parsed(path)), path
         assert not uses(parsed(path), WEAK_RANDOMNESS), path
 
 
 def test_pure_packages_read_no_clock() -> None:
     for path in _in("crypto", "audit"):
         assert not uses(parsed(path), CLOCKS), path
-        assert "time" not in imported_modules(parsed(path)), path
+        assert "time" not in imported_roots(parsed(path)), path
 
 
 def test_weak_randomness_and_clocks_would_be_found() -> None:

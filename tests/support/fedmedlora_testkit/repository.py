@@ -68,3 +68,14 @@ def body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     )
     docstring = (first.end_lineno or first.lineno) - first.lineno + 1 if documented else 0
     return last - function.lineno + 1 - docstring
+
+
+def imported_roots(tree: ast.AST) -> set[str]:
+    """Top-level names of what a file imports, wherever in the file."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found.add((node.module or "").partition(".")[0])
+    return found
