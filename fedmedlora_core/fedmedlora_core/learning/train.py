@@ -17,6 +17,7 @@ import torch
 
 from fedmedlora_core.errors import ConfigError, NonFiniteError
 from fedmedlora_core.learning.base import reproducible
+from fedmedlora_core.learning.fusing import fused
 from fedmedlora_core.learning.learner import Learner
 from fedmedlora_core.study import Study
 
@@ -125,7 +126,7 @@ def train_local(
     optimizer = torch.optim.AdamW(parameters, lr=terms.learning_rate, weight_decay=terms.weight_decay)
     losses: list[float] = []
     tokens = 0
-    with reproducible(seed):
+    with reproducible(seed), fused(learner.model):
         order = np.random.default_rng(seed)
         batches = (
             batch
