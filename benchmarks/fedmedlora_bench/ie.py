@@ -50,6 +50,7 @@ class IeOptions:
         site_count: Hospitals of the synthetic clinic that train.
         sentences: Sentences of each synthetic hospital.
         secure: "masks" or "none"; the averages are the same bytes.
+        relation_cap_percent: RE examples of an epoch for each hundred NER examples; None as in the profile.
     """
 
     rounds: int | None = None
@@ -57,13 +58,14 @@ class IeOptions:
     site_count: int = 4
     sentences: int = 540
     secure: str = "masks"
+    relation_cap_percent: int | None = None
 
     @classmethod
     def quick(cls, *, corpora: bool) -> IeOptions:
         """Smaller sites: minutes on one core."""
         if corpora:
             return cls(rounds=4, limits=SizeLimits(train=96, validation=16, test=48, per_note=8))
-        return cls(limits=SizeLimits(train=240, validation=24, test=80))
+        return cls(limits=SizeLimits(train=240, validation=24, test=80), relation_cap_percent=100)
 
     @classmethod
     def full(cls, *, corpora: bool) -> IeOptions:
@@ -113,6 +115,8 @@ def run_ie(
     settings = settings.override(secure_aggregation__mode=chosen.secure)
     if chosen.rounds is not None:
         settings = settings.override(training__rounds=chosen.rounds)
+    if chosen.relation_cap_percent is not None:
+        settings = settings.override(training__relation_cap_percent=chosen.relation_cap_percent)
     numbers = list(range(1, seeds + 1)) if isinstance(seeds, int) else list(seeds)
     started = time.perf_counter()
     runs = []
