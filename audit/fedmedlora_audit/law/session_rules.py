@@ -148,9 +148,12 @@ def shares_once(state: State, event: Event, _data: SharesSent) -> None:
 
 
 def u2_is_who_shared(state: State, event: Event, data: SharesFixed) -> None:
-    """U5, G33: U2 names the shares as their senders signed them, and has at least T sites."""
+    """U5, G34, G33: U2 are the logged shares, as their senders signed them - none kept back - and at least T."""
     session = live_session(state, event)
     _need_logged(data.u2, session.shares, "U5", "U2")
+    named = {row.id for row in data.u2}
+    for site in session.shares:
+        need(site in named or session.is_out(site), "G34", f"the shares of {site} are left out of U2")
     need(len(data.u2) >= state.terms.threshold, "G33", f"U2 has fewer than {state.terms.threshold} sites")
 
 

@@ -207,11 +207,17 @@ def u2_with_other_shares_than_signed(log: StudyLog) -> bytes:
 @attack("G33")
 def u2_below_the_threshold(log: StudyLog) -> bytes:
     log.set_up().to_step("share")
+    for name in log.sites[:2]:
+        log.share(name)
+    return by_coordinator(log, "shares.fixed", log.u2_data())
+
+
+@attack("G34")
+def u2_without_received_shares(log: StudyLog) -> bytes:
+    log.set_up().to_step("share")
     for name in log.sites:
         log.share(name)
-    return by_coordinator(
-        log, "shares.fixed", log.u2_data(u2=log.rows(log.session.shares, ["site-a", "site-b"]))
-    )
+    return by_coordinator(log, "shares.fixed", log.u2_data(u2=log.rows(log.session.shares, ["site-a"])))
 
 
 @attack("G34")
