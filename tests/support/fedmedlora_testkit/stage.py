@@ -8,7 +8,7 @@ step, in the log (`StudyLog.force`) or in the payloads (`Stage.blobs`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,87 +19,21 @@ from fedmedlora_audit.blob import blob_digest
 from fedmedlora_audit.charter import CharterTerms
 from fedmedlora_audit.events import Entry, Event, Object, parse_event
 from fedmedlora_audit.law import State
-from fedmedlora_audit.note import ALG_COSIGNATURE, NoteSigner
-from fedmedlora_core.records import write_notes
-from fedmedlora_core.study import LogTerms, Study
+from fedmedlora_core.study import Study
 from fedmedlora_crypto.secagg import Aggregator, SessionTerms
-from fedmedlora_site.acceptance import accept
 from fedmedlora_site.agent import Agent
 from fedmedlora_site.bases import Bases, NextBase
 from fedmedlora_site.blobs import UploadFile
 from fedmedlora_site.client import Batch
-from fedmedlora_site.config import SCHEMA, NetworkSection, SiteConfig, SiteSection, TrainerSection
 from fedmedlora_site.errors import RejectedError, TransportError
 from fedmedlora_site.holdings import Holdings
-from fedmedlora_site.keystore import Keystore
-from fedmedlora_site.pins import Card, CoordinatorPins, PinnedKeys, Pins
+from fedmedlora_site.journal import Journal
 from fedmedlora_site.session import LiveSession
 from fedmedlora_site.training import RehearsalTrainer, Trainer
-from fedmedlora_testkit.audit_log import ORIGIN, StudyLog, seed_of
-from fedmedlora_testkit.rehearsal import plain_notes, small_adapter
-from fedmedlora_testkit.studies import make_study
+from fedmedlora_testkit.audit_log import StudyLog
+from fedmedlora_testkit.stage_site import ADAPTER, OTHERS, OWN, make_site, staged_study
 
-OWN = "site-a"
-OTHERS = ("site-b", "site-c", "site-d")
-ADAPTER = small_adapter(32)
 SECONDS = 20.0
-
-
-def staged_study() -> Study:
-    """A study whose members' keys come from `seed_of`, so that the test can play everybody."""
-    vkeys = {
-        site: (
-            NoteSigner.from_seed(site, seed_of(site)).vkey,
-            NoteSigner.from_seed(site, seed_of(site + "/w"), algorithm=ALG_COSIGNATURE).vkey,
-        )
-        for site in (OWN, *OTHERS)
-    }
-    log = LogTerms(
-        origin=ORIGIN,
-        log_vkey=NoteSigner.from_seed(ORIGIN, seed_of("log")).vkey,
-        coordinator_vkey=NoteSigner.from_seed("coordinator", seed_of("coordinator")).vkey,
-    )
-    return make_study(
-        initial_digest=ADAPTER.digest,
-        dimension=ADAPTER.dimension,
-        vkeys=vkeys,
-        log=log,
-        overrides={"training__rounds": 4},
-    )
-
-
-def make_site(root: Path, study: Study) -> Path:
-    """Make the folder of the real site, enrolled and with the study accepted."""
-    folder = root / OWN
-    for inner in ("data", "tls", "run"):
-        (folder / inner).mkdir(parents=True, mode=0o700)
-    drawn = Keystore.generate(OWN)
-    keys = Keystore(
-        OWN,
-        drawn.tls_key_pem,
-        seed_of(OWN),
-        seed_of(OWN + "/w"),
-        drawn.storage_key,
-        drawn.round_secret,
-    )
-    keys.save(folder / "keys")
-    SiteConfig(
-        schema=SCHEMA,
-        site=SiteSection(id=OWN, coordinator_address="127.0.0.1:1"),
-        trainer=TrainerSection(kind="rehearsal"),
-        network=NetworkSection(reconnect_first_seconds=0.01, reconnect_most_seconds=0.02),
-    ).write(folder / "site.toml")
-    (folder / "policy.toml").write_text("")
-    card = Card(id=OWN, event_vkey=keys.event_signer.vkey, witness_vkey=keys.witness_signer.vkey)
-    card.write(folder / "card.toml")
-    coordinator = CoordinatorPins(log_vkey=study.log.log_vkey, coordinator_vkey=study.log.coordinator_vkey)
-    members = {m.id: PinnedKeys(event_vkey=m.event_vkey, witness_vkey=m.witness_vkey) for m in study.members}
-    Pins(coordinator=coordinator, members=members).write(folder / "pins.toml")
-    write_notes(folder / "data" / "notes.jsonl", plain_notes(OWN))
-    study.write(root / "package" / "study.toml")
-    ADAPTER.save(root / "package" / "initial")
-    accept(folder, root / "package")
-    return folder
 
 
 class StageLog(StudyLog):
@@ -386,6 +320,7 @@ class StageWire:
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
         self.down = False
+        self.ahead = False
         self.receipts: Callable[[bytes], bytes] = lambda receipt: receipt
 
     async def submit(self, note: bytes) -> tuple[bytes, int]:
@@ -412,6 +347,8 @@ class StageWire:
         log, sent = self._stage.log, from_index
         while True:
             self._up()
+            if self.ahead:
+                raise RejectedError("ahead_of_log")
             if len(log.entries) > sent and log.state.pending is None:
                 notes = tuple(entry.note for entry in log.entries[sent:])
                 yield Batch(sent, notes, log.checkpoint())
@@ -435,3 +372,30 @@ class StageWire:
     def _up(self) -> None:
         if self.down:
             raise TransportError("the stage's network is down")
+
+
+Scene = Callable[[Stage], Awaitable[None]]
+
+
+def play(tmp_path: Path, scene: Scene) -> Stage:
+    """Run a scene with the agent started."""
+
+    async def act() -> Stage:
+        stage = Stage(tmp_path)
+        try:
+            stage.start()
+            await scene(stage)
+        finally:
+            await stage.stop()
+        return stage
+
+    return asyncio.run(act())
+
+
+def reasons(stage: Stage) -> list[tuple[str, str]]:
+    """What the agent refused: (step, reason), from the log."""
+    found = [event.data for event in stage.heard if isinstance(event.data, of.StepRefused)]
+    journal = [(r.step, r.reason) for r in Journal(stage.root / "run" / "journal.jsonl").refusals]
+    logged = [(str(data.step), str(data.reason)) for data in found]
+    assert journal == logged
+    return logged

@@ -1,0 +1,77 @@
+"""The folder of the one real site on a stage, and the study that everybody there has agreed to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fedmedlora_audit.note import ALG_COSIGNATURE, NoteSigner
+from fedmedlora_core.records import write_notes
+from fedmedlora_core.study import LogTerms, Study
+from fedmedlora_site.acceptance import accept
+from fedmedlora_site.config import SCHEMA, NetworkSection, SiteConfig, SiteSection, TrainerSection
+from fedmedlora_site.keystore import Keystore
+from fedmedlora_site.pins import Card, CoordinatorPins, PinnedKeys, Pins
+from fedmedlora_testkit.audit_log import ORIGIN, seed_of
+from fedmedlora_testkit.rehearsal import plain_notes, small_adapter
+from fedmedlora_testkit.studies import make_study
+
+OWN = "site-a"
+OTHERS = ("site-b", "site-c", "site-d")
+ADAPTER = small_adapter(32)
+
+
+def staged_study() -> Study:
+    """A study whose members' keys come from `seed_of`, so that the test can play everybody."""
+    vkeys = {
+        site: (
+            NoteSigner.from_seed(site, seed_of(site)).vkey,
+            NoteSigner.from_seed(site, seed_of(site + "/w"), algorithm=ALG_COSIGNATURE).vkey,
+        )
+        for site in (OWN, *OTHERS)
+    }
+    log = LogTerms(
+        origin=ORIGIN,
+        log_vkey=NoteSigner.from_seed(ORIGIN, seed_of("log")).vkey,
+        coordinator_vkey=NoteSigner.from_seed("coordinator", seed_of("coordinator")).vkey,
+    )
+    return make_study(
+        initial_digest=ADAPTER.digest,
+        dimension=ADAPTER.dimension,
+        vkeys=vkeys,
+        log=log,
+        overrides={"training__rounds": 4},
+    )
+
+
+def make_site(root: Path, study: Study) -> Path:
+    """Make the folder of the real site, enrolled and with the study accepted."""
+    folder = root / OWN
+    for inner in ("data", "tls", "run"):
+        (folder / inner).mkdir(parents=True, mode=0o700)
+    drawn = Keystore.generate(OWN)
+    keys = Keystore(
+        OWN,
+        drawn.tls_key_pem,
+        seed_of(OWN),
+        seed_of(OWN + "/w"),
+        drawn.storage_key,
+        drawn.round_secret,
+    )
+    keys.save(folder / "keys")
+    SiteConfig(
+        schema=SCHEMA,
+        site=SiteSection(id=OWN, coordinator_address="127.0.0.1:1"),
+        trainer=TrainerSection(kind="rehearsal"),
+        network=NetworkSection(reconnect_first_seconds=0.01, reconnect_most_seconds=0.02),
+    ).write(folder / "site.toml")
+    (folder / "policy.toml").write_text("")
+    card = Card(id=OWN, event_vkey=keys.event_signer.vkey, witness_vkey=keys.witness_signer.vkey)
+    card.write(folder / "card.toml")
+    coordinator = CoordinatorPins(log_vkey=study.log.log_vkey, coordinator_vkey=study.log.coordinator_vkey)
+    members = {m.id: PinnedKeys(event_vkey=m.event_vkey, witness_vkey=m.witness_vkey) for m in study.members}
+    Pins(coordinator=coordinator, members=members).write(folder / "pins.toml")
+    write_notes(folder / "data" / "notes.jsonl", plain_notes(OWN))
+    study.write(root / "package" / "study.toml")
+    ADAPTER.save(root / "package" / "initial")
+    accept(folder, root / "package")
+    return folder
