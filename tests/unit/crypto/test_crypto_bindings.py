@@ -47,9 +47,9 @@ def test_pair_info() -> None:
         low: int,
         low_key: bytes,
         high: int,
-        high_key: bytes,
+        key: bytes,
     ) -> bytes:
-        return pair_info(label, bound(sid, view, suite), (low, low_key), (high, high_key))
+        return pair_info(label, bound(sid, view, suite), (low, low_key), (high, key))
 
     first = {"label": A, "low": 2, "low_key": A, "high": 4, "key": B}
     varied(make, FIRST | first, OTHER | {"label": B, "low": 1, "low_key": B, "high": 5, "key": A})
