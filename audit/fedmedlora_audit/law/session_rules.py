@@ -148,7 +148,7 @@ def shares_once(state: State, event: Event, _data: SharesSent) -> None:
 
 
 def u2_is_who_shared(state: State, event: Event, data: SharesFixed) -> None:
-    """U5, G34, G33: U2 are the logged shares, as their senders signed them - none kept back - and at least T."""
+    """U5, G34, G33: U2 are the logged shares as signed, none kept back, and at least T."""
     session = live_session(state, event)
     _need_logged(data.u2, session.shares, "U5", "U2")
     named = {row.id for row in data.u2}

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -84,3 +85,14 @@ def test_run_is_judged_from_the_file(tmp_path: Path) -> None:
     trust = Trust.from_json(json.dumps(table["trust"]).encode())
     verdict = verify_bundle(tmp_path / "bundle", trust)
     assert (verdict.verdict, verdict.events) == ("pass", len(table["notes"]))
+
+
+def test_worked_example_of_the_document_is_an_entry_of_the_run() -> None:
+    text = (VECTORS.parents[1] / "docs" / "AUDIT.md").read_text(encoding="utf-8")
+    found = re.search(r"^Entry (\d+) of .*?```\n(.+?\n)```", text, re.MULTILINE | re.DOTALL)
+    assert found is not None
+    number, note = found.groups()
+    table = load("run")
+    assert table["notes"][int(number)] == note
+    assert leaf_hash(note.encode()).hex() in text
+    assert table["checkpoint"] in text
