@@ -27,7 +27,8 @@ from fedmedlora_site.holdings import FolderLock, Holdings
 from fedmedlora_site.markers import Markers
 from fedmedlora_site.pins import Pins
 from fedmedlora_site.training import RehearsalTrainer, Report, TrainingJob, TrainingOutcome
-from fedmedlora_testkit.stage import ADAPTER, OWN, Stage, play, reasons
+from fedmedlora_testkit.stage import Stage, play, reasons
+from fedmedlora_testkit.stage_site import ADAPTER, OWN
 
 BOX_BYTES = 2 * SHARE_BYTES + TAG_BYTES
 

@@ -25,7 +25,8 @@ from fedmedlora_site.session_steps import SessionSteps
 from fedmedlora_site.step import StepContext
 from fedmedlora_site.training import RehearsalTrainer
 from fedmedlora_testkit.audit_log import seed_of
-from fedmedlora_testkit.stage import ADAPTER, Stage, play, reasons
+from fedmedlora_testkit.stage import Stage, play, reasons
+from fedmedlora_testkit.stage_site import ADAPTER
 
 BOX_BYTES = 2 * SHARE_BYTES + TAG_BYTES
 
