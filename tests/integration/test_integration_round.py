@@ -14,11 +14,13 @@ import pytest
 
 from fedmedlora_audit.bundle import read_files
 from fedmedlora_audit.charter import CharterTerms
+from fedmedlora_audit.events import parse_event
 from fedmedlora_audit.merkle import leaf_hash
 from fedmedlora_audit.trust import Trust
 from fedmedlora_audit.verify import verify_bundle
 from fedmedlora_coordinator.model import ring_vector
 from fedmedlora_coordinator.reports import export_bundle, status
+from fedmedlora_coordinator.settings import Timing
 from fedmedlora_coordinator.store import read_entries
 from fedmedlora_core.adapter import Adapter
 from fedmedlora_core.codec import clip_update
@@ -26,6 +28,10 @@ from fedmedlora_site.training import training_seed
 from fedmedlora_testkit.rehearsal import Federation, finish
 
 pytestmark = pytest.mark.slow
+
+PATIENT = Timing(
+    grace_seconds=20, ready_grace_seconds=20, abort_seconds=40, step_seconds=60, training_seconds=60
+)
 
 Floats = np.ndarray[Any, Any]
 
@@ -138,3 +144,21 @@ def test_no_text_of_a_note_reaches_the_coordinator(tmp_path: Path, planted: bool
     contents.append((tmp_path / "coordinator.log").read_bytes())
     marks = (b"chest pain", b"Canary", b"-patient-")
     assert any(mark in content for content in contents for mark in marks) is planted
+
+
+def test_two_hospitals_that_die_and_come_back_get_another_attempt(tmp_path: Path) -> None:
+    """Both updates are kept and encrypted on disk, so the round closes with all four in a second attempt."""
+    federation = Federation.build(tmp_path, rounds=1, timing=PATIENT)
+    centre = federation.coordinator()
+    steady = [federation.site(site) for site in federation.ids[:2]]
+    for process in [federation.site(site, "die_at='upload:1'") for site in federation.ids[2:]]:
+        assert finish(process) == -9
+    back = [federation.site(site) for site in federation.ids[2:]]
+    assert [finish(process) for process in (*steady, *back, centre)] == [0] * 5
+    vector, bound = expected(federation, [federation.ids])
+    released = Adapter.load(federation.coordinator_root / "released")
+    assert float(np.abs(released.vector() - vector).max()) <= bound
+    entries = read_entries(federation.coordinator_root / "store.sqlite")
+    opened = [parse_event(e.note).event for e in entries if b'"type":"session.opened"' in e.note]
+    assert len(opened) == 2
+    check_verdict(federation, tmp_path / "bundle")
