@@ -167,6 +167,7 @@ class _Audit:
         self.entries: list[Entry] = []
         self.state: State | None = None
         self.exporter: str | None = None
+        self.promised: int | None = None
 
     # -- findings
 
@@ -197,6 +198,7 @@ class _Audit:
             self.file_problem(problem)
         if manifest.origin != self.trust.origin:
             self.find("B1", "the manifest is of another log", file=of.MANIFEST)
+        self.promised = manifest.size
 
     def judge_charter(self, charter: bytes | None) -> None:
         """T1, G32, G33: the charter is the trusted one, with the trusted keys."""
@@ -240,6 +242,8 @@ class _Audit:
         self.counts["C1"] = self.counts["C5"] = len(self.notes)
         if problem is not None:
             self.find(problem.check, problem.sentence, index=len(self.notes), file=problem.file)
+        if self.promised not in (None, size):
+            self.find("B1", "the manifest promises another number of entries", file=of.MANIFEST)
         if self.head is None:
             self.not_judged["C5"] = "No checkpoint says how many entries there are."
         elif self.tree.size == size and self.tree.root() != self.head.root:
@@ -249,9 +253,10 @@ class _Audit:
         for path in sorted(expected.keys() | present):
             if files.get(path) != expected.get(path):
                 self.find("C1", f"{path}: not the hashes of the entries", file=path)
-        extra = {path for path in files if path.startswith("tile/entries/")} - _entry_paths(size)
-        for path in sorted(extra):
-            self.find("C5", f"{path}: entries beyond the checkpoint", file=path)
+        if problem is None:  # a head may claim any size: list only tiles whose entries are there
+            named = {path for path, _, _ in tile_names("entries", self.tree.size)}
+            for path in sorted({path for path in files if path.startswith("tile/entries/")} - named):
+                self.find("C5", f"{path}: entries beyond the checkpoint", file=path)
 
     # -- events
 
@@ -394,10 +399,6 @@ def _loose_texts(event: Event) -> list[str]:
     if event.type == "log.genesis":
         texts.append(str(getattr(event.data, "software", "")))
     return texts
-
-
-def _entry_paths(size: int) -> set[str]:
-    return {path for path, _, _ in tile_names("entries", size)}
 
 
 def _claimed_size(files: Mapping[str, bytes]) -> int:

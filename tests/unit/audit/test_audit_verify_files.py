@@ -9,6 +9,7 @@ import rfc8785
 
 from fedmedlora_audit import bundle
 from fedmedlora_audit.blob import blob_digest
+from fedmedlora_audit.checkpoint import Checkpoint, sign_checkpoint
 from fedmedlora_audit.verify import Verdict, verify_bundle
 from fedmedlora_testkit.audit_forger import Forger, edit_file
 from fedmedlora_testkit.audit_log import ORIGIN, StudyLog, charter_table
@@ -63,6 +64,17 @@ def test_manifest_malformed_or_not_canonical(folder: Path) -> None:
 def test_manifest_of_another_log(folder: Path) -> None:
     remake_manifest(folder, origin="elsewhere.example")
     assert "another log" in sentences(judge(folder), "B1")
+
+
+def test_manifest_of_another_length(folder: Path) -> None:
+    remake_manifest(folder, size=13)
+    assert "another number of entries" in sentences(judge(folder), "B1")
+
+
+def test_head_over_an_absurd_number_of_entries_is_judged_at_once(folder: Path) -> None:
+    head = sign_checkpoint(Checkpoint(ORIGIN, 10**15, bytes(32)), MADE.log.log_signer)
+    edit_file(folder, "checkpoint", lambda _: head)
+    assert "are missing" in sentences(judge(folder), "C5")
 
 
 def test_manifest_with_a_path_outside_is_malformed(folder: Path) -> None:
