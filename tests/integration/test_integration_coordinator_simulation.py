@@ -1,4 +1,4 @@
-"""Studies under random faults: sites go, come back, lose their memory; the coordinator is killed at writes.
+"""Studies under random faults: sites go, lose their memory, are cut off; the coordinator is killed at writes.
 
 Operations are data, so a failing sequence is printed by hypothesis and can be kept as a regression. What
 convicts: each hospital's update is its own constant, so the released adapter tells exactly who was counted.
@@ -47,7 +47,7 @@ FAULTS = st.lists(
     st.builds(
         Fault,
         after=st.integers(0, 25),
-        what=st.sampled_from(["drop", "back", "restart", "kill", "kill-persisted"]),
+        what=st.sampled_from(["drop", "back", "restart", "cut", "heal", "kill", "kill-persisted"]),
         site=st.sampled_from(SITES),
     ),
     max_size=8,
@@ -62,6 +62,8 @@ def happen(ward: Ward, fault: Fault) -> None:
         ward.come_back(fault.site)
     elif fault.what == "restart":
         hospital.restart()
+    elif fault.what in ("cut", "heal"):
+        hospital.cut_off = fault.what == "cut"
     elif fault.what.startswith("kill"):
         FlakyStore.arm(1, after=fault.what == "kill-persisted")
 
@@ -82,6 +84,7 @@ def play(ward: Ward, faults: list[Fault]) -> State:
         ward.run(partial(reached, goal))
         happen(ward, fault)
     for hospital in ward.hospitals:
+        hospital.cut_off = False
         if not hospital.alive:
             ward.come_back(hospital.site)
     return ward.run()

@@ -120,6 +120,7 @@ class Hospital:
         self.refuses: set[str] = set()  # steps at which it stays silent
         self.parties: dict[str, Party] = {}
         self.outbox: bytes | None = None  # signed and not yet acknowledged: sent again as it is
+        self.cut_off = False  # its calls do not get through, though its stream is open
 
     def restart(self) -> None:
         """Lose everything that lives in memory."""
@@ -254,8 +255,7 @@ class Ward:
         """Do one duty of a hospital; returns whether there was one."""
         state = self.ledger.state
         if hospital.outbox is not None:
-            self.hand_in(hospital, hospital.outbox)
-            return True
+            return self.hand_in(hospital, hospital.outbox) is not None
         duty = duties(state, hospital.site)
         if duty is None or duty.step in hospital.refuses:
             return False
@@ -379,8 +379,8 @@ class Ward:
         payload: bytes = b"",
         role: str | None = None,
         refs: Collection[str] = (),
-    ) -> tuple[bytes, int]:
-        """Upload a payload and hand in the event that names it."""
+    ) -> tuple[bytes, int] | None:
+        """Upload a payload and hand in the event that names it; None when the hospital is cut off."""
         objects = []
         if role is not None:
             item = {"role": role, "digest": self.put(hospital, payload), "bytes": len(payload)}
@@ -389,8 +389,10 @@ class Ward:
         hospital.outbox = note
         return self.hand_in(hospital, note)
 
-    def hand_in(self, hospital: Hospital, note: bytes) -> tuple[bytes, int]:
+    def hand_in(self, hospital: Hospital, note: bytes) -> tuple[bytes, int] | None:
         """Hand a signed event in; a refused one leaves the outbox too."""
+        if hospital.cut_off:
+            return None
         try:
             answer = self.ledger.submit(hospital.site, note, self.payloads.check)
         except PeerRefusedError:
