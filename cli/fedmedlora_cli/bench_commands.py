@@ -35,9 +35,7 @@ def ie(
     ] = None,
     base: Annotated[
         Path | None,
-        typer.Option(
-            help="Folder of the base model; the shipped one, or the encoder under FEDMEDLORA_MODELS."
-        ),
+        typer.Option(help="Folder of the base model; the shipped one or that of FEDMEDLORA_MODELS."),
     ] = None,
     seeds: Annotated[int, typer.Option(help="How many seeds; figures are means over them.")] = 1,
     scenario: Annotated[list[str] | None, typer.Option(help="Scenario to run; may be repeated.")] = None,

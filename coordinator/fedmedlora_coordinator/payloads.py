@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from fedmedlora_audit.charter import CharterTerms
+from fedmedlora_audit.event_data import KeysBroadcast
 from fedmedlora_audit.events import Entry, Event, Object
 from fedmedlora_coordinator.blobs import BlobStore
 from fedmedlora_coordinator.errors import PeerRefusedError
@@ -45,6 +46,7 @@ class Payloads:
         self._blobs = blobs
         self._ring_bytes = ring_bytes
         self._roles: dict[str, str] = {}
+        self._broadcast: dict[str, KeysBroadcast] = {}
 
     def learn(self, entries: Iterable[Entry]) -> None:
         """Note in which role a digest was named.
@@ -53,6 +55,8 @@ class Payloads:
         another's upload as its own keys, to read it, or a published sum as its upload, to have it deleted.
         """
         for entry in entries:
+            if isinstance(entry.event.data, KeysBroadcast):
+                self._broadcast[entry.event.data.sid] = entry.event.data
             for item in entry.event.objects:
                 self._blobs.claim(item.digest)
                 if entry.event.actor.role == "coordinator":
@@ -101,7 +105,12 @@ class Payloads:
     def _check_shares(self, event: Event, item: Object, sid: str) -> None:
         sender = party_of(self._terms, event.actor.id)
         aggregator = Aggregator(session_terms(self._terms, sid))
+        broadcast = self._broadcast[sid]
+        holders = [party_of(self._terms, row.id) for row in broadcast.u1]
         try:
-            aggregator.check_shares(sender, self._blobs.read(item.digest))
+            # Shares dealt under another list would only be found by every site, at the cost of the attempt.
+            aggregator.check_shares(
+                sender, self._blobs.read(item.digest), u1=holders, view=bytes.fromhex(broadcast.view)
+            )
         except CryptoError as error:
             raise PeerRefusedError(Reason.BAD_PAYLOAD, detail=type(error).__name__) from None

@@ -139,13 +139,16 @@ class Party:
         self._reader.start()
 
     def _read(self, stream: IO[str] | None) -> None:
-        for line in stream or ():
-            try:
-                progress = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(progress, dict):
-                self._on_progress(self.name, progress)
+        if stream is None:
+            return
+        with stream:
+            for line in stream:
+                try:
+                    progress = json.loads(line)
+                except ValueError:
+                    continue
+                if isinstance(progress, dict):
+                    self._on_progress(self.name, progress)
 
     @property
     def exit_code(self) -> int | None:
@@ -167,6 +170,7 @@ class Party:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+        self._reader.join(timeout=10)
 
     def failure(self) -> DemoError:
         """Describe an unexpected end with the last line of the error output."""
