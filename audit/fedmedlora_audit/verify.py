@@ -16,9 +16,8 @@ Example::
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final
 
 from fedmedlora_audit import bundle as of
 from fedmedlora_audit.charter import CharterTerms
@@ -40,88 +39,13 @@ from fedmedlora_audit.merkle import Tree
 from fedmedlora_audit.note import VerifierKey
 from fedmedlora_audit.tiles import hash_tiles, read_entries, tile_names
 from fedmedlora_audit.trust import Trust
+from fedmedlora_audit.verdict import CheckResult, Finding, Verdict
 
-Result = Literal["pass", "fail", "not judged"]
+__all__ = ["CheckResult", "Finding", "Verdict", "verify_bundle"]
+
 MAX_FINDINGS: Final = 1000
 _PERSONAL: Final = re.compile(r"[0-9]{6,}")
 """Six digits in a row: a record number, a telephone number or a date. Run ids and versions have none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that is wrong.
-
-    Attributes:
-        check: Id of the broken check.
-        sentence: What is wrong.
-        index: Index of the event to blame, if any.
-        file: Path of the file to blame, if any.
-    """
-
-    check: str
-    sentence: str
-    index: int | None = None
-    file: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class CheckResult:
-    """What became of one check.
-
-    Attributes:
-        result: pass, fail or not judged.
-        count: How many things were looked at.
-        first: Index of the first event that failed it, if an event is to blame.
-        sentence: What it claims or, after a failure, what is wrong first.
-    """
-
-    result: Result
-    count: int
-    first: int | None
-    sentence: str
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """The auditor's judgement of a bundle.
-
-    Attributes:
-        verdict: pass, fail or incomplete.
-        events: Number of entries read.
-        checks: One result per check id.
-        findings: Everything wrong, in the order found.
-        origin: The log's origin, as trusted.
-        root: Root recomputed from the entries, 64 hex.
-        exporter: Name of the key that signed the manifest, if it could be opened.
-    """
-
-    verdict: Literal["pass", "fail", "incomplete"]
-    events: int
-    checks: Mapping[str, CheckResult]
-    findings: tuple[Finding, ...]
-    origin: str
-    root: str
-    exporter: str | None
-    state: State | None = field(default=None, repr=False, compare=False)
-    entries: tuple[Entry, ...] = field(default=(), repr=False, compare=False)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the verdict as plain JSON values."""
-        return {
-            "verdict": self.verdict,
-            "events": self.events,
-            "origin": self.origin,
-            "root": self.root,
-            "exporter": self.exporter,
-            "checks": {
-                name: {"result": c.result, "count": c.count, "first": c.first, "sentence": c.sentence}
-                for name, c in self.checks.items()
-            },
-            "findings": [
-                {"check": f.check, "index": f.index, "file": f.file, "sentence": f.sentence}
-                for f in self.findings
-            ],
-        }
 
 
 def verify_bundle(directory: Path, trust: Trust, heads: Path | None = None) -> Verdict:

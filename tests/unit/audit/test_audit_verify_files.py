@@ -105,6 +105,7 @@ def test_bytes_after_the_last_entry_and_tiles_beyond_the_head(folder: Path) -> N
     name = next(str(p.relative_to(folder)) for p in (folder / "tile/entries").rglob("*") if p.is_file())
     edit_file(folder, name, lambda content: content + b"\x00\x01x")
     assert "bytes follow entry 13" in sentences(judge(folder), "C1")
+    edit_file(folder, name, lambda content: content[:-3])
     (folder / "tile/entries/001.p").mkdir()
     (folder / "tile/entries/001.p/1").write_bytes(b"\x00\x01x")
     assert "beyond the checkpoint" in sentences(judge(folder), "C5")

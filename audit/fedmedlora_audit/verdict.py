@@ -1,0 +1,89 @@
+"""What the verifier says: findings, one result per check, and the verdict (AUDIT "Verifier")."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from fedmedlora_audit.events import Entry
+from fedmedlora_audit.law import State
+
+Result = Literal["pass", "fail", "not judged"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong.
+
+    Attributes:
+        check: Id of the broken check.
+        sentence: What is wrong.
+        index: Index of the event to blame, if any.
+        file: Path of the file to blame, if any.
+    """
+
+    check: str
+    sentence: str
+    index: int | None = None
+    file: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """What became of one check.
+
+    Attributes:
+        result: pass, fail or not judged.
+        count: How many things were looked at.
+        first: Index of the first event that failed it, if an event is to blame.
+        sentence: What it claims or, after a failure, what is wrong first.
+    """
+
+    result: Result
+    count: int
+    first: int | None
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The auditor's judgement of a bundle.
+
+    Attributes:
+        verdict: pass, fail or incomplete.
+        events: Number of entries read.
+        checks: One result per check id.
+        findings: Everything wrong, in the order found.
+        origin: The log's origin, as trusted.
+        root: Root recomputed from the entries, 64 hex.
+        exporter: Name of the key that signed the manifest, if it could be opened.
+        state: The law's state at the end, None where the law stopped; for reports.
+        entries: The entries that the law judged; for reports.
+    """
+
+    verdict: Literal["pass", "fail", "incomplete"]
+    events: int
+    checks: Mapping[str, CheckResult]
+    findings: tuple[Finding, ...]
+    origin: str
+    root: str
+    exporter: str | None
+    state: State | None = field(default=None, repr=False, compare=False)
+    entries: tuple[Entry, ...] = field(default=(), repr=False, compare=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the verdict as plain JSON values."""
+        return {
+            "verdict": self.verdict,
+            "events": self.events,
+            "origin": self.origin,
+            "root": self.root,
+            "exporter": self.exporter,
+            "checks": {
+                name: {"result": c.result, "count": c.count, "first": c.first, "sentence": c.sentence}
+                for name, c in self.checks.items()
+            },
+            "findings": [
+                {"check": f.check, "index": f.index, "file": f.file, "sentence": f.sentence}
+                for f in self.findings
+            ],
+        }
