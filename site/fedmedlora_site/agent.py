@@ -27,7 +27,14 @@ from fedmedlora_audit.events import COORDINATOR_ID, open_event
 from fedmedlora_audit.law import Duty, duties, waiting
 from fedmedlora_protos import wire
 from fedmedlora_site.client import FederationClient, Wire, backoff_seconds, credentials_of
-from fedmedlora_site.errors import ForkError, RejectedError, SiteError, StepRefusal, TransportError
+from fedmedlora_site.errors import (
+    FolderError,
+    ForkError,
+    RejectedError,
+    SiteError,
+    StepRefusal,
+    TransportError,
+)
 from fedmedlora_site.faults import FaultPlan
 from fedmedlora_site.folder import SiteFolder
 from fedmedlora_site.holdings import FolderLock, Holdings
@@ -70,6 +77,8 @@ def run(
     lock = FolderLock(folder.lock)
     try:
         held = Holdings.open(root)
+        if not folder.notes.is_file():
+            raise FolderError(f"{root}: has no notes to train on; run `site import` first")
         worker = trainer or trainer_of(held.config.trainer, folder.run / "trainer.log")
         asyncio.run(_run(held, worker, faults, (out or sys.stdout) if progress else None))
     finally:

@@ -14,8 +14,10 @@ from fedmedlora_core.brat import read_brat
 from fedmedlora_core.errors import ConfigError, DataError
 from fedmedlora_core.importing import ImportReport, ImportResult
 from fedmedlora_core.jsonl import read_jsonl
+from fedmedlora_core.labels import CLINICAL, LabelSet, label_set
 from fedmedlora_core.mapping import load_mapping
 from fedmedlora_core.records import write_notes
+from fedmedlora_site.acceptance import load_accepted
 from fedmedlora_site.durable import make_folder, sync_folder
 from fedmedlora_site.folder import SiteFolder
 from fedmedlora_site.pins import Card
@@ -68,14 +70,24 @@ def import_notes(
     folder = SiteFolder.open(root)
     if format not in FORMATS:
         raise ConfigError(f"format '{format}': expected one of {', '.join(FORMATS)}")
-    labels = None if mapping is None else load_mapping(str(mapping))
-    result: ImportResult = (read_brat if format == "brat" else read_jsonl)(source, mapping=labels)
+    names = None if mapping is None else load_mapping(str(mapping))
+    labels = _labels(folder)
+    read = read_brat if format == "brat" else read_jsonl
+    result: ImportResult = read(source, mapping=names, labels=labels)
     if not result.notes:
         raise DataError("holds no note", file=source.name)
     annotated = tuple(sorted(frozenset().union(*(note.annotated for note in result.notes))))
     make_folder(folder.notes.parent)
-    count = write_notes(folder.notes, result.notes)
+    count = write_notes(folder.notes, result.notes, labels)
     sync_folder(folder.notes.parent)
     card = Card.load(folder.card)
     card.model_copy(update={"annotated": annotated}).write(folder.card)
     return Imported(result.report, annotated, count)
+
+
+def _labels(folder: SiteFolder) -> LabelSet:
+    """The labels of the accepted study; before there is one, those of the clinical schema."""
+    if not folder.charter.is_file():
+        return CLINICAL
+    study, _ = load_accepted(folder)
+    return label_set(study.labels.entities, study.labels.modifiers)

@@ -18,7 +18,7 @@ from typing import Any, TextIO
 from fedmedlora_core.adapter import Adapter
 from fedmedlora_core.errors import CoreError, NonFiniteError
 from fedmedlora_core.labels import label_set
-from fedmedlora_core.records import read_notes
+from fedmedlora_core.records import check_structure, iter_checked
 from fedmedlora_core.splits import Splits, split_by_patient
 from fedmedlora_core.study import Study
 from fedmedlora_site.training import UPDATE_NAME, TrainingJob
@@ -111,7 +111,7 @@ class Worker:
         if self._splits is None or stamp != self._notes_stamp:
             labels = label_set(study.labels.entities, study.labels.modifiers)
             self._splits = split_by_patient(
-                [note.restricted_to(labels.types) for note in read_notes(path)],
+                [note.restricted_to(labels.types) for note in iter_checked(path, check_structure)],
                 seed=study.splits.seed,
                 validation_fraction=study.splits.validation_percent / 100,
                 test_fraction=study.splits.test_percent / 100,

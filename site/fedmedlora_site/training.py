@@ -23,7 +23,7 @@ import numpy as np
 
 from fedmedlora_core.codec import FloatVector
 from fedmedlora_core.errors import DataError
-from fedmedlora_core.records import read_notes
+from fedmedlora_core.records import check_structure, iter_checked
 from fedmedlora_site.config import TrainerSection
 from fedmedlora_site.errors import TrainingError
 from fedmedlora_site.vault import Vault
@@ -131,7 +131,7 @@ class RehearsalTrainer:
         report(TrainingProgress(1, 1, 0))
         await asyncio.sleep(0)
         try:
-            n_notes = len(read_notes(Path(job.notes)))
+            n_notes = sum(1 for _ in iter_checked(Path(job.notes), check_structure))
         except DataError as exc:
             raise TrainingError("training_failed", str(exc)) from None
         generator = np.random.Generator(np.random.PCG64(job.seed))

@@ -16,7 +16,7 @@ from fedmedlora_audit.verify import verify_bundle
 from fedmedlora_core.errors import PolicyRefusal
 from fedmedlora_crypto.sealed import TAG_BYTES
 from fedmedlora_crypto.shamir import SHARE_BYTES
-from fedmedlora_site import reports
+from fedmedlora_site import agent, reports
 from fedmedlora_site.errors import (
     AcceptanceError,
     FolderError,
@@ -159,6 +159,13 @@ def test_an_outage_is_waited_out(tmp_path: Path) -> None:
 
 
 # -- the folder
+
+
+def test_without_notes_there_is_nothing_to_run(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    (stage.root / "data" / "notes.jsonl").unlink()
+    with pytest.raises(FolderError, match="site import"):
+        agent.run(stage.root)
 
 
 def test_two_agents_cannot_run_on_one_folder(tmp_path: Path) -> None:
