@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from fedmedlora_core.adapter import Adapter
-from fedmedlora_testkit.ward import FlakyStore, Ward
+from fedmedlora_testkit.hospital import FlakyStore
+from fedmedlora_testkit.ward import Ward
 
 pytestmark = pytest.mark.slow
 

@@ -27,7 +27,8 @@ from fedmedlora_audit.trust import Trust
 from fedmedlora_audit.verify import verify_bundle
 from fedmedlora_coordinator.reports import export_bundle
 from fedmedlora_core.adapter import Adapter
-from fedmedlora_testkit.ward import FlakyStore, Ward
+from fedmedlora_testkit.hospital import FlakyStore
+from fedmedlora_testkit.ward import Ward
 
 pytestmark = pytest.mark.slow
 

@@ -8,7 +8,6 @@ constant vector, so the sum itself tells who was counted.
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,6 @@ from fedmedlora_audit.event_data import (
 from fedmedlora_audit.events import Object
 from fedmedlora_audit.law import Session, State, duties
 from fedmedlora_audit.merkle import CHUNK_BYTES
-from fedmedlora_audit.note import ALG_COSIGNATURE, NoteSigner
 from fedmedlora_coordinator import setup
 from fedmedlora_coordinator.blobs import BlobStore
 from fedmedlora_coordinator.conductor import Conductor
@@ -44,100 +42,16 @@ from fedmedlora_coordinator.model import GlobalModel
 from fedmedlora_coordinator.payloads import Payloads, party_of, session_terms
 from fedmedlora_coordinator.presence import Presence
 from fedmedlora_coordinator.settings import CoordinatorSettings, Evidence, Timing
-from fedmedlora_coordinator.store import LogStore
 from fedmedlora_core.adapter import Adapter
-from fedmedlora_core.study import LogTerms, Study
+from fedmedlora_core.study import LogTerms
 from fedmedlora_crypto.secagg.party import Party
+from fedmedlora_testkit.hospital import Clock, FlakyStore, Hospital, Killed
 from fedmedlora_testkit.studies import make_study
 
 TIMING = Timing(
     grace_seconds=10, ready_grace_seconds=10, abort_seconds=30, step_seconds=300, training_seconds=3000
 )
 DIMENSION = 12
-
-
-class Killed(BaseException):
-    """The coordinator was killed at a write (a BaseException: nothing may handle it)."""
-
-
-class FlakyStore(LogStore):
-    """A store that dies at one append, before or after it is there for the next process.
-
-    It does not wait for the disk: a killed process loses nothing that it wrote, only a power cut does.
-    """
-
-    def __init__(self, path: Path, head_path: Path) -> None:
-        super().__init__(path, head_path)
-        with self._engine.connect() as connection:
-            connection.exec_driver_sql("COMMIT")  # no change of this setting within a transaction
-            connection.exec_driver_sql("PRAGMA synchronous = OFF")
-            connection.exec_driver_sql("BEGIN")
-
-    appends = 0
-    die_at: int | None = None
-    after = False
-
-    def append(self, start: int, entries: Any, *, head: bytes, size: int) -> None:
-        """Append, or die at the chosen one."""
-        FlakyStore.appends += 1
-        hit = FlakyStore.appends == FlakyStore.die_at
-        if hit and not FlakyStore.after:
-            raise Killed
-        super().append(start, entries, head=head, size=size)
-        if hit:
-            raise Killed
-
-    @classmethod
-    def arm(cls, die_at: int | None, *, after: bool = False) -> None:
-        """Choose the append to die at, counted from now."""
-        cls.appends, cls.die_at, cls.after = 0, die_at, after
-
-
-class Clock:
-    """Monotonic seconds and the date, moved by the test."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def monotonic(self) -> float:
-        """Seconds."""
-        return self.seconds
-
-    def now(self) -> dt.datetime:
-        """The date that goes with the seconds."""
-        return dt.datetime(2026, 1, 1, tzinfo=dt.UTC) + dt.timedelta(seconds=self.seconds)
-
-
-class Hospital:
-    """A scripted member: does its duties in order, without disk or network."""
-
-    def __init__(self, site: str, number: int) -> None:
-        self.site = site
-        self.number = number
-        self.signer = NoteSigner.from_seed(site, bytes([number]) * 32)
-        self.witness = NoteSigner.from_seed(site, bytes([100 + number]) * 32, algorithm=ALG_COSIGNATURE)
-        self.alive = True
-        self.refuses: set[str] = set()  # steps at which it stays silent
-        self.parties: dict[str, Party] = {}
-        self.outbox: bytes | None = None  # signed and not yet acknowledged: sent again as it is
-        self.cut_off = False  # its calls do not get through, though its stream is open
-
-    def restart(self) -> None:
-        """Lose everything that lives in memory."""
-        self.parties.clear()
-
-    def weight(self) -> int:
-        """The weight this hospital declares."""
-        return 64 * self.number
-
-    def update(self, study: Study, round_number: int) -> np.ndarray[Any, Any]:
-        """Encode this hospital's update of a round; the same in every attempt."""
-        values = np.full(study.adapter.dimension, 0.001 * self.number * round_number, dtype=np.float32)
-
-        def words(_start: int, count: int) -> np.ndarray[Any, Any]:
-            return np.zeros(count, dtype=np.uint32)
-
-        return study.codec().encode(values, weight=self.weight(), words=words)
 
 
 class Ward:

@@ -14,7 +14,8 @@ from fedmedlora_audit.events import Object
 from fedmedlora_coordinator.errors import PeerRefusedError, StateError, StoreError
 from fedmedlora_coordinator.steps import model_released, run_opened
 from fedmedlora_protos.wire import Reason
-from fedmedlora_testkit.ward import FlakyStore, Hospital, Ward
+from fedmedlora_testkit.hospital import FlakyStore, Hospital
+from fedmedlora_testkit.ward import Ward
 
 
 @pytest.fixture(autouse=True)

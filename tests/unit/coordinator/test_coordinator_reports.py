@@ -16,7 +16,8 @@ from fedmedlora_coordinator.ledger import Keys
 from fedmedlora_coordinator.reports import export_bundle, status
 from fedmedlora_coordinator.study import adopt_study
 from fedmedlora_core.errors import ConfigError
-from fedmedlora_testkit.ward import FlakyStore, Ward
+from fedmedlora_testkit.hospital import FlakyStore
+from fedmedlora_testkit.ward import Ward
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,8 @@ from fedmedlora_audit.events import Object
 from fedmedlora_audit.law import Session, waiting
 from fedmedlora_coordinator.errors import PeerRefusedError
 from fedmedlora_core.adapter import Adapter
-from fedmedlora_testkit.ward import FlakyStore, Hospital, Ward
+from fedmedlora_testkit.hospital import FlakyStore, Hospital
+from fedmedlora_testkit.ward import Ward
 
 ALL = ["site-a", "site-b", "site-c", "site-d"]
 STEPS = ["train", "advertise", "share", "upload", "survivors", "unmask", "aggregate"]
