@@ -39,6 +39,8 @@ __all__ = ["SCENARIOS", "Bench"]
 
 FEW_SENTENCES = 24
 """Labelled sentences of a new site."""
+SPREAD_SENTENCES = 240
+"""Sentences of each hospital of scenario `sites`."""
 SITE_COUNTS = (4, 10)
 """Sizes of the federation that scenario `sites` compares."""
 
@@ -202,9 +204,9 @@ def sites(bench: Bench) -> dict[str, Any]:
 def _spread(bench: Bench, count: int, notes_each: int) -> dict[str, Any]:
     """Federated and centralised systems over `count` hospitals with so many training notes each."""
     seed = bench.study.study.seed
-    cohort = clinic_cohort(seed=seed, site_count=count, sentences=540)
+    cohort = clinic_cohort(seed=seed, site_count=count, sentences=SPREAD_SENTENCES)
     cut = {
-        name: split_cohort(notes, seed=seed, limits=SizeLimits(validation=24, test=60))
+        name: split_cohort(notes, seed=seed, limits=SizeLimits(validation=12, test=40))
         for name, notes in cohort.sites.items()
     }
     splits = {name: Splits(s.train[:notes_each], s.validation, s.test) for name, s in cut.items()}

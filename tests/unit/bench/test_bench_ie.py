@@ -188,3 +188,26 @@ def test_means_and_spreads_over_seeds() -> None:
     assert found["a"]["strict_f1_sd"] == pytest.approx(0.1414, abs=1e-3)
     assert (found["a"]["n"], found["a"]["new"], found["s"]) == (2, 1.0, "x")
     assert "strict_f1_sd" not in mean_over_seeds(runs[:1])["a"]
+
+
+def test_other_scenarios_stand_under_their_names(encoder: Path) -> None:
+    result = run_ie(
+        base=encoder, options=TINY, scenarios=["external", "new_site", "plus"], show_progress=False
+    )
+    outside = set(result["external"]["systems"]["federated"]["by_site"])
+    assert len(outside) == 1
+    assert not outside & set(result["data"]["sites"])
+    assert set(result["new_site"]) == {"labelled_sentences", "alone", "federated", "federated_fitted"}
+    assert set(result["new_site"]["federated_fitted"]["by_site"]) == outside
+    assert set(result["plus"]) == {"fedmedlora_plus", "fedmedlora_plus_ladder"}
+
+
+@pytest.mark.slow
+def test_federation_grows_over_hospitals(encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fedmedlora_bench.scenarios.SITE_COUNTS", (3, 4))
+    monkeypatch.setattr("fedmedlora_bench.scenarios.SPREAD_SENTENCES", 40)
+    result = run_ie(base=encoder, options=TINY, scenarios=["sites"], show_progress=False)
+    assert {count: len(found["federated"]["by_site"]) for count, found in result["sites"].items()} == {
+        "3": 3,
+        "4": 4,
+    }
