@@ -157,7 +157,7 @@ class Stage:
         self.say()
         await self.until(lambda: OWN in self.log.state.rounds[self.log.number].ready)
 
-    async def advertised(self) -> None:
+    async def advertised(self, *, wait: bool = True) -> None:
         """Open a session; everybody advertises."""
         log = self.log
         for site in OTHERS:
@@ -179,7 +179,8 @@ class Stage:
             self.keep(site, "keys", live.advertise())
             log.advertise(site)
         self.say()
-        await self.until(lambda: OWN in session.advertised)
+        if wait:
+            await self.until(lambda: OWN in session.advertised)
 
     async def shared(self, *, wait: bool = True) -> None:
         """Broadcast U1; everybody deals shares."""
@@ -321,13 +322,19 @@ class StageWire:
         self._stage = stage
         self.down = False
         self.ahead = False
+        self.held_back: set[str] = set()  # types of events that the network keeps
+        self.on_their_way: set[str] = set()  # those that it keeps at this moment
         self.receipts: Callable[[bytes], bytes] = lambda receipt: receipt
 
     async def submit(self, note: bytes) -> tuple[bytes, int]:
         """Let the law judge the event and log it, as the coordinator does."""
+        event = parse_event(note).event
+        while event.type in self.held_back:
+            self.on_their_way.add(event.type)
+            self._stage.changed.set()
+            await asyncio.sleep(0.005)
         self._up()
         log = self._stage.log
-        event = parse_event(note).event
         for item in event.objects:
             if item.digest not in self._stage.blobs:
                 raise RejectedError("blob_missing")

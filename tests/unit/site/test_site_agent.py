@@ -146,6 +146,29 @@ def test_an_event_that_never_arrived_is_sent_again_with_the_same_bytes(tmp_path:
     play(tmp_path, scene)
 
 
+def test_an_event_that_comes_too_late_costs_the_session_and_nothing_more(tmp_path: Path) -> None:
+    async def scene(stage: Stage) -> None:
+        await stage.opened()
+        await stage.trained()
+        stage.wire.held_back.add("keys.advertised")
+        await stage.advertised(wait=False)
+        first = stage.log.session.sid
+        await stage.until(lambda: "keys.advertised" in stage.wire.on_their_way)
+        stage.log.coordinate()  # U1 without this site
+        stage.say()
+        stage.wire.held_back.clear()
+        await stage.own("keys.advertised")
+        stage.log.abort()
+        stage.say()
+        await stage.own("attempt.erased")
+        assert stage.heard[-1].sid == first
+        await stage.round()
+        stage.finish()
+        assert await stage.ended() is None
+
+    assert reasons(play(tmp_path, scene)) == []
+
+
 def test_an_outage_is_waited_out(tmp_path: Path) -> None:
     async def scene(stage: Stage) -> None:
         await stage.opened()
