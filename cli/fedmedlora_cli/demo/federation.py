@@ -6,6 +6,7 @@ The order is the life of a study (docs/ARCHITECTURE.md): what people would carry
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import socket
@@ -89,11 +90,23 @@ class Federation:
                     self.transcript,
                 )
             run_commands([self._enrol_arguments(s) for s in self.options.site_ids], self.transcript)
+            self._fix_rounding()
             if self.options.rehearsal:
                 self._rehearse()
         finally:
             enrolment.stop()
             self._running.pop("coordinator", None)
+
+    def _fix_rounding(self) -> None:
+        """Derive each site's rounding secret from the demo's seed instead of the one it drew.
+
+        Two runs of the demo with one seed can then be compared bit for bit: with and without masks, with and
+        without a killed coordinator. Real hospitals keep the secret they drew; the keys are drawn here too.
+        """
+        for site_id in self.options.site_ids:
+            text = f"fedmedlora/demo/rounding|{self.options.seed}|{site_id}"
+            secret = self.site(site_id) / "keys" / "round.secret"
+            secret.write_bytes(hashlib.sha256(text.encode()).digest())
 
     def _rehearse(self) -> None:
         """Have each site make small updates without a model, so that the protocol can be tried in seconds."""
