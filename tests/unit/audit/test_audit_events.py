@@ -164,6 +164,8 @@ def test_too_large_is_e1() -> None:
         {"reason": "operator"},
         {"type": "update.submitted"},
         {"refs": ["x"]},
+        {"type": "plan.accepted", "data": of.Base(base=NO_EVENT)},
+        {"type": "charter.signed", "data": of.CharterSigned(charter=NO_EVENT), "round": 1},
         {"refs": [NO_EVENT, NO_EVENT]},
         {"time": "yesterday"},
         {"run": "Run 1"},

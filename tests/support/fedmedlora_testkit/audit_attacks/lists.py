@@ -88,6 +88,22 @@ def answer_in_a_session_never_opened(log: StudyLog) -> bytes:
     return by_site(log, "site-a", "update.submitted", log.update_data(sid=ZERO), "masked-update")
 
 
+@attack("G36")
+def list_of_a_session_never_opened(log: StudyLog) -> bytes:
+    log.set_up().to_step("upload")
+    return by_coordinator(log, "survivors.fixed", log.u3_data(sid=ZERO))
+
+
+@attack("G37")
+def list_of_an_earlier_session(log: StudyLog) -> bytes:
+    log.set_up().to_step("upload")
+    for name in log.sites:
+        log.upload(name)
+    data = log.u3_data()
+    log.open_session()
+    return by_coordinator(log, "survivors.fixed", data)
+
+
 @attack("G35")
 def u1_with_swapped_keys(log: StudyLog) -> bytes:
     log.set_up().to_step("advertise")
