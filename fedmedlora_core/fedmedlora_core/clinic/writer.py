@@ -16,6 +16,7 @@ from fedmedlora_core.clinic.hospital import (
     CLINIC_TYPES,
     HOSPITAL_IDS,
     Hospital,
+    Lexicon,
     load_hospital,
     shared_lexicon,
 )
@@ -23,12 +24,12 @@ from fedmedlora_core.clinic.template import Slot, Template, Word
 from fedmedlora_core.errors import ConfigError
 from fedmedlora_core.records import Entity, Note, Relation
 
-SHARED_TEMPLATE_SHARE = 0.50
+SHARED_TEMPLATE_SHARE = 0.45
 SHARED_NAME_SHARE = 0.45
 SHARED_MODIFIER_SHARE = 0.35
-OPEN_NAME_SHARE = 0.50
+OPEN_NAME_SHARE = 0.65
 RECURRING_SHARE = 0.15
-TWO_CLAUSE_SHARE = 0.55
+TWO_CLAUSE_SHARE = 0.45
 
 
 @dataclass
@@ -204,7 +205,7 @@ class _Writer:
         if slot.modifier is not None:
             shared = self._random.random() < SHARED_MODIFIER_SHARE
             lexicon = self._shared if shared else self._hospital
-            return self._expand(self._random.choice(lexicon.modifiers[slot.modifier]))
+            return self._expand(self._random.choice(lexicon.modifiers[slot.modifier]), lexicon)
         name = self._name(slot.entity_type)
         while name in self._used:
             name = self._name(slot.entity_type)
@@ -219,15 +220,15 @@ class _Writer:
         lexicon = self._shared if self._random.random() < SHARED_NAME_SHARE else self._hospital
         names = lexicon.names[entity_type]
         patterns = names.open if self._random.random() < OPEN_NAME_SHARE else names.fixed
-        known.append(self._expand(self._random.choice(patterns)))
+        known.append(self._expand(self._random.choice(patterns), lexicon))
         return known[-1]
 
-    def _expand(self, pattern: str) -> str:
+    def _expand(self, pattern: str, lexicon: Lexicon) -> str:
         """Put an entry of its list for each @part and a number for each <range> of a pattern."""
 
         def part(match: re.Match[str]) -> str:
             name = match.group(1)
-            entries = self._hospital.parts.get(name) or self._shared.parts[name]
+            entries = lexicon.parts.get(name) or self._shared.parts[name]
             return self._random.choice(entries)
 
         def number(match: re.Match[str]) -> str:
