@@ -72,6 +72,9 @@ class Federation:
             ],
             self.transcript,
         )  # fmt: skip
+        if self.options.keep_evidence:
+            settings = self.coordinator / "coordinator.toml"
+            settings.write_text(settings.read_text().replace('"shred"', '"keep"'), encoding="utf-8")
         enrolment = self._start("coordinator", ["coordinator", "serve", "--dir", str(self.coordinator)])
         try:
             for site_id in self.options.site_ids:
@@ -259,7 +262,8 @@ class Federation:
             ["site", "trust", "--dir", str(self.site(first)), "--out", str(self.trust)], self.transcript
         )
         verdict = self.out / "verdict.json"
-        arguments = ["audit", "verify", str(self.bundle), "--trust", str(self.trust), "--json", str(verdict)]
+        arguments = ["audit", "verify", str(self.bundle), "--trust", str(self.trust)]
+        arguments += ["--heads", str(self._collect_heads()), "--json", str(verdict)]
         try:
             run_command(arguments, self.transcript)
         except DemoError:
@@ -269,6 +273,20 @@ class Federation:
         if not isinstance(loaded, dict):
             raise DemoError("audit verify wrote no verdict")
         return loaded
+
+    def _collect_heads(self) -> Path:
+        """Copy each hospital's own last head and journal to where the reviewer looks for them.
+
+        With one honest hospital's head a log that was cut or forked afterwards cannot pass.
+        """
+        heads = self.out / "heads"
+        for site_id in self.options.site_ids:
+            run, target = self.site(site_id) / "run", heads / site_id
+            target.mkdir(parents=True, exist_ok=True)
+            shutil.copy(run / "mirror" / "checkpoint", target / "checkpoint")
+            if (run / "journal.jsonl").exists():
+                shutil.copy(run / "journal.jsonl", target / "journal.jsonl")
+        return heads
 
 
 def free_ports(count: int) -> list[int]:

@@ -43,6 +43,7 @@ class DemoOptions:
         baselines: Train the single-site baselines and score all systems.
         rehearsal: Run the protocol without a model (tests of faults); nothing is learnt or scored.
         grace_seconds: How long the coordinator waits for a site that is away.
+        keep_evidence: Have the coordinator keep masked uploads, so that a test can look at them.
     """
 
     out: Path
@@ -56,6 +57,7 @@ class DemoOptions:
     baselines: bool = True
     rehearsal: bool = False
     grace_seconds: float = 6.0
+    keep_evidence: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run."""
