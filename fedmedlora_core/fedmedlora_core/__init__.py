@@ -1,1 +1,1 @@
-"""Pure domain library: studies, policies, records, adapters, the ring codec, aggregation, tasks and scores."""
+"""Pure domain library: studies, policies, records, adapters, ring codec, aggregation, tasks and scores."""
