@@ -29,6 +29,7 @@ from fedmedlora_cli.demo.parties import (
 
 FEDERATION = "fedmedlora.example/demo"
 POLL_SECONDS = 0.1
+ROUND_ENDS = frozenset({"round.closed", "round.aborted"})
 
 
 class Federation:
@@ -50,7 +51,7 @@ class Federation:
         self.logs = self.out / "logs"
         self.transcript = Transcript(self.out / "commands.txt")
         self._on_progress = on_progress
-        self._round = 0
+        self._rounds_over: set[int] = set()
         self._lock = threading.Lock()
         self._running: dict[str, Party] = {}
         self.killed: list[Fault] = []
@@ -194,7 +195,7 @@ class Federation:
                 party.stop()
 
     def _supervise(self, pending: list[str], restart_after: dict[str, int]) -> None:
-        """Reap ended parties; restart a killed coordinator at once and a killed site in the next round."""
+        """Reap ended parties; restart a killed coordinator at once, a killed site after its round."""
         for name, party in list(self._running.items()):
             code = party.exit_code
             if code is None:
@@ -212,7 +213,7 @@ class Federation:
             elif code != 0:
                 raise party.failure()
         for name, number in list(restart_after.items()):
-            if self._round > number and "coordinator" in self._running:
+            if number in self._rounds_over and "coordinator" in self._running:
                 del restart_after[name]
                 self._start_site(name, None)
 
@@ -242,9 +243,9 @@ class Federation:
 
     def _observe(self, party: str, progress: Progress) -> None:
         number = progress.get("round")
-        if party == "coordinator" and isinstance(number, int):
+        if progress.get("event") in ROUND_ENDS and isinstance(number, int):
             with self._lock:
-                self._round = max(self._round, number)
+                self._rounds_over.add(number)
         self._on_progress(party, progress)
 
     def review(self) -> dict[str, object]:
