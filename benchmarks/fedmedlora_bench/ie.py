@@ -64,7 +64,7 @@ class IeOptions:
     def quick(cls, *, corpora: bool) -> IeOptions:
         """Smaller sites: minutes on one core."""
         if corpora:
-            return cls(rounds=4, limits=SizeLimits(train=96, validation=16, test=48, per_note=8))
+            return cls(rounds=4, limits=SizeLimits(train=160, validation=16, test=48, per_note=8))
         return cls(limits=SizeLimits(train=240, validation=24, test=80), relation_cap_percent=100)
 
     @classmethod
