@@ -87,15 +87,7 @@ def make_bench_study(
         seed=seed,
         base_name=base.name,
     )
-    members = [
-        Member(
-            id=site,
-            event_vkey=_placeholder(site, "event"),
-            witness_vkey=_placeholder(site, "witness"),
-            annotated=tuple(name for name in annotated_types(notes) if name in {*entities, *modifiers}),
-        )
-        for site, notes in sites.items()
-    ]
+    members = [_member(site, notes, {*entities, *modifiers}) for site, notes in sites.items()]
     study = compose_study(
         profile,
         info=StudyInfo(id="bench-ie", title="Benchmark", seed=seed),
@@ -110,6 +102,16 @@ def make_bench_study(
         dimension=initial.dimension,
     )
     return BenchStudy(study, base, initial, profile)
+
+
+def _member(site: str, notes: Sequence[Note], types: set[str]) -> Member:
+    """A site as a member of the study, with the types of the study that it annotated."""
+    return Member(
+        id=site,
+        event_vkey=_placeholder(site, "event"),
+        witness_vkey=_placeholder(site, "witness"),
+        annotated=tuple(name for name in annotated_types(notes) if name in types),
+    )
 
 
 def _placeholder(name: str, role: str) -> str:

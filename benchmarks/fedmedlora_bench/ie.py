@@ -111,12 +111,7 @@ def run_ie(
     chosen = options or (IeOptions.quick if quick else IeOptions.full)(corpora=data is not None)
     folder = base or _default_base(data)
     kind = kind_of(folder)
-    settings = Profile.load(profile or ("tiny" if kind == "causal" else "encoder"))
-    settings = settings.override(secure_aggregation__mode=chosen.secure)
-    if chosen.rounds is not None:
-        settings = settings.override(training__rounds=chosen.rounds)
-    if chosen.relation_cap_percent is not None:
-        settings = settings.override(training__relation_cap_percent=chosen.relation_cap_percent)
+    settings = _settings(profile, kind, chosen)
     numbers = list(range(1, seeds + 1)) if isinstance(seeds, int) else list(seeds)
     started = time.perf_counter()
     runs = []
@@ -135,6 +130,17 @@ def run_ie(
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     return result
+
+
+def _settings(name: str | None, kind: str, options: IeOptions) -> Profile:
+    """The profile of a run with what its options override."""
+    profile = Profile.load(name or ("tiny" if kind == "causal" else "encoder"))
+    changes: dict[str, object] = {"secure_aggregation__mode": options.secure}
+    if options.rounds is not None:
+        changes["training__rounds"] = options.rounds
+    if options.relation_cap_percent is not None:
+        changes["training__relation_cap_percent"] = options.relation_cap_percent
+    return profile.override(**changes)
 
 
 def _default_base(data: Path | None) -> Path:

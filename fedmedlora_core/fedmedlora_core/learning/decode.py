@@ -77,13 +77,7 @@ def _decode_batch(
     end_id, pad_id = marks
     device = model.device
     core: Any = model.get_base_model()
-    width = max(len(prompts[row]) for row in rows)
-    ids_bt = torch.tensor(
-        [[pad_id] * (width - len(prompts[r])) + list(prompts[r]) for r in rows], device=device
-    )
-    mask_bt = torch.tensor(
-        [[0] * (width - len(prompts[r])) + [1] * len(prompts[r]) for r in rows], device=device
-    )
+    ids_bt, mask_bt = (part.to(device) for part in _left_padded([prompts[row] for row in rows], pad_id))
     position_bt = (mask_bt.cumsum(1) - 1).clamp(min=0)
     cache = DynamicCache(config=core.config)
     active, done = list(rows), [False] * len(rows)
@@ -119,3 +113,11 @@ def _take(output: Output, token: int, end_id: int, limit: int) -> bool:
         return True
     output.ids.append(token)
     return len(output.ids) >= limit
+
+
+def _left_padded(prompts: Sequence[Sequence[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and attention mask of prompts that all end in the last column."""
+    width = max(len(ids) for ids in prompts)
+    ids_bt = torch.tensor([[pad_id] * (width - len(ids)) + list(ids) for ids in prompts])
+    mask_bt = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts])
+    return ids_bt, mask_bt
