@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from fedmedlora_audit.errors import BundleError
 from fedmedlora_audit.trust import Trust
 from fedmedlora_audit.verify import Verdict, verify_bundle
 from fedmedlora_cli.output import JsonOption, say, write_json
@@ -34,6 +35,8 @@ def verify(
 
     Example: fedmedlora audit verify bundle --trust trust.json
     """
+    if not bundle.is_dir():
+        raise BundleError("there is no such bundle folder", file=str(bundle))
     verdict = verify_bundle(bundle, Trust.load(trust), heads=heads)
     write_json(json_file, verdict.to_json())
     if json_file is None or str(json_file) != "-":
