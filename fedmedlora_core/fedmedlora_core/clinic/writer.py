@@ -24,10 +24,10 @@ from fedmedlora_core.clinic.template import Slot, Template, Word
 from fedmedlora_core.errors import ConfigError
 from fedmedlora_core.records import Entity, Note, Relation
 
-SHARED_TEMPLATE_SHARE = 0.45
-SHARED_NAME_SHARE = 0.45
-SHARED_MODIFIER_SHARE = 0.35
-OPEN_NAME_SHARE = 0.65
+SHARED_TEMPLATE_SHARE = 0.50
+SHARED_NAME_SHARE = 0.50
+SHARED_MODIFIER_SHARE = 0.45
+OPEN_NAME_SHARE = 0.70
 RECURRING_SHARE = 0.15
 TWO_CLAUSE_SHARE = 0.45
 
