@@ -58,8 +58,8 @@ def _conditions(result: Mapping[str, Any]) -> str:
     return (
         f"One run of `fedmedlora demo` with seed {study['seed']}: {security['sites']} sites, threshold "
         f"{security['threshold']}, {study['rounds']} rounds, synthetic notes, a base model of "
-        f"{result['model']['parameters']:,} parameters of which {result['model']['adapter_parameters']:,} "
-        f"adapter values are trained. Means over the sites' test notes. "
+        f"{result['model']['parameters']:,} parameters and an adapter of "
+        f"{result['model']['adapter_parameters']:,} trained values. Means over the sites' test notes. "
         f"Uploaded {sent['bytes_up_per_site_round'] / 1e6:.2f} MB per site and round. "
         f"Log: {audit['verdict']}, {audit['events']} events. {result['seconds']['total']:.0f} s in all, "
         f"Python {versions['python']}, torch {versions['torch']}. Source: `{RESULTS}`."

@@ -11,7 +11,7 @@ rounds in one process) and how jobs are spread over cores.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from fedmedlora_core.learning.lora import load_adapter
 from fedmedlora_core.learning.site_round import learner_for, train_round
 from fedmedlora_core.records import Note
 from fedmedlora_core.scores import (
+    MatchScore,
     Scores,
     score_entities,
     score_entities_by_patient,
@@ -177,19 +178,28 @@ def _score_site(learner: Learner, splits: Splits) -> SiteScores:
     )
 
 
-def system_figures(scores: Mapping[str, SiteScores]) -> dict[str, Any]:
+def system_figures(
+    scores: Mapping[str, SiteScores], annotated: Mapping[str, Collection[str]] | None = None
+) -> dict[str, Any]:
     """Figures of one system as the result files carry them (docs/INTERFACES.md).
 
     The main figures are macro over sites (each hospital counts alike); micro counts and every site's own
     figures stand beside them. A site without relations in its gold has no relation figure.
+
+    Args:
+        scores: From `score_adapter`.
+        annotated: Site id to the types it annotated; with it, entities are also scored over only the types
+            that each site had annotated ("ner_on_types_of").
     """
     sites = list(scores.values())
+    subsets = {site: [_restricted(s.ner, types) for s in sites] for site, types in (annotated or {}).items()}
     with_relations = [s for s in sites if not s.re_gold_heads.strict.micro.is_empty]
     return {
         "ner": _task([s.ner for s in sites]),
         "re": _task([s.re for s in with_relations]),
         "re_gold_heads": _task([s.re_gold_heads for s in with_relations]),
         "ner_unseen": _task([s.ner_unseen for s in sites]),
+        "ner_on_types_of": {site: _macro(found) for site, found in subsets.items()},
         "well_formed": 1 - sum(s.malformed for s in sites) / max(1, sum(s.asked for s in sites)),
         "by_site": {
             site: {
@@ -214,14 +224,26 @@ def mean_figures(systems: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _task(scores: Sequence[Scores]) -> dict[str, Any]:
     """Macro over sites first, micro beside it."""
-    count = max(1, len(scores))
     total = Scores.total(scores)
+    return _macro(scores) | {"micro": _figures(total), "per_type": total.as_dict()}
+
+
+def _macro(scores: Sequence[Scores]) -> dict[str, float]:
+    """Mean over sites; 0 for none."""
+    count = max(1, len(scores))
     return {
         "strict_f1": sum(s.strict.f1 for s in scores) / count,
         "lenient_f1": sum(s.lenient.f1 for s in scores) / count,
-        "micro": _figures(total),
-        "per_type": total.as_dict(),
     }
+
+
+def _restricted(scores: Scores, types: Collection[str]) -> Scores:
+    """The part of a score that belongs to some types; matching is type by type, so it just adds up."""
+    strict, lenient = (
+        MatchScore({name: counts for name, counts in match.per_type.items() if name in types})
+        for match in (scores.strict, scores.lenient)
+    )
+    return Scores(strict, lenient)
 
 
 def _figures(scores: Scores) -> dict[str, float]:

@@ -71,7 +71,8 @@ def run_job(job: Job) -> tuple[str, dict[str, Any]]:
         data = pooled({site: splits[site] for site in job.trains_on})
         initial = Adapter.load(material.package / INITIAL_FOLDER)
         adapter = train_alone(study, material.base, initial, data, name=job.name, learner=learner)
-    figures = system_figures(score_adapter(study, material.base, adapter, splits, learner=learner))
+    scores = score_adapter(study, material.base, adapter, splits, learner=learner)
+    figures = system_figures(scores, {member.id: member.annotated for member in study.members})
     return job.name, figures
 
 
@@ -112,8 +113,18 @@ def assemble(found: Mapping[str, dict[str, Any]], study: Study, *, full: bool) -
         systems["single_site"] = mean_figures(list(singles.values())) | {
             "adapters": singles,
             "own_site": {site: figures["by_site"][site] for site, figures in singles.items()},
+            "ner_own_types": _mean([figures["ner_on_types_of"][site] for site, figures in singles.items()]),
         }
-    systems["federated"] = found["federated"] | {"own_site": found["federated"]["by_site"]}
+    federated = found["federated"]
+    systems["federated"] = federated | {
+        "own_site": federated["by_site"],
+        "ner_own_types": _mean([federated["ner_on_types_of"][site] for site in members]),
+    }
     if full:
         systems["centralised"] = found["centralised"]
     return systems
+
+
+def _mean(figures: list[dict[str, float]]) -> dict[str, float]:
+    """Mean of strict and lenient F1."""
+    return {key: sum(f[key] for f in figures) / len(figures) for key in ("strict_f1", "lenient_f1")}

@@ -87,10 +87,11 @@ class Watcher:
                 line.total = _int(progress.get("total"), 0)
 
     @contextmanager
-    def phase(self, name: str, *, live: bool = False) -> Iterator[None]:
+    def phase(self, key: str, name: str, *, live: bool = False) -> Iterator[None]:
         """Time a phase and show that it runs.
 
         Args:
+            key: Name of the phase in `seconds`.
             name: What people read.
             live: Draw one line per party while it runs.
         """
@@ -104,7 +105,7 @@ class Watcher:
             with Live(get_renderable=view, console=self.console, refresh_per_second=8, transient=True):
                 yield
         elapsed = time.monotonic() - started
-        self.seconds[name] = elapsed
+        self.seconds[key] = elapsed
         self.console.print(f"[green]✓[/green] {name} ({elapsed:.1f} s)")
 
     def _spinner(self) -> Spinner:

@@ -42,17 +42,19 @@ def run_demo(options: DemoOptions) -> dict[str, Any]:
         f"[bold]fedmedlora demo[/bold]: {options.sites} hospitals and a coordinator on this machine, "
         f"in {options.out}/"
     )
-    with watcher.phase("enrolment: keys made at each hospital, certificates from the federation's CA"):
+    with watcher.phase(
+        "enrolment", "enrolment: keys made at each hospital, certificates from the federation's CA"
+    ):
         federation.provision()
-    with watcher.phase("notes: each hospital imports its own"):
+    with watcher.phase("import", "notes: each hospital imports its own"):
         federation.import_notes()
-    with watcher.phase("agreement: pins compared, charter accepted by every hospital"):
+    with watcher.phase("agreement", "agreement: pins compared, charter accepted by every hospital"):
         federation.agree()
     study = Study.load(federation.study)
     watcher.rounds = study.training.rounds
-    with watcher.phase(f"training: {study.training.rounds} rounds under mutual TLS", live=True):
+    with watcher.phase("training", f"training: {study.training.rounds} rounds under mutual TLS", live=True):
         federation.train()
-    with watcher.phase("review: bundle exported, log judged offline"):
+    with watcher.phase("review", "review: bundle exported, log judged offline"):
         verdict = federation.review()
     systems = _compare(federation, study, watcher)
     watcher.seconds["total"] = time.monotonic() - started
@@ -97,7 +99,9 @@ def _compare(federation: Federation, study: Study, watcher: Watcher) -> dict[str
         jobs += [Job(s, material, trains_on=(s,)) for s in options.site_ids]
     if options.full:
         jobs.append(Job("centralised", material, trains_on=options.site_ids))
-    with watcher.phase(f"comparison: {len(jobs)} systems scored on every hospital's test notes"):
+    with watcher.phase(
+        "comparison", f"comparison: {len(jobs)} systems scored on every hospital's test notes"
+    ):
         found = compare(jobs)
     return assemble(found, study, full=options.full)
 

@@ -11,7 +11,7 @@ SYSTEM_NAMES = {
     "zero_shot": "untuned base model",
     "single_site": "single site (mean)",
     "federated": "federated",
-    "centralised": "centralised (all notes in one place)",
+    "centralised": "centralised (notes pooled)",
 }
 
 
