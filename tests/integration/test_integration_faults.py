@@ -117,7 +117,10 @@ def test_a_hospital_that_dies_does_not_cost_the_round(four: Path, tmp_path: Path
     present = {"site-a", "site-c", "site-d"}
     uploaded = step in {"survivors", "unmask", "aggregate"}
     assert set(first.survivors) == (present | {"site-b"} if uploaded else present)
-    assert set(second.survivors) == present | {"site-b"}, "it is back in the next round"
+    if step == "train":  # away for longer than the grace time: the next round need not wait for it
+        assert present <= set(second.survivors)
+    else:
+        assert set(second.survivors) == present | {"site-b"}, "it is back in the next round"
     assert released(federation).digest == second.next_base
 
 
