@@ -343,7 +343,7 @@ def test_site_round_starts_from_the_adapter_and_is_reproducible(causal: Path) ->
         )
     assert np.array_equal(updates[0].delta, updates[1].delta)
     assert not np.array_equal(updates[0].delta, updates[2].delta)
-    assert updates[0].validation_loss == updates[1].validation_loss
+    assert updates[0].validation_loss == 0.0, "the plain rule does not weigh by the loss"
     assert updates[0].n_notes == 9
     assert updates[0].delta.shape == (adapter.dimension,)
     assert np.allclose(read_vector(learner.model) - adapter.vector(), updates[2].delta)
@@ -359,3 +359,19 @@ def test_site_round_that_diverges_gives_no_update(causal: Path) -> None:
     with pytest.raises(NonFiniteError):
         train_round(learner, study, adapter, train=notes[:9], validation=notes[9:], round_number=1, seed=1)
     assert np.array_equal(read_vector(learner.model), adapter.vector())
+
+
+def test_the_loss_is_measured_where_the_rule_weighs_by_it(causal: Path) -> None:
+    first = generative(causal)
+    study = changed(study_of(causal, first), "aggregation", rule="fedmedlora+", tau_milli=1000)
+    notes = make_notes(12)
+    update = train_round(
+        learner_for(study, causal),
+        study,
+        read_adapter(first.model),
+        train=notes[:9],
+        validation=notes[9:],
+        round_number=1,
+        seed=5,
+    )
+    assert update.validation_loss > 0.0
