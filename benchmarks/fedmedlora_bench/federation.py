@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedmedlora_bench.systems import training_seed
 from fedmedlora_core.adapter import Adapter
 from fedmedlora_core.aggregation import server_step
 from fedmedlora_core.codec import RingVector, clip_update
@@ -24,6 +23,7 @@ from fedmedlora_core.study import Study
 from fedmedlora_crypto.secagg.reference import run_round
 from fedmedlora_crypto.secagg.session import SessionTerms
 from fedmedlora_crypto.xof import Keystream
+from fedmedlora_site.training import training_seed
 
 __all__ = ["RoundFigures", "federate"]
 
@@ -97,7 +97,7 @@ def _site_vector(
         train=splits.train,
         validation=splits.validation,
         round_number=number,
-        seed=training_seed(study, site, number),
+        seed=training_seed(study.study.seed, site, number),
     )
     delta, share = clip_update(update.delta, clip_value=study.clip_value, clip_norm=study.clip_norm)
     weight = study.weight_rule().weight_of(n_notes=update.n_notes, loss=update.validation_loss)

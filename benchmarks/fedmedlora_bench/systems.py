@@ -10,7 +10,6 @@ rounds in one process) and how jobs are spread over cores.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +33,7 @@ from fedmedlora_core.scores import (
 )
 from fedmedlora_core.splits import Splits, split_by_patient
 from fedmedlora_core.study import Study
+from fedmedlora_site.training import training_seed
 
 OnRound = Callable[[int, int], None]
 """(round, rounds): called after each round of a baseline."""
@@ -121,18 +121,12 @@ def train_alone(
             train=notes.train,
             validation=notes.validation,
             round_number=number,
-            seed=training_seed(study, name, number),
+            seed=training_seed(study.study.seed, name, number),
         )
         adapter = adapter.with_vector(server_step(adapter.vector(), update.delta))
         if on_round is not None:
             on_round(number, rounds)
     return adapter
-
-
-def training_seed(study: Study, name: str, round_number: int) -> int:
-    """Seed of one site's training in one round; the round's number is part of it (PROTOCOL §4.1)."""
-    text = f"train|{study.study.seed}|{name}|{round_number}"
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 def score_adapter(

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedmedlora_bench.systems import split_sites, training_seed
+from fedmedlora_bench.systems import split_sites
 from fedmedlora_cli.demo.options import DemoOptions
 from fedmedlora_cli.demo.records import read_log
 from fedmedlora_cli.demo.run import run_demo
@@ -25,6 +25,7 @@ from fedmedlora_core.learning.site_round import LocalUpdate, learner_for, train_
 from fedmedlora_core.records import read_notes
 from fedmedlora_core.shipped import shipped_base
 from fedmedlora_core.study import INITIAL_FOLDER, Study
+from fedmedlora_site.training import training_seed
 
 pytestmark = pytest.mark.slow
 
@@ -56,7 +57,7 @@ def updates(out: Path, study: Study) -> dict[str, LocalUpdate]:
             train=splits.train,
             validation=splits.validation,
             round_number=1,
-            seed=training_seed(study, site, 1),
+            seed=training_seed(study.study.seed, site, 1),
         )
         for site, splits in split_sites(study, notes).items()
     }
