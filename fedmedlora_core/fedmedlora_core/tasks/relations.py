@@ -61,6 +61,8 @@ def resolve(
     malformed = False
     for item in listed:
         found = [] if item.type not in types else _occurrences(item.words, source)
+        # No occurrence has more pieces than was listed: "no" is not in "pain on".
+        found = [span for span in found if len(text[slice(*span)].split()) <= len(item.words.split())]
         # Whole words first: the "no" of "normal" is used only if no other is there.
         ranked = sorted(found, key=lambda span: (not borders.issuperset(span), _distance(span, head), span))
         free = [span for span in ranked if (*span, item.type) not in spans]
