@@ -6,6 +6,7 @@ else is what the demo runs: console scripts, mutual TLS, masks, log, offline ver
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,7 +37,6 @@ def options_of(
         drops=tuple(parse_drop(text) for text in drops),
         coordinator_kill=None if kill is None else parse_coordinator_kill(kill),
         rehearsal=True,
-        grace_seconds=3,
     )
 
 
@@ -50,10 +50,20 @@ def prepare(out: Path, *, sites: int = 4, secure: str = "masks") -> Path:
     return out
 
 
+def lose_patience(settings: Path) -> None:
+    """Have the coordinator give up a killed site in seconds; else it waits for every site to come back."""
+    text = settings.read_text()
+    for key, seconds in (("grace_seconds", 3), ("ready_grace_seconds", 6), ("abort_seconds", 9)):
+        text = re.sub(rf"^{key} = .*$", f"{key} = {seconds}.0", text, flags=re.MULTILINE)
+    settings.write_text(text)
+
+
 def run_prepared(prepared: Path, out: Path, **options: Any) -> Federation:
     """Run a copy of a prepared federation to its end; the verdict on its log must be a pass."""
     shutil.copytree(prepared, out)
     federation = Federation(options_of(out, **options), lambda party, progress: None)
+    if options.get("drops"):
+        lose_patience(federation.coordinator / "coordinator.toml")
     federation.train()
     verdict = federation.review()
     assert verdict["verdict"] == "pass", verdict

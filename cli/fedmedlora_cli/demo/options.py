@@ -42,7 +42,6 @@ class DemoOptions:
         seed: Seed of the clinic, the adapter and the training.
         baselines: Train the single-site baselines and score all systems.
         rehearsal: Run the protocol without a model (tests of faults); nothing is learnt or scored.
-        grace_seconds: How long the coordinator waits for a site that is away.
         keep_evidence: Have the coordinator keep masked uploads, so that a test can look at them.
     """
 
@@ -56,7 +55,6 @@ class DemoOptions:
     seed: int = 7
     baselines: bool = True
     rehearsal: bool = False
-    grace_seconds: float = 6.0
     keep_evidence: bool = False
 
     def __post_init__(self) -> None:
@@ -70,6 +68,14 @@ class DemoOptions:
                 raise ConfigError(
                     f"--drop: there is no site '{fault.party}', the sites are {', '.join(self.site_ids)}"
                 )
+
+    @property
+    def grace_seconds(self) -> float:
+        """How long the coordinator waits for a site that is away: briefly only if one is to be killed.
+
+        A restarted coordinator must leave the others time to come back, or they count as dropped out.
+        """
+        return 6.0 if self.drops else 60.0
 
     @property
     def site_ids(self) -> tuple[str, ...]:
