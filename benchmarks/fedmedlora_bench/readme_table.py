@@ -56,12 +56,12 @@ def _conditions(result: Mapping[str, Any]) -> str:
     study, security, sent = result["study"], result["security"], result["communication"]
     audit, versions = result["audit"], result["versions"]
     return (
-        f"One run of `fedmedlora demo` with seed {study['seed']}: {security['sites']} sites, threshold "
+        f"One run of `fedmedlora demo --full` with seed {study['seed']}: {security['sites']} sites, threshold "
         f"{security['threshold']}, {study['rounds']} rounds, synthetic notes, a base model of "
         f"{result['model']['parameters']:,} parameters and an adapter of "
         f"{result['model']['adapter_parameters']:,} trained values. Means over the sites' test notes. "
         f"Uploaded {sent['bytes_up_per_site_round'] / 1e6:.2f} MB per site and round. "
-        f"Log: {audit['verdict']}, {audit['events']} events. {result['seconds']['total']:.0f} s in all, "
+        f"Log: {audit['verdict']}, {audit['events']} events. "
         f"Python {versions['python']}, torch {versions['torch']}. Source: `{RESULTS}`."
     )
 
