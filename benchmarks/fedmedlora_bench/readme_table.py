@@ -56,8 +56,8 @@ def _conditions(result: Mapping[str, Any]) -> str:
     study, security, sent = result["study"], result["security"], result["communication"]
     audit, versions = result["audit"], result["versions"]
     return (
-        f"One run of `fedmedlora demo --full` with seed {study['seed']}: {security['sites']} sites, threshold "
-        f"{security['threshold']}, {study['rounds']} rounds, synthetic notes, a base model of "
+        f"One run of `fedmedlora demo --full --seed {study['seed']}`: {security['sites']} sites, "
+        f"threshold {security['threshold']}, {study['rounds']} rounds, synthetic notes, a base model of "
         f"{result['model']['parameters']:,} parameters and an adapter of "
         f"{result['model']['adapter_parameters']:,} trained values. Means over the sites' test notes. "
         f"Uploaded {sent['bytes_up_per_site_round'] / 1e6:.2f} MB per site and round. "
