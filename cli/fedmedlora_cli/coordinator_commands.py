@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fedmedlora_cli.output import FolderOption, JsonOption, say, write_json
+from fedmedlora_cli.output import FolderOption, JsonOption, say, show_facts
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -88,10 +88,7 @@ def status(folder: FolderOption = Path(), json_file: JsonOption = None) -> None:
     from fedmedlora_coordinator import reports
 
     found = reports.status(folder)
-    write_json(json_file, found)
-    if json_file is None:
-        for key, value in found.items():
-            say(f"{key}: {value}")
+    show_facts(found, json_file)
 
 
 @app.command()

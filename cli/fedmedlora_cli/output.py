@@ -34,3 +34,11 @@ def write_json(target: Path | None, value: Mapping[str, Any]) -> None:
         sys.stdout.write(text)
     else:
         target.write_text(text, encoding="utf-8")
+
+
+def show_facts(found: Mapping[str, Any], target: Path | None) -> None:
+    """Print flat facts a line each, or write them where `--json` named a file."""
+    write_json(target, found)
+    if target is None:
+        for key, value in found.items():
+            say(f"{key}: {value}")
