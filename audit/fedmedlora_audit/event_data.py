@@ -50,6 +50,8 @@ RefusalReason = Literal[
     "log_forked",
     "policy",
     "bad_aggregate",
+    "wrong_sum",
+    "no_evidence",
     "not_finite",
     "training_failed",
 ]

@@ -153,6 +153,23 @@ class WrongOpeningError(PeerError):
     """An opened-shares payload does not open exactly the shares that were asked for."""
 
 
+class WrongSumError(PeerError):
+    """A published sum is not the sum of the uploads without their masks; the coordinator's doing.
+
+    Attributes:
+        chunk: Index of the wrong chunk.
+        value: Index, in the whole vector, of the first wrong value.
+    """
+
+    reason: ClassVar[str] = "wrong_sum"
+
+    def __init__(self, *, chunk: int, value: int) -> None:
+        """Name the chunk and the value; never the values themselves."""
+        super().__init__(f"chunk {chunk} of the published sum is wrong, first at value {value}")
+        self.chunk = chunk
+        self.value = value
+
+
 class DuplicateIndexError(PeerError):
     """A list names one party twice."""
 

@@ -20,5 +20,6 @@ BOX_WRAP = _PREFIX + b"box-wrap"  # the hybrid part of a box, wrapped for its re
 SELF_MASK = _PREFIX + b"self-mask"  # b_u -> mask keystream
 SELF_SEED_COMMITMENT = _PREFIX + b"self-seed-commitment"  # H(b_u)
 SHARE_COMMITMENT = _PREFIX + b"share-commitment"  # H(share)
+CHUNK_ASSIGNMENT = _PREFIX + b"chunk-assignment"  # sid, ring digest -> who checks which chunk of a sum
 REFERENCE_SID = _PREFIX + b"reference-sid"  # stand-ins of run_round for what the log derives
 REFERENCE_VIEW = _PREFIX + b"reference-view"

@@ -19,6 +19,7 @@ from fedmedlora_site.acceptance import model_folder
 from fedmedlora_site.bases import NextBase
 from fedmedlora_site.errors import StepRefusal, TrainingError
 from fedmedlora_site.step import StepContext
+from fedmedlora_site.sum_check import SumChecker
 from fedmedlora_site.training import TrainingJob, TrainingOutcome, TrainingProgress, training_seed
 
 
@@ -33,6 +34,7 @@ class RoundSteps:
         """Start without a training under way."""
         self._context = context
         self._held = context.held
+        self._sums = SumChecker(context)
         self._training: asyncio.Task[None] | None = None
         self._training_round = 0
 
@@ -64,9 +66,10 @@ class RoundSteps:
         return True
 
     async def aggregate(self, duty: Duty) -> bool:
-        """Accept an aggregate that this site decoded and stepped itself (decision G41)."""
+        """Accept an aggregate that this site decoded, stepped and checked itself (decision G41)."""
         session = self._context.session_of(duty)
         found = await self._derive(session)
+        await self._sums.check(session)  # R4.6.2: nothing is signed before the chunks are checked
         self._held.bases.keep(found, round_number=session.round)
         self._context.strike("aggregate", session.round)
         data = AggregateAccepted(sid=session.sid, ring=session.ring, next_base=found.digest)

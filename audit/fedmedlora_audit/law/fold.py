@@ -26,8 +26,8 @@ from fedmedlora_audit.law.state import ClosedRound, PendingReceipt, Round, Sessi
 from fedmedlora_audit.session import list_hash
 
 Fold = Callable[[State, Entry, Any], None]
-DISPUTES: Final = frozenset({"wrong_digest", "bad_aggregate"})
-"""Reasons of a refusal at the aggregate that say: I found another one."""
+DISPUTES: Final = frozenset({"wrong_digest", "bad_aggregate", "wrong_sum"})
+"""Reasons of a refusal at the aggregate that say: I found another one (R4.6.6)."""
 
 
 def fold(state: State, entry: Entry) -> None:

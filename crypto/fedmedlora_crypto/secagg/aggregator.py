@@ -53,6 +53,19 @@ class Unmasking:
     refused: dict[int, PeerError]
 
 
+@dataclass(frozen=True, repr=False)
+class Opening:
+    """The masks that lie on one sum; no repr, since a keystream of a survivor is one site's mask.
+
+    Attributes:
+        streams: What has to be added to the sum of the uploads, each with its sign.
+        unmasking: Who was used for it and who was refused.
+    """
+
+    streams: tuple[tuple[Keystream, int], ...]
+    unmasking: Unmasking
+
+
 class Aggregator:
     """Checks what the parties send and takes the masks off their sum."""
 
@@ -128,6 +141,26 @@ class Aggregator:
             PeerError: A stored payload is bad.
         """
         require_ring_vector(total)
+        opening = self.open_masks(keys, shares, survivors, opened)
+        # R6.12.7: the sum is touched only now, when nothing can fail any more.
+        add_keystreams(total, opening.streams, threads=threads)
+        return opening.unmasking
+
+    def open_masks(
+        self,
+        keys: Mapping[int, bytes],
+        shares: Mapping[int, bytes],
+        survivors: Collection[int],
+        opened: Mapping[int, bytes],
+    ) -> "Opening":
+        """Rebuild the masks that lie on a sum, from the payloads of its session (PROTOCOL §6.12).
+
+        The coordinator takes them off the whole sum; a member or a reviewer off single ranges (§4.6). The
+        arguments and errors are those of `unmask`.
+
+        Returns:
+            The keystreams to be added, with their signs (none in a suite without masks), and who was used.
+        """
         case = self._read(keys, shares, survivors)
         good: dict[int, OpenedMessage] = {}
         refused: dict[int, PeerError] = {}
@@ -143,10 +176,7 @@ class Aggregator:
                 short.add_note(f"party {party}: {defect}")
             raise short
         streams = self._streams(case, good)
-        # R6.12.7: the sum is touched only now, when nothing can fail any more.
-        if self._terms.layout.masked:
-            add_keystreams(total, streams, threads=threads)
-        return Unmasking(tuple(good), refused)
+        return Opening(tuple(streams) if self._terms.layout.masked else (), Unmasking(tuple(good), refused))
 
     def _read(
         self, keys: Mapping[int, bytes], shares: Mapping[int, bytes], survivors: Collection[int]

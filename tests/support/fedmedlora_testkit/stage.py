@@ -19,6 +19,7 @@ from fedmedlora_audit.blob import blob_digest
 from fedmedlora_audit.charter import CharterTerms
 from fedmedlora_audit.events import Entry, Event, Object, parse_event
 from fedmedlora_audit.law import State
+from fedmedlora_audit.merkle import CHUNK_BYTES
 from fedmedlora_core.study import Study
 from fedmedlora_crypto.secagg import Aggregator, SessionTerms
 from fedmedlora_site.agent import Agent
@@ -60,6 +61,7 @@ class Stage:
         self.root = make_site(root, self.study)
         self.log = StageLog(self.study)
         self.blobs: dict[str, bytes] = {}
+        self.withheld: set[str] = set()  # digests that the coordinator does not give
         self.others: dict[str, LiveSession] = {}
         self.bases = Bases(self.study, root / "package" / "initial", root / "stage-adapters")
         self.published: NextBase | None = None
@@ -374,6 +376,13 @@ class StageWire:
         """Give a payload; the real client has checked it against its digest."""
         self._up()
         return self._stage.blobs[digest]
+
+    async def get_chunk(self, digest: str, *, total_bytes: int, index: int) -> bytes:
+        """Give one chunk; what the stage withholds is not there."""
+        self._up()
+        if digest in self._stage.withheld:
+            raise RejectedError("unknown_blob")
+        return self._stage.blobs[digest][index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]
 
     async def close(self) -> None:
         """Nothing to close."""
