@@ -4,20 +4,25 @@ Contract: a chunk is taken only with a proof that it is that chunk of that blob.
 every chunk is on the disk. A chunk read back is hashed again: a damaged disk is an error, never a wrong sum.
 An upload cut off by a kill goes on after its last good chunk.
 
-Layout: `<ab>/<digest>.blob` with `<digest>.leaves` (32 bytes a chunk) beside it; unfinished uploads lie in
-`incoming/` as a sparse `.part` and a `.have` file with the leaf hash of each chunk held (zeros: missing).
+What a site sends is sealed under a key of its own as it arrives, and shredded by destroying that key
+(`sealing`); the coordinator's own blobs are public and lie as they are.
+
+Layout: `<ab>/<digest>.sealed` with its wrapped key `<digest>.key`, or `<digest>.blob`, and `<digest>.leaves`
+(32 bytes a chunk) beside it; unfinished uploads lie in `incoming/` as a sparse `.part`, its `.key`, and a
+`.have` file with the leaf hash of each chunk held (zeros: missing).
 """
 
-import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from fedmedlora_audit.blob import BlobTree, blob_leaves, chunk_count, verify_chunk
 from fedmedlora_audit.errors import ProofError
-from fedmedlora_audit.merkle import CHUNK_BYTES, leaf_hash
+from fedmedlora_audit.merkle import leaf_hash
+from fedmedlora_coordinator.blob_file import BlobFile, destroy, write_at, write_synced
 from fedmedlora_coordinator.errors import PeerRefusedError, StoreError
 from fedmedlora_coordinator.folder import sync_folder
+from fedmedlora_coordinator.sealing import BlobSeal, StorageKey, plain_bytes
 from fedmedlora_protos.wire import Reason
 
 _MISSING = bytes(32)
@@ -27,9 +32,8 @@ _MISSING = bytes(32)
 class _Upload:
     """An unfinished upload; `leaves` holds zeros for each chunk that is missing."""
 
-    part: Path
+    part: BlobFile
     have: Path
-    total_bytes: int
     leaves: list[bytes]
     owner: str
 
@@ -45,15 +49,24 @@ class _Upload:
 class BlobStore:
     """The blob folder of one coordinator; used by one process."""
 
-    def __init__(self, root: Path, *, max_blob_bytes: int = 1 << 40, max_open_uploads: int = 4) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        storage_key: bytes | None = None,
+        max_blob_bytes: int = 1 << 40,
+        max_open_uploads: int = 4,
+    ) -> None:
         """Open the folder; nothing is read until it is asked for.
 
         Args:
             root: The folder; made when it does not exist.
+            storage_key: 32 bytes over the keys of blobs. None leaves what sites send as it is: for tests.
             max_blob_bytes: Largest blob a site may send.
             max_open_uploads: Blobs of one site that are unfinished or named in no event yet.
         """
         self._root = root
+        self._storage_key = None if storage_key is None else StorageKey(storage_key)
         self._incoming = root / "incoming"
         self._incoming.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._max_blob_bytes = max_blob_bytes
@@ -63,8 +76,10 @@ class BlobStore:
         self._unclaimed: dict[str, str] = {}  # complete, but named in no event yet: digest -> owner
 
     def size(self, digest: str) -> int | None:
-        """Return the size of a complete blob, or None."""
+        """Return the size of a complete blob, or None; a sealed one without its key is none."""
         try:
+            if self._key_path(digest).exists():
+                return plain_bytes(self._path(digest, sealed=True).stat().st_size)
             return self._path(digest).stat().st_size
         except FileNotFoundError:
             return None
@@ -94,9 +109,9 @@ class BlobStore:
             raise PeerRefusedError(Reason.BAD_CHUNK) from None
         upload = self._upload(owner, digest, total_bytes)
         if upload.leaves[index] == _MISSING:
-            _write_at(upload.part, index * CHUNK_BYTES, data)
+            upload.part.write(index, data)
             leaf = leaf_hash(data)
-            _write_at(upload.have, index * 32, leaf)
+            write_at(upload.have, index * 32, leaf)
             upload.leaves[index] = leaf
         missing = upload.next_missing
         if missing is None:
@@ -109,11 +124,8 @@ class BlobStore:
         digest = BlobTree(leaves, len(data)).digest
         if self.size(digest) is None:
             part = self._incoming / f"{digest}.own"
-            with part.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            self._install(digest, part, leaves)
+            write_synced(part, bytes(data))
+            self._install(digest, part, leaves, wrapped=None)
         return digest
 
     def chunk(self, digest: str, index: int) -> tuple[int, bytes, list[bytes]]:
@@ -126,11 +138,8 @@ class BlobStore:
         total = self.size(digest)
         if total is None or not 0 <= index < chunk_count(total):
             raise PeerRefusedError(Reason.UNKNOWN_BLOB)
-        tree = self._tree(digest, total)
-        with self._path(digest).open("rb") as file:
-            file.seek(index * CHUNK_BYTES)
-            data = file.read(CHUNK_BYTES)
-        proof = tree.proof(index)
+        proof = self._tree(digest, total).proof(index)
+        data = self._file(digest, total).read(index)
         self._check(digest, total, index, data, proof)
         return total, data, proof
 
@@ -143,21 +152,23 @@ class BlobStore:
         total = self.size(digest)
         if total is None:
             raise StoreError(f"blob {digest[:16]}… is not in the store")
-        tree = self._tree(digest, total)
-        with self._path(digest).open("rb", buffering=0) as file:
-            for index in range(chunk_count(total)):
-                data = file.read(CHUNK_BYTES)
-                self._check(digest, total, index, data, tree.proof(index))
-                yield data
+        tree, file = self._tree(digest, total), self._file(digest, total)
+        for index in range(chunk_count(total)):
+            data = file.read(index)
+            self._check(digest, total, index, data, tree.proof(index))
+            yield data
 
     def read(self, digest: str) -> bytes:
         """Return a whole complete blob (for small ones: keys, shares)."""
         return b"".join(self.chunks(digest))
 
     def remove(self, digest: str) -> None:
-        """Delete a blob; one that is not there is no error."""
+        """Shred a blob: its key first, then its bytes (R4.6.9); one that is not there is no error."""
         self._trees.pop(digest, None)
-        for path in (self._path(digest), self._leaves_path(digest)):
+        final = self._key_path(digest)
+        for key in (final, final.with_suffix(".key.tmp"), *self._incoming.glob(f"{digest}.*.key")):
+            destroy(key)
+        for path in (self._path(digest), self._path(digest, sealed=True), self._leaves_path(digest)):
             path.unlink(missing_ok=True)
 
     def claim(self, digest: str) -> None:
@@ -165,14 +176,14 @@ class BlobStore:
         self._unclaimed.pop(digest, None)
 
     def sweep(self, keep: Collection[str]) -> None:
-        """Delete every blob that is not to be kept, and every unfinished upload."""
+        """Shred every blob that is not to be kept, and every unfinished upload."""
         self._uploads.clear()
         self._unclaimed.clear()
-        for path in self._incoming.iterdir():
-            path.unlink()
-        for path in self._root.glob("??/*.blob"):
-            if path.stem not in keep:
-                self.remove(path.stem)
+        for path in sorted(self._incoming.iterdir(), key=lambda path: path.suffix != ".key"):
+            (destroy if path.suffix == ".key" else Path.unlink)(path)
+        held = {path.name[:64] for path in self._root.glob("??/*") if path.suffix != ".leaves"}
+        for digest in held.difference(keep):
+            self.remove(digest)
 
     def _upload(self, owner: str, digest: str, total_bytes: int) -> _Upload:
         upload = self._uploads.get((digest, total_bytes)) or self._reopen(digest, total_bytes, owner=owner)
@@ -181,31 +192,35 @@ class BlobStore:
         pending = [*(other.owner for other in self._uploads.values()), *self._unclaimed.values()]
         if pending.count(owner) >= self._max_open_uploads:
             raise PeerRefusedError(Reason.TOO_MANY)
-        part, have = self._incoming_paths(digest, total_bytes)
-        for path, length in ((part, total_bytes), (have, 32 * chunk_count(total_bytes))):
-            with path.open("wb") as file:
-                file.truncate(length)
-        upload = _Upload(part, have, total_bytes, [_MISSING] * chunk_count(total_bytes), owner)
+        part, have, key = self._incoming_paths(digest, total_bytes)
+        seal = None
+        if self._storage_key is not None:
+            wrapped, seal = self._storage_key.new(digest=digest, total_bytes=total_bytes)
+            write_synced(key, wrapped)
+        count = chunk_count(total_bytes)
+        upload = _Upload(BlobFile(part, total_bytes, seal), have, [_MISSING] * count, owner)
+        upload.part.allocate()
+        have.write_bytes(bytes(32 * count))
         self._uploads[digest, total_bytes] = upload
         return upload
 
     def _reopen(self, digest: str, total_bytes: int, *, owner: str) -> _Upload | None:
         """Find an upload that an earlier process left, keeping only chunks whose bytes are really there."""
-        part, have = self._incoming_paths(digest, total_bytes)
+        part, have, key = self._incoming_paths(digest, total_bytes)
         count = chunk_count(total_bytes)
         try:
             recorded = have.read_bytes()
-            if len(recorded) != 32 * count or part.stat().st_size != total_bytes:
-                return None
-        except FileNotFoundError:
+            seal = self._unwrapped(key, digest, total_bytes)
+        except (FileNotFoundError, StoreError):  # without its key an upload is worth nothing
+            return None
+        file = BlobFile(part, total_bytes, seal)
+        if len(recorded) != 32 * count or not file.is_whole:
             return None
         leaves = [recorded[32 * i : 32 * i + 32] for i in range(count)]
-        with part.open("rb", buffering=0) as file:
-            for index, leaf in enumerate(leaves):
-                data = file.read(CHUNK_BYTES)
-                if leaf != _MISSING and leaf_hash(data) != leaf:
-                    leaves[index] = _MISSING
-        upload = _Upload(part, have, total_bytes, leaves, owner)
+        for index, leaf in enumerate(leaves):
+            if leaf != _MISSING and not _holds(file, index, leaf):
+                leaves[index] = _MISSING
+        upload = _Upload(file, have, leaves, owner)
         self._uploads[digest, total_bytes] = upload
         if upload.next_missing is None:
             self._finish(digest, upload)
@@ -213,29 +228,48 @@ class BlobStore:
         return upload
 
     def _finish(self, digest: str, upload: _Upload) -> None:
-        if BlobTree(upload.leaves, upload.total_bytes).digest != digest:  # every chunk had a proof
+        total_bytes = upload.part.total_bytes
+        if BlobTree(upload.leaves, total_bytes).digest != digest:  # every chunk had a proof
             raise StoreError(f"blob {digest[:16]}… does not have its digest")
-        with upload.part.open("rb") as file:
-            os.fsync(file.fileno())
-        self._install(digest, upload.part, upload.leaves)
+        upload.part.sync()
+        key = self._incoming_paths(digest, total_bytes)[2]
+        wrapped = None if self._storage_key is None else key.read_bytes()
+        self._install(digest, upload.part.path, upload.leaves, wrapped=wrapped)
         upload.have.unlink(missing_ok=True)
-        self._uploads.pop((digest, upload.total_bytes), None)
+        destroy(key)
+        self._uploads.pop((digest, total_bytes), None)
         self._unclaimed[digest] = upload.owner
 
-    def _install(self, digest: str, part: Path, leaves: list[bytes]) -> None:
-        """Move a complete, synced file to its place; the leaf hashes first, so a blob never lacks them."""
-        final = self._path(digest)
+    def _install(self, digest: str, part: Path, leaves: list[bytes], *, wrapped: bytes | None) -> None:
+        """Move a complete, synced file to its place; what a blob needs to be read goes there before it."""
+        final = self._path(digest, sealed=wrapped is not None)
         final.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        sidecar = self._leaves_path(digest)
-        temporary = sidecar.with_suffix(".leaves.tmp")
-        with temporary.open("wb") as file:
-            file.write(b"".join(leaves))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(sidecar)
+        beside = {self._leaves_path(digest): b"".join(leaves)}
+        if wrapped is not None:
+            beside[self._key_path(digest)] = wrapped
+        for path, content in beside.items():
+            temporary = path.with_suffix(f"{path.suffix}.tmp")
+            write_synced(temporary, content)
+            temporary.replace(path)
         part.replace(final)
         sync_folder(final.parent)
         sync_folder(self._root)
+
+    def _file(self, digest: str, total_bytes: int) -> BlobFile:
+        """Return a complete blob's file, ready to be read."""
+        key = self._key_path(digest)
+        if not key.exists():
+            return BlobFile(self._path(digest), total_bytes, None)
+        if self._storage_key is None:
+            raise StoreError(f"blob {digest[:16]}… is sealed and there is no storage key")
+        return BlobFile(
+            self._path(digest, sealed=True), total_bytes, self._unwrapped(key, digest, total_bytes)
+        )
+
+    def _unwrapped(self, key: Path, digest: str, total_bytes: int) -> BlobSeal | None:
+        if self._storage_key is None:
+            return None
+        return self._storage_key.unwrap(key.read_bytes(), digest=digest, total_bytes=total_bytes)
 
     def _tree(self, digest: str, total_bytes: int) -> BlobTree:
         tree = self._trees.get(digest)
@@ -255,22 +289,25 @@ class BlobStore:
         except ProofError:
             raise StoreError(f"blob {digest[:16]}… is damaged on disk at chunk {index}") from None
 
-    def _path(self, digest: str) -> Path:
-        return self._root / digest[:2] / f"{digest}.blob"
+    def _path(self, digest: str, *, sealed: bool = False) -> Path:
+        return self._root / digest[:2] / f"{digest}.{'sealed' if sealed else 'blob'}"
+
+    def _key_path(self, digest: str) -> Path:
+        return self._root / digest[:2] / f"{digest}.key"
 
     def _leaves_path(self, digest: str) -> Path:
         return self._root / digest[:2] / f"{digest}.leaves"
 
-    def _incoming_paths(self, digest: str, total_bytes: int) -> tuple[Path, Path]:
+    def _incoming_paths(self, digest: str, total_bytes: int) -> tuple[Path, Path, Path]:
+        """Return the paths of an upload's bytes, of what is held of it, and of its wrapped key."""
         stem = f"{digest}.{total_bytes}"
-        return self._incoming / f"{stem}.part", self._incoming / f"{stem}.have"
+        part, have, key = (self._incoming / f"{stem}.{suffix}" for suffix in ("part", "have", "key"))
+        return part, have, key
 
 
-def _write_at(path: Path, offset: int, data: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY)
+def _holds(file: BlobFile, index: int, leaf: bytes) -> bool:
+    """Tell whether a chunk's bytes are really on the disk; a crash may have torn them."""
     try:
-        written = 0
-        while written < len(data):
-            written += os.pwrite(descriptor, data[written:], offset + written)
-    finally:
-        os.close(descriptor)
+        return leaf_hash(file.read(index)) == leaf
+    except StoreError:
+        return False

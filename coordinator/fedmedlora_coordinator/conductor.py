@@ -62,7 +62,7 @@ class Conductor:
         self._monotonic = monotonic
         self._changed = asyncio.Event()
         self._since: tuple[tuple[object, ...], float] = ((), monotonic())
-        self._evidence = EvidenceKeeper(ledger, blobs, payloads, settings.evidence.after_round)
+        self._evidence = EvidenceKeeper(ledger, blobs, payloads, settings.evidence)
         state = ledger.state
         model.replay(
             (ring_vector(blobs.read(closed.ring)), len(state.sids[closed.sid].u3), closed.next_base)

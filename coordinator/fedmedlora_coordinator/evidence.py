@@ -1,51 +1,70 @@
-"""What stays on the coordinator's disk of a finished session (PROTOCOL §5.4, decision G48).
+"""What stays on the coordinator's disk of a finished session (PROTOCOL §4.6, decision G48).
 
 Masked uploads and opened shares prove a published sum and are a liability afterwards: with them and a site's
-pair keys, leaked later, its update could be opened. After a published sum they are shredded or kept, as the
-operator chose, and the log says which. Uploads of aborted sessions and of sites that dropped out always go.
+pair keys, leaked later, its update could be opened. They stay while the members check the sum. Once the
+round is closed - T members have checked and accepted - they are shredded or kept, as the operator chose, and
+the log says which; a sum that was published and not accepted stays as evidence of who was wrong. Uploads of
+aborted sessions and of sites that dropped out always go.
 """
-
-from typing import Literal
 
 from fedmedlora_audit.event_data import InSession
 from fedmedlora_audit.law import Session
 from fedmedlora_coordinator.blobs import BlobStore
 from fedmedlora_coordinator.ledger import Ledger
 from fedmedlora_coordinator.payloads import Payloads
+from fedmedlora_coordinator.settings import Evidence
+
+
+def evidence_of(session: Session) -> set[str]:
+    """Return the digests of what proves a published sum: uploads of U3, and shares opened before the sum.
+
+    A response that came late has no payload, and could name anybody's.
+    """
+    late = {site for kind, site in session.late if kind == "unmask.response"}
+    opened = {digest for site, digest in session.responses.items() if site not in late}
+    return opened | set(session.u3.values())
 
 
 class EvidenceKeeper:
     """Settles what happens to the payloads of finished sessions; safe to repeat after a kill."""
 
-    def __init__(
-        self, ledger: Ledger, blobs: BlobStore, payloads: Payloads, after_round: Literal["shred", "keep"]
-    ) -> None:
+    def __init__(self, ledger: Ledger, blobs: BlobStore, payloads: Payloads, policy: Evidence) -> None:
         """Take the log, the blobs with their roles, and the operator's choice."""
         self._ledger = ledger
         self._payloads = payloads
         self._blobs = blobs
-        self._keep = after_round == "keep"
+        self._policy = policy
 
     def settle(self) -> None:
-        """Delete what must not stay, then write what became of each published sum's evidence."""
+        """Shred what must not stay, then write what became of each published sum's evidence (R4.6.10).
+
+        Shredding comes before the word in the log: after a kill in between it is repeated, and the log never
+        says that something is gone which is not.
+        """
         state = self._ledger.state
         if state.round is not None and state.round.sessions:
             return
-        settled = {
-            entry.event.sid
-            for entry in self._ledger.entries
-            if entry.event.type in ("evidence.kept", "evidence.shredded")
-        }
-        published = [s for s in state.sids.values() if s.published is not None]
+        published = [session for session in state.sids.values() if session.published is not None]
+        staying = [session for session in published if self._stays(session)]
         keep = self._payloads.lasting()
-        for session in published:
-            if self._keep:
-                keep |= {*session.u3.values(), *session.responses.values()}
+        for session in staying:
+            keep |= evidence_of(session)
         self._blobs.sweep(keep)
         for session in published:
-            if session.sid not in settled:
-                self._say(session)
+            self._say(session, "kept" if session in staying else "shredded")
 
-    def _say(self, session: Session) -> None:
-        kind = "evidence.kept" if self._keep else "evidence.shredded"
-        self._ledger.write(kind, InSession(sid=session.sid), round_number=session.round)
+    def _stays(self, session: Session) -> bool:
+        """Tell whether the evidence of a published sum stays on the disk."""
+        state = self._ledger.state
+        if session.evidence == "shredded":
+            return False
+        if state.rounds[session.round].outcome != "closed":
+            return True  # R4.6.10: nobody has verified it; a reviewer can say who was wrong
+        if self._policy.after_round == "shred":
+            return False
+        later = len(state.rounds) - session.round
+        return self._policy.keep_rounds == 0 or later <= self._policy.keep_rounds
+
+    def _say(self, session: Session, fate: str) -> None:
+        if session.evidence not in (fate, "shredded"):
+            self._ledger.write(f"evidence.{fate}", InSession(sid=session.sid), round_number=session.round)

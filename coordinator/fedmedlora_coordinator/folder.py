@@ -62,6 +62,11 @@ class Folder:
         return self.root / "keys" / "event.seed"
 
     @property
+    def storage_key(self) -> Path:
+        """Key over the keys of what sites have sent."""
+        return self.root / "keys" / "storage.key"
+
+    @property
     def store(self) -> Path:
         """The log: entries and signed heads."""
         return self.root / "store.sqlite"

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from fedmedlora_audit.charter import CharterTerms
-from fedmedlora_audit.event_data import KeysBroadcast
+from fedmedlora_audit.event_data import AggregatePublished, KeysBroadcast
 from fedmedlora_audit.events import Entry, Event, Object
 from fedmedlora_coordinator.blobs import BlobStore
 from fedmedlora_coordinator.errors import PeerRefusedError
@@ -18,6 +18,7 @@ from fedmedlora_crypto.secagg.session import SessionTerms
 from fedmedlora_protos.wire import Reason
 
 MAX_SMALL_BYTES: Final = 4 << 20  # keys, shares and opened shares of any study fit (1024 members, hybrid)
+EVIDENCE_ROLES: Final = frozenset({"masked-update", "opened-shares"})
 PUBLIC_ROLES: Final = frozenset({"keys", "shares", "ring-sum", "adapter"})
 
 
@@ -47,6 +48,8 @@ class Payloads:
         self._ring_bytes = ring_bytes
         self._roles: dict[str, str] = {}
         self._broadcast: dict[str, KeysBroadcast] = {}
+        self._opened: dict[str, set[str]] = {}  # sid -> digests of opened shares
+        self._evidence: set[str] = set()  # digests of the evidence of published sums
 
     def learn(self, entries: Iterable[Entry]) -> None:
         """Note in which role a digest was named.
@@ -57,6 +60,7 @@ class Payloads:
         for entry in entries:
             if isinstance(entry.event.data, KeysBroadcast):
                 self._broadcast[entry.event.data.sid] = entry.event.data
+            self._learn_evidence(entry.event)
             for item in entry.event.objects:
                 self._blobs.claim(item.digest)
                 if entry.event.actor.role == "coordinator":
@@ -64,9 +68,22 @@ class Payloads:
                 else:
                     self._roles.setdefault(item.digest, item.role)
 
+    def _learn_evidence(self, event: Event) -> None:
+        """R3.2.3: the uploads and opened shares behind a sum may be fetched once the sum is in the log.
+
+        Only those: uploads of U3, and opened shares that came before the sum. The upload of a site that
+        dropped out, or of an attempt that was given up, is never among them.
+        """
+        if event.type == "unmask.response" and event.sid is not None:
+            self._opened.setdefault(event.sid, set()).add(event.object_digest)
+        if isinstance(event.data, AggregatePublished):
+            self._evidence |= {row.digest for row in event.data.inputs}
+            self._evidence |= self._opened.get(event.data.sid, set())
+
     def is_public(self, digest: str) -> bool:
-        """Tell whether members may fetch a blob: keys, sealed shares and sums; no upload, no opened share."""
-        return self._roles.get(digest) in PUBLIC_ROLES
+        """Tell whether members may fetch a blob: keys, sealed shares, sums, and a sum's evidence (R3.2.3)."""
+        role = self._roles.get(digest)
+        return role in PUBLIC_ROLES or (role in EVIDENCE_ROLES and digest in self._evidence)
 
     def lasting(self) -> set[str]:
         """Return the digests of payloads that stay when their session is over: those that are public."""

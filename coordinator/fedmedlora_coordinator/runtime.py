@@ -25,7 +25,7 @@ from fedmedlora_coordinator.presence import Presence
 from fedmedlora_coordinator.register import Register
 from fedmedlora_coordinator.service import FederationService
 from fedmedlora_coordinator.settings import CoordinatorSettings
-from fedmedlora_coordinator.setup import load_event_signer, load_log_signer
+from fedmedlora_coordinator.setup import load_event_signer, load_log_signer, load_storage_key
 from fedmedlora_coordinator.store import LogStore
 from fedmedlora_coordinator.study import RunningStudy, adopt_study
 from fedmedlora_coordinator.transport import (
@@ -131,6 +131,7 @@ class Federation:
         self._store = LogStore(folder.store, folder.head)
         self._blobs = BlobStore(
             folder.blobs,
+            storage_key=load_storage_key(folder),
             max_blob_bytes=settings.limits.max_blob_bytes,
             max_open_uploads=settings.limits.max_open_uploads_per_site,
         )

@@ -51,9 +51,10 @@ class Limits(Section):
 
 
 class Evidence(Section):
-    """What happens to masked uploads and opened shares once a round is over."""
+    """What happens to masked uploads and opened shares once a round is closed: T members have verified it."""
 
     after_round: Literal["shred", "keep"] = "shred"
+    keep_rounds: int = Field(default=0, ge=0)  # with "keep": shred after this many later rounds; 0 never
 
 
 class CoordinatorSettings(Section):

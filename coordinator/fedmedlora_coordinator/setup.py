@@ -87,6 +87,22 @@ def load_log_signer(folder: Folder) -> NoteSigner:
     return NoteSigner.from_seed(_log_key_name(settings.coordinator.name), _seed(folder.log_key))
 
 
+def load_storage_key(folder: Folder) -> bytes:
+    """Read the key over the keys of blobs; a folder made before there was one gets it here.
+
+    Raises:
+        ConfigError: Others can read it, it is malformed, or it is gone while sealed blobs are there.
+    """
+    path = folder.storage_key
+    if not path.exists():
+        if any(folder.blobs.glob("??/*.sealed")):
+            raise ConfigError(f"{path}: is missing; without it the stored payloads cannot be read")
+        write_private(path, secrets.token_bytes(32).hex().encode() + b"\n")
+    if path.stat().st_mode & 0o077:
+        raise ConfigError(f"{path}: others can read it; set its mode to 0600")
+    return _seed(path)
+
+
 def _listeners(
     name: str, address: str, enrolment_address: str, listen: str | None, enrolment_listen: str | None
 ) -> Listeners:
@@ -129,7 +145,7 @@ def _populate(folder: Folder, settings: CoordinatorSettings, now: dt.datetime) -
     hosts = [split_address(address)[0] for address in addresses]
     write_private(folder.tls_key, key_pem)
     write_atomic(folder.tls_certificate, authority.issue_server(key.public_key(), hosts, now=now))
-    for path in (folder.log_key, folder.event_key):
+    for path in (folder.log_key, folder.event_key, folder.storage_key):
         write_private(path, secrets.token_bytes(32).hex().encode() + b"\n")
     for path in (folder.blobs, folder.invitations):
         path.mkdir(mode=0o700)

@@ -191,6 +191,14 @@ def _erased(state: State, entry: Entry, data: InSession) -> None:
     state.unspent.get(site, set()).discard(data.sid)
 
 
+def _kept(state: State, _entry: Entry, data: InSession) -> None:
+    state.sids[data.sid].evidence = "kept"
+
+
+def _shredded(state: State, _entry: Entry, data: InSession) -> None:
+    state.sids[data.sid].evidence = "shredded"
+
+
 def _failed(state: State, _entry: Entry, data: DeliveryFailed) -> None:
     _round(state).failed.add((data.site, data.step))
 
@@ -231,6 +239,8 @@ FOLDS: Final[Mapping[str, Fold]] = {
     "step.refused": _refused,
     "attempt.erased": _erased,
     "delivery.failed": _failed,
+    "evidence.kept": _kept,
+    "evidence.shredded": _shredded,
     "model.released": _released,
     "run.closed": _run_closed,
     "log.closed": _log_closed,

@@ -96,6 +96,19 @@ def evidence_of_a_published_sum(state: State, event: Event, data: InSession) -> 
     need(session.published is not None, "G48", "evidence of a session that was never published")
 
 
+def kept_before_shredded(state: State, event: Event, data: InSession) -> None:
+    """G48, R4.6.10: evidence is kept at most once, and shredded at most once; what is gone stays gone."""
+    said = _known_session(state, event, data).evidence
+    need(said != "shredded", "G48", "the evidence of this session was shredded before")
+    need((event.type, said) != ("evidence.kept", "kept"), "G48", "the evidence was said to be kept before")
+
+
+def shreds_after_the_round(state: State, event: Event, data: InSession) -> None:
+    """G48, R4.6.10: evidence stays while the members still check the sum."""
+    outcome = state.rounds[_known_session(state, event, data).round].outcome
+    need(outcome is not None, "G48", "evidence is shredded while its round is open")
+
+
 def refuses_in_a_known_round(state: State, event: Event, _data: StepRefused) -> None:
     """R1: a refusal may come at any time, for a round that was planned."""
     need(event.round is None or event.round in state.rounds, "R1", f"round {event.round} was never planned")
@@ -123,6 +136,6 @@ RULES: Final[Mapping[str, tuple[Rule, ...]]] = {
     "step.refused": (refuses_in_a_known_round,),
     "attempt.erased": (erases_own_secrets_once,),
     "delivery.failed": (failed_site_was_silent,),
-    "evidence.kept": (evidence_of_a_published_sum,),
-    "evidence.shredded": (evidence_of_a_published_sum,),
+    "evidence.kept": (evidence_of_a_published_sum, kept_before_shredded),
+    "evidence.shredded": (evidence_of_a_published_sum, kept_before_shredded, shreds_after_the_round),
 }

@@ -77,6 +77,7 @@ class Session:
     erased: dict[str, int] = field(default_factory=dict)  # id -> entry index of its attempt.erased
     late: set[tuple[str, str]] = field(default_factory=set)  # (type, id) of answers after their step
     disputed: bool = False  # a survivor found another aggregate
+    evidence: str = ""  # what the log says of its evidence: "", "kept" or "shredded"
 
     @property
     def step(self) -> str:

@@ -89,7 +89,7 @@ class Ward:
         """Start (or restart) the coordinator from its folder."""
         keys = Keys(setup.load_event_signer(self.folder), setup.load_log_signer(self.folder))
         self.store = FlakyStore(self.folder.store, self.folder.head)
-        self.blobs = BlobStore(self.folder.blobs)
+        self.blobs = BlobStore(self.folder.blobs, storage_key=setup.load_storage_key(self.folder))
         self.model = GlobalModel.of_package(self.study, self.folder.study)
         self.payloads = Payloads(self.terms, self.blobs, self.model.ring_bytes)
         self.ledger = Ledger(

@@ -257,12 +257,14 @@ def test_a_site_that_names_anothers_payload_can_neither_read_nor_delete_it(tmp_p
     """Late events need no payload, so they can name any digest: the first role of a digest stands."""
     ward = Ward(tmp_path, rounds=2)
     ward.hospital("site-d").refuses.add("upload")
-    ward.run(lambda s: s.session is not None and s.session.step == "aggregate")
+    ward.run(lambda s: s.session is not None and len(s.session.responses) == 3)
     session = ward.ledger.state.session
     assert session is not None
     hospital, upload = ward.hospital("site-d"), session.u3["site-a"]
-    assert ward.payloads.is_public(session.ring)
-    assert not ward.payloads.is_public(upload)
+    evidence = {*session.u3.values(), *session.responses.values()}
+    assert not any(map(ward.payloads.is_public, evidence))
+    ward.run(lambda s: s.session is not None and s.session.step == "aggregate")
+    assert all(map(ward.payloads.is_public, {session.ring, *evidence})), "R3.2.3: once the sum is published"
     item = Object(role="masked-update", digest=session.ring, bytes=ward.model.ring_bytes)
     late = UpdateSubmitted(sid=session.sid, view=session.view, h_u2=session.h_u2)
     ward.hand_in(hospital, ward.note(hospital, "update.submitted", late, session.round, objects=[item]))
