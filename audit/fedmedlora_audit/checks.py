@@ -136,7 +136,7 @@ NOT_YET: Final[Mapping[str, str]] = {
     "C3": "Witness cosignatures are not written by this release.",
     "C7": "External time stamps are not written by this release.",
     "E8": "Times are the authors' own claims: without witness times they are not judged.",
-    "A3": "The sum itself was not recomputed: that needs the evidence store beside the bundle.",
+    "A3": "The sums were not recomputed: that needs evidence beside the bundle (--evidence).",
 }
 """Checks without material in this release; one that the charter asks for makes the verdict incomplete."""
 

@@ -1,8 +1,9 @@
 """The offline verifier: judges a study from a bundle and a trust file alone (AUDIT "Verifier").
 
 Order: files against the signed manifest; charter against the trust file; checkpoint; entries, root and
-tiles; every event's form, signature and lawfulness; heads and journals fetched from the sites. A finding
-never stops the others: what can still be judged is judged, and what cannot is said to be not judged.
+tiles; every event's form, signature and lawfulness; heads and journals fetched from the sites; sums, where
+their evidence was handed in. A finding never stops the others: what can still be judged is judged, and what
+cannot is said to be not judged.
 
 Verdict: ``fail`` if any check failed; ``incomplete`` if none failed but a check that the charter asks for
 could not be made; else ``pass``. Bad bundles never raise.
@@ -33,6 +34,7 @@ from fedmedlora_audit.checks import (
 )
 from fedmedlora_audit.errors import AuditError, BundleError
 from fedmedlora_audit.events import Entry, Event, entry_of, parse_event
+from fedmedlora_audit.evidence import SumJudge
 from fedmedlora_audit.heads import judge_heads
 from fedmedlora_audit.law import State, findings, fold
 from fedmedlora_audit.merkle import Tree
@@ -48,13 +50,16 @@ _PERSONAL: Final = re.compile(r"[0-9]{6,}")
 """Six digits in a row: a record number, a telephone number or a date. Run ids and versions have none."""
 
 
-def verify_bundle(directory: Path, trust: Trust, heads: Path | None = None) -> Verdict:
+def verify_bundle(
+    directory: Path, trust: Trust, heads: Path | None = None, sums: SumJudge | None = None
+) -> Verdict:
     """Judge a bundle.
 
     Args:
         directory: The bundle.
         trust: What the auditor takes as given, received by another route.
         heads: Folder with one folder per site that holds its ``checkpoint`` and ``journal.jsonl``.
+        sums: Recomputes sums from evidence that was handed in beside the bundle.
 
     Returns:
         The verdict; a bad bundle gives ``fail``, never an exception.
@@ -73,6 +78,7 @@ def verify_bundle(directory: Path, trust: Trust, heads: Path | None = None) -> V
     audit.judge_entries(files)
     audit.judge_events()
     audit.judge_heads(heads)
+    audit.judge_sums(sums)
     return audit.verdict()
 
 
@@ -84,6 +90,7 @@ class _Audit:
         self.findings: list[Finding] = []
         self.counts: Counter[str] = Counter()
         self.not_judged: dict[str, str] = dict(NOT_YET)
+        self.found_true: dict[str, str] = {}  # what a passed check says instead of its claim
         self.terms: CharterTerms | None = None
         self.head: Checkpoint | None = None
         self.tree = Tree()
@@ -270,6 +277,22 @@ class _Audit:
         if not judged.journals:
             self.not_judged["J1"] = "The folder holds no journal of any member."
 
+    # -- sums
+
+    def judge_sums(self, judge: SumJudge | None) -> None:
+        """A3: the published sums are those of the uploads; without evidence that is not judged (R4.6.11)."""
+        if judge is None or self.state is None:
+            return
+        judged = judge(self.state, self.entries)
+        for finding in judged.findings:
+            self.find(finding.check, finding.sentence, finding.index, finding.file)
+        self.counts["A3"] = judged.sums
+        self.not_judged["A3"] = judged.sentence
+        demanded = self.terms is not None and "A3" in self.terms.demands
+        if judged.sums and not (demanded and judged.unproven):
+            del self.not_judged["A3"]
+            self.found_true["A3"] = judged.sentence
+
     # -- the verdict
 
     def verdict(self) -> Verdict:
@@ -306,7 +329,7 @@ class _Audit:
             return CheckResult("fail", self.counts[check], min(indexes, default=None), own[0].sentence)
         if check in self.not_judged:
             return CheckResult("not judged", self.counts[check], None, self.not_judged[check])
-        return CheckResult("pass", self.counts[check], None, sentence)
+        return CheckResult("pass", self.counts[check], None, self.found_true.get(check, sentence))
 
     def _pruning(self) -> CheckResult:
         whole = self.head is not None and len(self.notes) == self.head.size

@@ -92,6 +92,22 @@ def status(folder: FolderOption = Path(), json_file: JsonOption = None) -> None:
 
 
 @app.command()
+def evidence(
+    round_number: Annotated[int, typer.Option("--round", min=1, help="The round.")],
+    out: Annotated[Path, typer.Option(help="Folder that gets one folder per round.")],
+    folder: FolderOption = Path(),
+) -> None:
+    """Write the payloads behind a round's published sum, while they are kept, for a reviewer.
+
+    Example: fedmedlora coordinator evidence --dir centre --round 3 --out evidence
+    """
+    from fedmedlora_coordinator import evidence_export
+
+    made = evidence_export.export_evidence(folder, round_number, out)
+    say(f"wrote {made}; judge it with: fedmedlora audit verify BUNDLE --trust trust.json --evidence {out}")
+
+
+@app.command()
 def export(
     out: Annotated[Path, typer.Option(help="Folder to write the bundle to.")],
     folder: FolderOption = Path(),

@@ -33,7 +33,7 @@ def status(root: Path) -> dict[str, object]:
     running = _running(folder)
     if running is None:
         return {**found, "study": None}
-    state, entries = _replayed(folder, running)
+    state, entries = replayed(folder, running)
     now = waiting(state)
     outcomes = [current.outcome for current in state.rounds.values()]
     return {
@@ -69,7 +69,7 @@ def export_bundle(root: Path, out: Path) -> int:
     folder = Folder(root)
     folder.require()
     running = require_study(folder)
-    state, entries = _replayed(folder, running)
+    state, entries = replayed(folder, running)
     if not entries:
         raise ConfigError(f"{root}: the log is empty; there is nothing to export yet")
     head = Checkpoint(running.terms.origin, state.size, state.tree.root(state.size))
@@ -100,7 +100,7 @@ def _running(folder: Folder) -> RunningStudy | None:
     return adopt_study(folder, None, Keys(load_event_signer(folder), load_log_signer(folder)))
 
 
-def _replayed(folder: Folder, running: RunningStudy) -> tuple[State, list[Entry]]:
+def replayed(folder: Folder, running: RunningStudy) -> tuple[State, list[Entry]]:
     """Fold the stored entries; signatures are checked again, because an export vouches for them."""
     state = State.begin(running.terms)
     entries: list[Entry] = []
