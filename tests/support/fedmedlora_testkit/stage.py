@@ -328,6 +328,7 @@ class StageWire:
         self.ahead = False
         self.held_back: set[str] = set()  # types of events that the network keeps
         self.on_their_way: set[str] = set()  # those that it keeps at this moment
+        self.on_withheld: Callable[[], None] = lambda: None
         self.receipts: Callable[[bytes], bytes] = lambda receipt: receipt
 
     async def submit(self, note: bytes) -> tuple[bytes, int]:
@@ -381,6 +382,7 @@ class StageWire:
         """Give one chunk; what the stage withholds is not there."""
         self._up()
         if digest in self._stage.withheld:
+            self.on_withheld()
             raise RejectedError("unknown_blob")
         return self._stage.blobs[digest][index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]
 
