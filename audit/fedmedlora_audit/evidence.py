@@ -130,7 +130,7 @@ class EvidenceBlob:
         except OSError:
             raise self._error(f"{row.role} of {row.id}: missing") from None
         self._leaves = [recorded[at : at + 32] for at in range(0, len(recorded), 32)]
-        if len(self._leaves) != self.chunks or size != row.bytes:
+        if (len(recorded), size) != (32 * self.chunks, row.bytes):
             raise self._error(f"{row.role} of {row.id}: has another size than the log names")
         if BlobTree(self._leaves, row.bytes).digest != row.digest:
             raise self._error(f"{row.role} of {row.id}: is not the payload that the log names")

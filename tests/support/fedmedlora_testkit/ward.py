@@ -58,7 +58,15 @@ class Ward:
     """n hospitals and one coordinator over one folder."""
 
     def __init__(
-        self, root: Path, *, n: int = 4, rounds: int = 2, keep_evidence: bool = False, **overrides: Any
+        self,
+        root: Path,
+        *,
+        n: int = 4,
+        rounds: int = 2,
+        keep_evidence: bool = False,
+        keep_rounds: int = 0,
+        dimension: int = DIMENSION,
+        **overrides: Any,
     ) -> None:
         self.clock = Clock()
         self.folder = Folder(root / "coordinator")
@@ -66,7 +74,7 @@ class Ward:
             self.folder.root, name="ward.example", address="h:1", enrolment_address="h:2", timing=TIMING
         )
         self.hospitals = [Hospital(f"site-{chr(96 + i)}", i) for i in range(1, n + 1)]
-        adapter = make_adapter()
+        self.initial = adapter = make_adapter(dimension)
         self.study = make_study(
             [h.site for h in self.hospitals],
             initial_digest=adapter.digest,
@@ -81,7 +89,7 @@ class Ward:
         adapter.save(self.folder.study / "initial")
         self.terms = CharterTerms.from_json(self.study.canonical_json())
         loaded = CoordinatorSettings.load(self.folder.config)
-        choice = Evidence(after_round="keep" if keep_evidence else "shred")
+        choice = Evidence(after_round="keep" if keep_evidence else "shred", keep_rounds=keep_rounds)
         self.settings = loaded.model_copy(update={"evidence": choice})
         self.start()
 
@@ -334,7 +342,7 @@ class Ward:
 
     def expected_vector(self, counted: list[list[str]]) -> np.ndarray[Any, Any]:
         """The global adapter after rounds in which exactly these hospitals were counted, computed plainly."""
-        vector = make_adapter().vector().astype(np.float64)
+        vector = self.initial.vector().astype(np.float64)
         for number, sites in enumerate(counted, start=1):
             there = [self.hospital(site) for site in sites]
             if there:
@@ -347,10 +355,10 @@ class Ward:
         return [e.event.type for e in self.ledger.entries if e.event.type != "receipt"]
 
 
-def make_adapter() -> Adapter:
+def make_adapter(dimension: int = DIMENSION) -> Adapter:
     """A small initial adapter: one frozen and one trainable tensor."""
     tensors = {
         "layer.lora_A.weight": np.arange(6, dtype=np.float32).reshape(2, 3),
-        "layer.lora_B.weight": np.zeros((DIMENSION // 2, 2), dtype=np.float32),
+        "layer.lora_B.weight": np.zeros((dimension // 2, 2), dtype=np.float32),
     }
     return Adapter(tensors, ("layer.lora_B.weight",), {"peft_type": "LORA", "r": 2})
