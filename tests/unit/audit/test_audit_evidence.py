@@ -29,6 +29,8 @@ from fedmedlora_audit.verify import verify_bundle
 from fedmedlora_testkit.audit_forger import Forger
 from fedmedlora_testkit.audit_log import StudyLog
 
+PLAYED = StudyLog().play(1)
+
 
 def index_of(log: StudyLog) -> EvidenceIndex:
     session = next(iter(log.state.sids.values()))
@@ -39,7 +41,7 @@ def index_of(log: StudyLog) -> EvidenceIndex:
 
 
 def test_the_index_lists_every_payload_behind_a_sum_and_reads_back() -> None:
-    index = index_of(StudyLog().play(1))
+    index = index_of(PLAYED)
     roles = [row.role for row in index.files]
     assert {role: roles.count(role) for role in roles} == {
         "keys": 4, "shares": 4, "masked-update": 4, "opened-shares": 4, "ring-sum": 1,
@@ -68,7 +70,7 @@ def test_any_other_bytes_are_no_index(data: bytes) -> None:
 
 @given(st.integers(0, 10_000), st.integers(0, 7))
 def test_one_changed_bit_is_no_index_or_another_one(place: int, bit: int) -> None:
-    index = index_of(StudyLog().play(1))
+    index = index_of(PLAYED)
     data = bytearray(index.to_json())
     data[place % len(data)] ^= 1 << bit
     try:
@@ -79,7 +81,7 @@ def test_one_changed_bit_is_no_index_or_another_one(place: int, bit: int) -> Non
 
 def test_a_spelling_that_is_not_canonical_is_refused() -> None:
     with pytest.raises(BundleError, match="canonical"):
-        EvidenceIndex.from_json(index_of(StudyLog().play(1)).to_json().replace(b",", b", "))
+        EvidenceIndex.from_json(index_of(PLAYED).to_json().replace(b",", b", "))
 
 
 def stored(folder: Path, content: bytes) -> EvidenceRow:
@@ -144,7 +146,7 @@ def test_a_charter_that_demands_the_check_needs_every_sum_proven(
     tmp_path: Path, demanded: bool, sums: int, unproven: int, result: str, verdict: str
 ) -> None:
     """R4.6.11: and nothing recomputed is never a pass."""
-    log = StudyLog(**({"audit": {"evidence": True}} if demanded else {})).play(2)
+    log = (StudyLog(audit={"evidence": True}) if demanded else StudyLog()).play(2)
     made = Forger(log)
     bundle = made.seal(tmp_path / "bundle")
     found = verify_bundle(bundle, made.trust, sums=judge((), sums, unproven))
