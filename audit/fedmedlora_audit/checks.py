@@ -107,7 +107,11 @@ LAW_CHECKS: Final[Mapping[str, Check]] = {
     "G38": _on(
         "No site that erased its secrets of a session spoke in it again.", "attempt.erased", *_SITE_ANSWERS
     ),
-    "G48": _on("Evidence was kept of published sums only.", "evidence.kept", "evidence.shredded"),
+    "G48": _on(
+        "Evidence was kept of published sums only, and shredded once, after its round.",
+        "evidence.kept",
+        "evidence.shredded",
+    ),
 }
 """Checks that the law makes, event by event."""
 

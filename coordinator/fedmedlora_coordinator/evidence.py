@@ -2,8 +2,9 @@
 
 Masked uploads and opened shares prove a published sum and are a liability afterwards: with them and a site's
 pair keys, leaked later, its update could be opened. They stay while the members check the sum. Once the
-round is closed - T members have checked and accepted - they are shredded or kept, as the operator chose, and
-the log says which; a sum that was published and not accepted stays as evidence of who was wrong. Uploads of
+round is over and the sum verified - T members have checked and accepted, and none disputes it - they are
+shredded or kept, as the operator chose, and the log says which; a sum that was published and not verified
+stays as evidence of who was wrong. Uploads of
 aborted sessions and of sites that dropped out always go.
 """
 
@@ -58,8 +59,8 @@ class EvidenceKeeper:
         state = self._ledger.state
         if session.evidence == "shredded":
             return False
-        if state.rounds[session.round].outcome != "closed":
-            return True  # R4.6.10: nobody has verified it; a reviewer can say who was wrong
+        if session.disputed or len(session.accepted) < state.terms.threshold:
+            return True  # R4.6.10: it is not verified; a reviewer can say who was wrong
         if self._policy.after_round == "shred":
             return False
         later = len(state.rounds) - session.round

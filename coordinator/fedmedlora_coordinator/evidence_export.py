@@ -13,6 +13,7 @@ from fedmedlora_coordinator.folder import Folder, sync_folder
 from fedmedlora_coordinator.reports import replayed, require_study
 from fedmedlora_coordinator.setup import load_storage_key
 from fedmedlora_core.errors import ConfigError
+from fedmedlora_crypto.secagg.suites import CKKS_SUITE
 
 
 def export_evidence(root: Path, round_number: int, out: Path) -> Path:
@@ -65,6 +66,8 @@ def _published(state: State, round_number: int) -> Session:
     found = [s for s in (current.sessions if current else ()) if s.published is not None]
     if not found:
         raise ConfigError(f"round {round_number} has no published sum")
+    if found[-1].suite == CKKS_SUITE:
+        raise ConfigError("a sum of ciphertexts is not proven by its uploads: there is nothing to export")
     if found[-1].evidence == "shredded":
         raise ConfigError(f"the evidence of round {round_number} was shredded (evidence.after_round)")
     return found[-1]

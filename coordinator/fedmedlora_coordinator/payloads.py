@@ -15,6 +15,7 @@ from fedmedlora_coordinator.errors import PeerRefusedError
 from fedmedlora_crypto.errors import CryptoError
 from fedmedlora_crypto.secagg.aggregator import Aggregator
 from fedmedlora_crypto.secagg.session import SessionTerms
+from fedmedlora_crypto.secagg.suites import CKKS_SUITE
 from fedmedlora_protos.wire import Reason
 
 MAX_SMALL_BYTES: Final = 4 << 20  # keys, shares and opened shares of any study fit (1024 members, hybrid)
@@ -72,8 +73,11 @@ class Payloads:
         """R3.2.3: the uploads and opened shares behind a sum may be fetched once the sum is in the log.
 
         Only those: uploads of U3, and opened shares that came before the sum. The upload of a site that
-        dropped out, or of an attempt that was given up, is never among them.
+        dropped out, or of an attempt that was given up, is never among them. Ciphertexts are not evidence:
+        who holds their key reads each alone.
         """
+        if self._terms.suite == CKKS_SUITE:
+            return
         if event.type == "unmask.response" and event.sid is not None:
             self._opened.setdefault(event.sid, set()).add(event.object_digest)
         if isinstance(event.data, AggregatePublished):

@@ -302,20 +302,28 @@ def test_chunks_go_up_with_proofs_and_come_down_only_when_public(
     with_site(house, "site-a", act)
 
 
-def test_members_fetch_keys_and_ring_sums_but_no_uploads(tmp_path: Path) -> None:
+@pytest.mark.parametrize("published", [False, True])
+def test_members_fetch_uploads_and_opened_shares_of_a_published_sum_only(
+    tmp_path: Path, published: bool
+) -> None:
+    """R3.2.3: before the sum is in the log an upload is nobody's to fetch, a dropped site's never."""
     house = House(tmp_path)
-    house.ward.start()
-    house.settings = house.settings.model_copy(
-        update={"evidence": house.settings.evidence.model_copy(update={"after_round": "keep"})}
-    )
-    house.ward.settings = house.settings
-    house.ward.start()
-    state = house.ward.run(lambda s: len(s.closed_rounds) == 1)
-    session = next(iter(state.sids.values()))
-    house.ward.store.close()
+    ward = house.ward
+    ward.start()
+    ward.run(lambda s: s.session is not None and s.session.step == "upload" and bool(s.session.updates))
+    late = ward.put(ward.hospital("site-d"), b"\x01" * ward.model.ring_bytes)
+    ward.hospital("site-d").refuses.add("upload")
+    state = ward.run(lambda s: s.session is not None and len(s.session.responses) == 3)
+    if published:
+        state = ward.run(lambda s: s.session is not None and s.session.step == "aggregate")
+    session = state.session
+    assert session is not None
+    ward.store.close()
 
     async def act(stub: Any) -> None:
-        for digest in (session.ring, *session.u1.values(), *session.u2.values()):
+        evidence = [*session.u3.values(), *session.responses.values()]
+        open_to_members = [*session.u1.values(), *session.u2.values()]
+        for digest in [*open_to_members, *([session.ring, *evidence] if published else [])]:
             reply = await stub.GetChunk(pb.GetChunkRequest(digest=digest))
             verify_chunk(
                 digest=digest,
@@ -324,8 +332,8 @@ def test_members_fetch_keys_and_ring_sums_but_no_uploads(tmp_path: Path) -> None
                 data=reply.data,
                 proof=list(reply.proof),
             )
-        for digest in (*session.u3.values(), *session.responses.values()):
-            assert house.ward.blobs.size(digest) is not None
+        for digest in [late, *([] if published else evidence)]:
+            assert ward.blobs.size(digest) is not None
             error = await failure(stub.GetChunk(pb.GetChunkRequest(digest=digest)))
             assert error.details() == "unknown_blob"
 
