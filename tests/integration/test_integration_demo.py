@@ -26,6 +26,7 @@ from fedmedlora_core.records import read_notes
 from fedmedlora_core.shipped import shipped_base
 from fedmedlora_core.study import INITIAL_FOLDER, Study
 from fedmedlora_site.training import training_seed
+from fedmedlora_testkit.stored import stored_blobs
 
 pytestmark = pytest.mark.slow
 
@@ -112,13 +113,13 @@ def test_the_aggregate_is_the_weighted_mean_within_the_stated_bound(
     assert np.abs(exact).max() > 1000 * codec.error_bound(weight_sum=total, m=4), "there was something to sum"
 
 
-def leaks(blobs: list[Path], study: Study, updates: dict[str, LocalUpdate]) -> int:
+def leaks(coordinator: Path, study: Study, updates: dict[str, LocalUpdate]) -> int:
     """Count blobs that give away one site's update when read as its plain encoding."""
     codec, size = study.codec(), 4 * (study.adapter.dimension + 1)
     found = 0
-    for path in blobs:
-        if path.stat().st_size == size:
-            values = np.frombuffer(path.read_bytes(), dtype="<i4")[:-1].astype(np.float64) / codec.scale
+    for data in stored_blobs(coordinator).values():
+        if len(data) == size:
+            values = np.frombuffer(data, dtype="<i4")[:-1].astype(np.float64) / codec.scale
             found += any(abs(np.corrcoef(values, u.delta)[0, 1]) > 0.99 for u in updates.values())
     return found
 
@@ -126,14 +127,15 @@ def leaks(blobs: list[Path], study: Study, updates: dict[str, LocalUpdate]) -> i
 def test_the_coordinators_folder_holds_no_sites_update(
     out: Path, study: Study, updates: dict[str, LocalUpdate], tmp_path: Path
 ) -> None:
-    blobs = sorted((out / "coordinator" / "blobs").rglob("*.blob"))
-    assert sum(path.stat().st_size == 4 * (study.adapter.dimension + 1) for path in blobs) >= 4
-    assert leaks(blobs, study, updates) == 0
+    sizes = [len(data) for data in stored_blobs(out / "coordinator").values()]
+    assert sizes.count(4 * (study.adapter.dimension + 1)) >= 4
+    assert leaks(out / "coordinator", study, updates) == 0
     run_demo(
         DemoOptions(out=tmp_path / "plain", rounds=1, secure="none", baselines=False, keep_evidence=True)
     )
-    plain = sorted((tmp_path / "plain" / "coordinator" / "blobs").rglob("*.blob"))
-    assert leaks(plain, study, updates) == 4, "without masks the same search finds every site"
+    assert leaks(tmp_path / "plain" / "coordinator", study, updates) == 4, (
+        "without masks the same search finds every site"
+    )
     assert released(tmp_path / "plain").digest == released(out).digest, "and the sum is the same to the bit"
 
 
@@ -141,11 +143,9 @@ def test_masked_uploads_are_uniform(out: Path, study: Study) -> None:
     """Chi-square over the bytes of each upload against the uniform distribution, 255 degrees of freedom."""
     state, _ = read_log(out / "bundle", study)
     session = state.rounds[1].sessions[-1]
-    found = {path.name: path for path in (out / "coordinator" / "blobs").rglob("*.blob")}
+    found = stored_blobs(out / "coordinator")
     for digest in session.updates.values():
-        counts = np.bincount(
-            np.frombuffer(found[f"{digest}.blob"].read_bytes(), dtype=np.uint8), minlength=256
-        )
+        counts = np.bincount(np.frombuffer(found[digest], dtype=np.uint8), minlength=256)
         expected = counts.sum() / 256
         chi_square = float(((counts - expected) ** 2 / expected).sum())
         assert 255 - 6 * np.sqrt(510) < chi_square < 255 + 6 * np.sqrt(510)

@@ -26,6 +26,7 @@ from fedmedlora_core.adapter import Adapter
 from fedmedlora_core.codec import clip_update
 from fedmedlora_site.training import training_seed
 from fedmedlora_testkit.rehearsal import Federation, finish
+from fedmedlora_testkit.stored import stored_blobs
 
 pytestmark = pytest.mark.slow
 
@@ -103,9 +104,9 @@ def uploads_seen(federation: Federation) -> list[Floats]:
     """What the coordinator could decode of every blob of an upload's size, taken as if it were not masked."""
     seen = []
     codec, size = federation.study.codec(), 4 * (federation.study.adapter.dimension + 1)
-    for path in (federation.coordinator_root / "blobs").glob("*/*.blob"):
-        if path.stat().st_size == size:
-            values = ring_vector(path.read_bytes())[:-1].view(np.int32).astype(np.float64)
+    for data in stored_blobs(federation.coordinator_root).values():
+        if len(data) == size:
+            values = ring_vector(data)[:-1].view(np.int32).astype(np.float64)
             seen.append(values / codec.scale * codec.weight_max)
     return seen
 
@@ -141,6 +142,7 @@ def test_no_text_of_a_note_reaches_the_coordinator(tmp_path: Path, planted: bool
         (federation.coordinator_root / "blobs" / "planted").write_bytes(b"xx chest pain xx")
     contents = [path.read_bytes() for path in federation.coordinator_root.rglob("*") if path.is_file()]
     contents += list(read_files(tmp_path / "bundle")[0].values())
+    contents += list(stored_blobs(federation.coordinator_root).values())
     contents.append((tmp_path / "coordinator.log").read_bytes())
     marks = (b"chest pain", b"Canary", b"-patient-")
     assert any(mark in content for content in contents for mark in marks) is planted

@@ -281,6 +281,21 @@ def evidence_of_an_unpublished_sum(log: StudyLog) -> bytes:
     return by_coordinator(log, "evidence.kept", of.InSession(sid=log.session.sid))
 
 
+@attack("G48")
+def evidence_shredded_while_it_is_checked(log: StudyLog) -> bytes:
+    log.set_up().to_step("aggregate")
+    return by_coordinator(log, "evidence.shredded", of.InSession(sid=log.session.sid))
+
+
+@attack("G48")
+def evidence_kept_after_it_was_shredded(log: StudyLog) -> bytes:
+    log.set_up().play_round()
+    data = of.InSession(sid=log.state.rounds[1].sessions[0].sid)
+    log.say("coordinator", "evidence.kept", data, round=1)
+    log.say("coordinator", "evidence.shredded", data, round=1)
+    return by_coordinator(log, "evidence.kept", data)
+
+
 @attack("R1")
 def refusal_in_an_unknown_round(log: StudyLog) -> bytes:
     log.set_up()
