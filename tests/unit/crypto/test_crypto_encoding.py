@@ -38,6 +38,8 @@ REFUSAL_WORDS = {
         "log_forked",
         "policy",
         "bad_aggregate",
+        "wrong_sum",
+        "no_evidence",
         "not_finite",
         "training_failed",
     ),
