@@ -55,6 +55,7 @@ class CharterTerms:
         suite: How uploads are masked.
         weight_max: Largest weight of one site.
         initial_adapter: Digest of the adapter that training starts from.
+        wire_bits: Width in bits of a word of an upload; for those who recompute sums.
         demands: Checks that this charter asks for beyond the law (ids of AUDIT "Checks").
     """
 
@@ -72,6 +73,7 @@ class CharterTerms:
     weight_max: int
     initial_adapter: str
     demands: frozenset[str]
+    wire_bits: int = 32
 
     @property
     def n(self) -> int:
@@ -109,6 +111,7 @@ class CharterTerms:
             weight_max=study.section("aggregation").number("weight_max"),
             initial_adapter=study.section("adapter").digest("initial_digest"),
             demands=_demands(study.values),
+            wire_bits=_wire_bits(rules),
         )
         _check_numbers(terms)
         _check_distinct(terms)
@@ -153,6 +156,13 @@ def _suite(rules: "_Fields") -> str:
     if mode not in SUITES:
         raise CharterError("secure_aggregation.mode is 'masks', 'ckks' or 'none'")
     return SUITES[mode]
+
+
+def _wire_bits(rules: "_Fields") -> int:
+    bits = rules.number("wire_bits") if "wire_bits" in rules.values else 32
+    if bits not in (16, 24, 32):
+        raise CharterError("secure_aggregation.wire_bits is 16, 24 or 32")
+    return bits
 
 
 def _members(rows: "list[_Fields]") -> dict[str, MemberKeys]:

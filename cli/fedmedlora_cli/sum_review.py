@@ -27,7 +27,7 @@ from fedmedlora_audit.evidence import (
 from fedmedlora_audit.law import Session, State
 from fedmedlora_audit.verdict import Finding
 from fedmedlora_core.errors import CodecError
-from fedmedlora_core.ring_chunks import RingChunks
+from fedmedlora_core.ring_chunks import packing_of_blob
 from fedmedlora_crypto.errors import CryptoError, WrongSumError
 from fedmedlora_crypto.secagg.assignment import catch_probability
 from fedmedlora_crypto.secagg.recompute import SumCheck
@@ -81,17 +81,17 @@ class SumReview:
         ring = blobs["ring-sum", "coordinator"]
         uploads = [blobs["masked-update", site] for site in session.u3]
         try:
-            cut = RingChunks.of_blob(ring.total_bytes)
+            cut = packing_of_blob(ring.total_bytes, bits=state.terms.wire_bits)
             if any(upload.total_bytes != ring.total_bytes for upload in uploads):
                 raise CodecError("an upload has another size than the sum")
             check = _masks(state, session, blobs)
-            chosen = self._chosen(cut.count)
-            self._chances.append((cut.count, len(chosen)))
+            chosen = self._chosen(cut.frames)
+            self._chances.append((cut.frames, len(chosen)))
             with typer.progressbar(chosen, label=f"round {session.round}", file=sys.stderr) as bar:
                 for index in bar:
-                    published = cut.unpack(index, ring.chunk(index))
-                    words = (cut.unpack(index, upload.chunk(index)) for upload in uploads)
-                    check.check(index, published, words, start=cut.words(index)[0])
+                    published = cut.unpack(ring.chunk(index), index)
+                    words = (cut.unpack(upload.chunk(index), index) for upload in uploads)
+                    check.check(index, published, words, start=cut.span(index)[0])
         except WrongSumError as error:
             sentence = f"round {session.round}: {error}"
             self._findings.append(Finding(CHECK, sentence, index=session.published_index))
@@ -155,6 +155,7 @@ def _masks(state: State, session: Session, blobs: Mapping[tuple[str, str], Evide
         payloads("shares"),
         [party[site] for site in session.u3],
         payloads("opened-shares"),
+        ring_bits=terms.wire_bits,
     )
 
 

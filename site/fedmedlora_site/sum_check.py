@@ -13,7 +13,8 @@ from collections.abc import Mapping
 
 from fedmedlora_audit.law import Session
 from fedmedlora_core.errors import CodecError
-from fedmedlora_core.ring_chunks import RingChunks
+from fedmedlora_core.packing import Packing
+from fedmedlora_core.ring_chunks import packing_of_blob
 from fedmedlora_crypto.errors import CryptoError, WrongSumError
 from fedmedlora_crypto.secagg.assignment import chunks_of
 from fedmedlora_crypto.secagg.recompute import SumCheck
@@ -72,13 +73,13 @@ class SumChecker:
 
     async def _check(self, session: Session) -> None:
         terms, sizes = self._terms(session), self._context.held.mirror.object_bytes
-        cut = RingChunks.of_blob(sizes[session.ring])
+        cut = packing_of_blob(sizes[session.ring], bits=self._context.held.terms.wire_bits)
         # R4.6.4: the draw comes after the published sum is in this site's verified mirror.
         assigned = chunks_of(
             terms,
             self._party(self._context.held.site),
             bytes.fromhex(session.ring),
-            cut.count,
+            cut.frames,
             secrets.SystemRandom().sample,
         )
         if not assigned:
@@ -92,20 +93,20 @@ class SumChecker:
             await self._check_chunk(check, cut, index, session.ring, uploads)
 
     async def _check_chunk(
-        self, check: SumCheck, cut: RingChunks, index: int, ring: str, uploads: list[str]
+        self, check: SumCheck, cut: Packing, index: int, ring: str, uploads: list[str]
     ) -> None:
         """Add one chunk of every upload, a few at a time, and compare it with the published one."""
-        start, count = cut.words(index)
-        masks = asyncio.to_thread(check.chunk, index, start=start, count=count)
+        first, last = cut.span(index)
+        masks = asyncio.to_thread(check.chunk, index, start=first, count=last - first)
         partial, published = await asyncio.gather(masks, self._chunk(cut, ring, index))
-        for first in range(0, len(uploads), FETCHES):
-            batch = uploads[first : first + FETCHES]
+        for at in range(0, len(uploads), FETCHES):
+            batch = uploads[at : at + FETCHES]
             for data in await asyncio.gather(*(self._chunk(cut, digest, index) for digest in batch)):
-                partial.add(cut.unpack(index, data))
+                partial.add(cut.unpack(data, index))
         # R4.6.1
-        partial.compare(cut.unpack(index, published))
+        partial.compare(cut.unpack(published, index))
 
-    def _chunk(self, cut: RingChunks, digest: str, index: int) -> asyncio.Task[bytes]:
+    def _chunk(self, cut: Packing, digest: str, index: int) -> asyncio.Task[bytes]:
         call = self._context.client.get_chunk(digest, total_bytes=cut.total_bytes, index=index)
         return asyncio.create_task(call)
 
@@ -120,7 +121,8 @@ class SumChecker:
         shares = await self._fetch(session.u2)
         opened = await self._fetch(in_time)
         survivors = [self._party(site) for site in session.u3]
-        return await asyncio.to_thread(SumCheck, terms, keys, shares, survivors, opened)
+        bits = self._context.held.terms.wire_bits
+        return await asyncio.to_thread(SumCheck, terms, keys, shares, survivors, opened, ring_bits=bits)
 
     async def _fetch(self, digests: Mapping[str, str]) -> dict[int, bytes]:
         """Download small payloads by party; each is checked against the digest that its sender signed."""
