@@ -126,6 +126,7 @@ def test_without_the_evidence_the_altered_sum_passes_every_other_check(lying: Ca
     assert (code, found["findings"]) == (0, [])
 
 
+@pytest.mark.slow
 def test_a_spot_check_finds_it_with_the_stated_probability(lying: Case) -> None:
     """Sixty reviewers with four of eight chunks each: half of them see it."""
     caught = sum(
