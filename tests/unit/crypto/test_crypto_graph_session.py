@@ -324,7 +324,7 @@ class Isolation:
             assert message.kinds[at] == SELF_SEED
             shares[i] = message.shares[at]
         streams = [(masks.self_mask(binding, self.victim, combine_shares(shares)), -1)]
-    for i in (self.left, self.right):
+        for i in (self.left, self.right):
             key = masks.mask_agreement_key(ward.terms.layout, mask_seed_of(i), sid=SID)
             stream, sign = masks.pair_mask(binding, (i, key), (self.victim, ward.keys[self.victim][68:100]))
             streams.append((stream, sign))
