@@ -15,7 +15,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 import rfc8785
 
@@ -37,6 +37,14 @@ class MemberKeys:
     witness_vkey: str
 
 
+class GraphNumbers(NamedTuple):
+    """The graph of a large study (R6.15.1); whether the numbers are safe is for sites and coordinator."""
+
+    neighbours: int
+    share_threshold: int
+    window_survivors: int
+
+
 @dataclass(frozen=True, slots=True)
 class CharterTerms:
     """What the law takes from the charter.
@@ -55,6 +63,7 @@ class CharterTerms:
         suite: How uploads are masked.
         weight_max: Largest weight of one site.
         initial_adapter: Digest of the adapter that training starts from.
+        graph: Numbers of the k-regular graph; None for the complete one.
         demands: Checks that this charter asks for beyond the law (ids of AUDIT "Checks").
     """
 
@@ -72,6 +81,7 @@ class CharterTerms:
     weight_max: int
     initial_adapter: str
     demands: frozenset[str]
+    graph: GraphNumbers | None = None
 
     @property
     def n(self) -> int:
@@ -109,6 +119,7 @@ class CharterTerms:
             weight_max=study.section("aggregation").number("weight_max"),
             initial_adapter=study.section("adapter").digest("initial_digest"),
             demands=_demands(study.values),
+            graph=_graph(rules, len(members)),
         )
         _check_numbers(terms)
         _check_distinct(terms)
@@ -153,6 +164,18 @@ def _suite(rules: "_Fields") -> str:
     if mode not in SUITES:
         raise CharterError("secure_aggregation.mode is 'masks', 'ckks' or 'none'")
     return SUITES[mode]
+
+
+def _graph(rules: "_Fields", n: int) -> GraphNumbers | None:
+    """Read the graph, if the charter has one; none is the complete graph."""
+    if "graph" not in rules.values:
+        return None
+    table = rules.section("graph")
+    graph = GraphNumbers(*(table.number(name) for name in GraphNumbers._fields))
+    k, t, s = graph
+    if k % 2 or not 4 <= k <= n - 2 or not 2 <= t <= k or not 1 <= s <= k // 2:  # R6.15.2
+        raise CharterError(f"secure_aggregation.graph is no graph of {n} members")
+    return graph
 
 
 def _members(rows: "list[_Fields]") -> dict[str, MemberKeys]:
