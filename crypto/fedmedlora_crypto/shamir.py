@@ -14,7 +14,9 @@ from math import prod
 PRIME = 2**256 + 297
 SECRET_BYTES = 32
 SHARE_BYTES = 33
-_LAZY_STEPS = 12  # multiplications by a small index between two reductions: fewer of them, numbers still small
+_LAZY_STEPS = (
+    12  # multiplications by a small index between two reductions: fewer of them, numbers still small
+)
 _COEFFICIENT_BYTES = 48  # reduced modulo the prime this is within 2**-127 of uniform
 
 

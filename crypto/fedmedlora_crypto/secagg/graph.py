@@ -113,7 +113,11 @@ class Graph:
         """Return who holds a party's shares, in ascending order: its neighbours and itself."""
         if not self.ring:
             return self.members
-        return self._holders[party]
+        if party not in self._known:
+            at, size = self._places[party], len(self.ring)
+            near = (self.ring[(at + d) % size] for d in range(-self.reach, self.reach + 1))
+            self._known[party] = tuple(sorted(self._inside.intersection(near)))
+        return self._known[party]
 
     def check_windows(self, listed: Collection[int], short: type[QuorumError]) -> None:
         """Demand that any k/2 consecutive positions hold at least s of the listed parties (R6.15.5).
@@ -131,11 +135,14 @@ class Graph:
         return min(counts[at + self.reach] - counts[at] for at in range(len(self.ring)))
 
     @cached_property
-    def _holders(self) -> dict[int, tuple[int, ...]]:
-        inside, size = set(self.members), len(self.ring)
-        near = range(-self.reach, self.reach + 1)
-        return {
-            party: tuple(sorted(x for d in near if (x := self.ring[(at + d) % size]) in inside))
-            for at, party in enumerate(self.ring)
-            if party in inside
-        }
+    def _inside(self) -> frozenset[int]:
+        return frozenset(self.members)
+
+    @cached_property
+    def _places(self) -> dict[int, int]:
+        return {party: at for at, party in enumerate(self.ring)}
+
+    @cached_property
+    def _known(self) -> dict[int, tuple[int, ...]]:
+        """Holders of the parties that were asked for."""
+        return {}

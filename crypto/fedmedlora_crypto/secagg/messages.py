@@ -168,9 +168,10 @@ def decode_shares(data: bytes, *, sid: bytes, party: int, suite: Suite = _DEFAUL
     commitments = reader.take(len(holders) * _COMMITMENT_PAIR_BYTES)
     boxes = reader.take((len(holders) - 1) * suite.box_bytes)
     larger = len(holders) - 1 - holders.index(party)
-    wraps = tuple(reader.take(suite.wrap_bytes) for _ in range(larger)) if suite.hybrid else ()
+    wraps = reader.take(larger * suite.wrap_bytes)
     reader.end()
-    return SharesMessage(party, view, holders, commitments, tuple(_cut(boxes, suite.box_bytes)), wraps)
+    pieces = tuple(_cut(boxes, suite.box_bytes)), tuple(_cut(wraps, suite.wrap_bytes))
+    return SharesMessage(party, view, holders, commitments, *pieces)
 
 
 def decode_opened(data: bytes, *, sid: bytes, party: int) -> OpenedMessage:
@@ -220,4 +221,4 @@ def _take_indices(reader: Reader, party: int) -> tuple[int, ...]:
 
 
 def _cut(data: bytes, size: int) -> list[bytes]:
-    return [data[at : at + size] for at in range(0, len(data), size)]
+    return [data[at : at + size] for at in range(0, len(data), size)] if data else []
