@@ -34,8 +34,8 @@ class Roster:
 
     Attributes:
         binding: What keys are bound to under this view of U1.
-        keys: The keys of its members, in index order.
-        graph: Who of them holds whose shares.
+        keys: The keys of this party and its neighbours, in index order.
+        graph: Its members, and who of them holds whose shares.
     """
 
     binding: Binding

@@ -72,7 +72,7 @@ def least_share_threshold(n: int, colluding: int, neighbours: int) -> int:
 
     More corrupt neighbours than b of some honest party are less likely than 2**-81. The corrupt holders of
     its seeds are then fewer than t, and half of the honest parties together with all corrupt ones cannot
-    rebuild every seed of a session that the others have erased.
+    rebuild every seed of a session that the others have erased (R6.15.9).
     """
     b = most_corrupt(n - 1, colluding, neighbours, places=n)
     return (neighbours + 1 + b) // 2 + 1

@@ -143,8 +143,10 @@ class Party:
         # R6.9.3: T is the charter's, whatever the size of the list.
         if len(usable) < self._terms.threshold:
             raise ShortRosterError(len(usable), self._terms.threshold)
-        roster = Roster(self._terms.binding(view), usable, graph_of(self._terms, usable))
-        self._check_neighbourhood(roster.graph)
+        graph = graph_of(self._terms, usable)
+        self._check_neighbourhood(graph)
+        near = {x: usable[x] for x in graph.holders_of(self._index)}
+        roster = Roster(self._terms.binding(view), near, graph)
         message, own = self._own.deal(roster)
         self._roster, self._held = roster, {self._index: own}
         self._sent_shares = message.encode(self._terms.sid)
@@ -179,7 +181,7 @@ class Party:
             raise ShortInboxError(len(inbox), self._terms.threshold)
         # R6.15.5: without its neighbours a party would be masked by nothing but seeds that get opened.
         self._roster.graph.check_windows(inbox, ThinInboxError)
-        if strangers := sorted(set(inbox) - set(self._roster.keys)):
+        if strangers := sorted(set(inbox) - set(self._roster.graph.members)):
             raise NotInRosterError("a dealer is not in the list of keys", party=strangers[0])
         if set(payloads) != set(self.neighbours_in(inbox)):
             raise NotIncludedError("the payloads are not those of the neighbours")

@@ -103,6 +103,37 @@ def test_without_the_window_rule_dropping_two_windows_cuts_the_graph() -> None:
     assert not connected(graph, survivors)
 
 
+# sessions that were erased
+
+
+def fewest_left(graph: Graph, survivors: Collection[int], alive: Collection[int], corrupt: set[int]) -> int:
+    """Return the least number of holders, over the honest survivors, that could still open a share."""
+    there = set(alive) | corrupt
+    return min(len(there.intersection(graph.holders_of(u))) for u in set(survivors) - corrupt)
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data())
+def test_once_t_survivors_erased_some_seed_of_the_session_is_lost(data: st.DataObject) -> None:
+    # R6.15.9: whoever of the survivors erased, and whoever of them is corrupt and only says so
+    graph = ring_of(30, reach=5, survivors=3)
+    survivors = data.draw(st.sets(st.sampled_from(graph.members), min_size=17))
+    corrupt = data.draw(st.sets(st.sampled_from(graph.members), max_size=2))
+    erased = data.draw(st.permutations(sorted(survivors)))[:17]
+    alive = survivors - set(erased)
+    assert fewest_left(graph, survivors, alive, corrupt) < SMALL.share_threshold
+
+
+def test_with_a_share_threshold_below_half_an_erased_session_could_be_opened() -> None:
+    # R6.15.3 taken out, the partner of the test above: every other survivor is left, and two are corrupt
+    graph = ring_of(30, reach=5, survivors=3)
+    corrupt = {graph.ring[0], graph.ring[28]}
+    alive = {graph.ring[at] for at in range(2, 28, 2)}
+    assert len(alive) == 30 - 17
+    left = fewest_left(graph, graph.members, alive, corrupt)
+    assert 5 <= left < SMALL.share_threshold
+
+
 # contributions
 
 
