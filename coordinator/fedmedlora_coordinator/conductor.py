@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from fedmedlora_audit.law import Session, State, Waiting, waiting
 from fedmedlora_coordinator import steps
-from fedmedlora_coordinator.aggregate import Summation, admit_keys, sum_and_unmask
+from fedmedlora_coordinator.aggregate import Summation, admit_keys, check_windows, sum_and_unmask
 from fedmedlora_coordinator.blobs import BlobStore
 from fedmedlora_coordinator.engine import Go, Situation, Wait, decide
 from fedmedlora_coordinator.errors import ForbiddenError, RoundError, StoreError
@@ -20,6 +20,7 @@ from fedmedlora_coordinator.evidence import EvidenceKeeper
 from fedmedlora_coordinator.folder import Folder
 from fedmedlora_coordinator.ledger import Ledger
 from fedmedlora_coordinator.model import GlobalModel, ring_vector
+from fedmedlora_coordinator.neighbourhoods import party_of
 from fedmedlora_coordinator.payloads import Payloads
 from fedmedlora_coordinator.presence import Presence
 from fedmedlora_coordinator.release import write_release
@@ -63,6 +64,7 @@ class Conductor:
         self._changed = asyncio.Event()
         self._since: tuple[tuple[object, ...], float] = ((), monotonic())
         self._evidence = EvidenceKeeper(ledger, blobs, payloads, settings.evidence)
+        self._neighbourhoods = payloads.neighbourhoods
         state = ledger.state
         model.replay(
             (ring_vector(blobs.read(closed.ring)), len(state.sids[closed.sid].u3), closed.next_base)
@@ -167,8 +169,12 @@ class Conductor:
 
     def _fix(self, draft: Draft, rows: str) -> None:
         """Write one of the lists of a session: at least T sites, and no sum that subtraction would open."""
-        if len(getattr(draft.data, rows)) < self._state.terms.threshold:
+        listed, terms = getattr(draft.data, rows), self._state.terms
+        if len(listed) < terms.threshold:
             raise RoundError("below_threshold", f"{draft.type} would name too few sites")
+        if rows != "u1" and terms.graph is not None:
+            graph = self._neighbourhoods.graph_of(steps.live_session(self._state).sid)
+            check_windows(graph, [party_of(terms, row.id) for row in listed])
         try:
             self._write(draft)
         except ForbiddenError as error:
