@@ -55,6 +55,7 @@ class CharterTerms:
         weight_max: Largest weight of one site.
         initial_adapter: Digest of the adapter that training starts from.
         demands: Checks that this charter asks for beyond the law (ids of AUDIT "Checks").
+        vote_every: A vote is taken in every so-manieth round (PROTOCOL §4.7); 0 for never.
     """
 
     digest: str
@@ -71,6 +72,7 @@ class CharterTerms:
     weight_max: int
     initial_adapter: str
     demands: frozenset[str]
+    vote_every: int = 0
 
     @property
     def n(self) -> int:
@@ -81,6 +83,10 @@ class CharterTerms:
     def member_ids(self) -> tuple[str, ...]:
         """Ids of the members in charter order."""
         return tuple(self.members)
+
+    def votes_in(self, round_number: int) -> bool:
+        """Whether a round's aggregate is voted on before it is taken (R4.7.1)."""
+        return self.vote_every > 0 and round_number % self.vote_every == 0
 
     @classmethod
     def from_json(cls, charter: bytes) -> Self:
@@ -110,6 +116,7 @@ class CharterTerms:
             weight_max=study.section("aggregation").number("weight_max"),
             initial_adapter=study.section("adapter").digest("initial_digest"),
             demands=_demands(study.values),
+            vote_every=_vote_every(rules),
         )
         _check_numbers(terms)
         _check_distinct(terms)
@@ -164,6 +171,16 @@ def _key(vkey: str, where: str, algorithm: int) -> str:
     if key.algorithm != algorithm:
         raise CharterError(f"{where} is a key of another role", check="G32")
     return vkey
+
+
+def _vote_every(rules: "_Fields") -> int:
+    """Read how often the charter asks for a vote; it may leave the table out."""
+    if rules.values.get("vote") is None:
+        return 0
+    every = rules.section("vote").number("every_rounds")
+    if every < 1:
+        raise CharterError("secure_aggregation.vote.every_rounds is at least 1")
+    return every
 
 
 def _demands(study: Mapping[str, Any]) -> frozenset[str]:
