@@ -65,7 +65,7 @@ RefusalReason = Literal[
     "training_failed",
     "evaluation_failed",
 ]
-AbortReason = Literal["below_threshold", "refused", "disagreement", "operator"]
+AbortReason = Literal["below_threshold", "refused", "disagreement", "operator", "out_of_bounds", "bad_votes"]
 
 
 def _sorted_ids(ids: tuple[str, ...]) -> tuple[str, ...]:
