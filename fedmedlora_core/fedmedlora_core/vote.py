@@ -24,7 +24,7 @@ from fedmedlora_core.errors import VoteError
 SLOTS = 1 << 14
 """Slots of each half in studies of up to 128 members: 128 KiB a vote."""
 SLOTS_PER_MEMBER = 128
-"""At least so many slots for each member of a larger study, so that a second vote is found with 127 in 128."""
+"""At least so many slots for each member of a larger study: a second vote is found 127 times in 128."""
 
 
 def slots_of(n: int) -> int:
