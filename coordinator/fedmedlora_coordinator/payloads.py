@@ -12,6 +12,8 @@ from fedmedlora_audit.event_data import KeysBroadcast
 from fedmedlora_audit.events import Entry, Event, Object
 from fedmedlora_coordinator.blobs import BlobStore
 from fedmedlora_coordinator.errors import PeerRefusedError
+from fedmedlora_coordinator.vote_payloads import VotePayloads
+from fedmedlora_core.vote import vote_length
 from fedmedlora_crypto.errors import CryptoError
 from fedmedlora_crypto.secagg.aggregator import Aggregator
 from fedmedlora_crypto.secagg.session import SessionTerms
@@ -46,6 +48,7 @@ class Payloads:
         self._blobs = blobs
         self._ring_bytes = ring_bytes
         self._roles: dict[str, str] = {}
+        self._votes = VotePayloads()
         self._broadcast: dict[str, KeysBroadcast] = {}
 
     def learn(self, entries: Iterable[Entry]) -> None:
@@ -55,6 +58,7 @@ class Payloads:
         another's upload as its own keys, to read it, or a published sum as its upload, to have it deleted.
         """
         for entry in entries:
+            self._votes.learn(entry.event)
             if isinstance(entry.event.data, KeysBroadcast):
                 self._broadcast[entry.event.data.sid] = entry.event.data
             for item in entry.event.objects:
@@ -65,8 +69,11 @@ class Payloads:
                     self._roles.setdefault(item.digest, item.role)
 
     def is_public(self, digest: str) -> bool:
-        """Tell whether members may fetch a blob: keys, sealed shares and sums; no upload, no opened share."""
-        return self._roles.get(digest) in PUBLIC_ROLES
+        """Tell whether members may fetch a blob: keys, sealed shares and sums; no upload, no opened share.
+
+        But those of counted votes: every voter counts again (R4.7.5).
+        """
+        return self._roles.get(digest) in PUBLIC_ROLES or self._votes.is_shown(digest)
 
     def lasting(self) -> set[str]:
         """Return the digests of payloads that stay when their session is over: those that are public."""
@@ -78,7 +85,8 @@ class Payloads:
         Raises:
             PeerRefusedError: too_large.
         """
-        if total_bytes > MAX_SMALL_BYTES and total_bytes != self._ring_bytes:
+        known = (self._ring_bytes, 4 * vote_length(self._terms.n))
+        if total_bytes > MAX_SMALL_BYTES and total_bytes not in known:
             raise PeerRefusedError(Reason.TOO_LARGE)
 
     def check(self, event: Event) -> None:
@@ -91,14 +99,13 @@ class Payloads:
             size = self._blobs.size(item.digest)
             if size is None or size != item.bytes:
                 raise PeerRefusedError(Reason.BLOB_MISSING)
-            self._check_size(item)
+            self._check_size(item, self._votes.is_vote(event.sid))
             if item.role == "shares" and event.sid is not None:
                 self._check_shares(event, item, event.sid)
 
-    def _check_size(self, item: Object) -> None:
-        fits = (
-            item.bytes == self._ring_bytes if item.role == "masked-update" else item.bytes <= MAX_SMALL_BYTES
-        )
+    def _check_size(self, item: Object, vote: bool) -> None:
+        upload_bytes = 4 * vote_length(self._terms.n) if vote else self._ring_bytes
+        fits = item.bytes == upload_bytes if item.role == "masked-update" else item.bytes <= MAX_SMALL_BYTES
         if not fits:
             raise PeerRefusedError(Reason.BAD_PAYLOAD)
 

@@ -1,8 +1,9 @@
 """The trainer's process: `python -m fedmedlora_site.trainer`, the only part of a site that imports torch.
 
-It reads one JSON job a line from standard input - a round to train, or two adapters to compare on the held-out
-notes - and answers with JSON lines: progress, then a result or an error. The trained update goes into the site's vault, encrypted; the line says only that it is there. Errors
-name what failed, never a note's text. The process dies with the agent that started it.
+It reads one JSON job a line from standard input - a round to train, or two adapters to compare on held-out
+notes - and answers with JSON lines: progress, then a result or an error. The trained update goes into the
+site's vault, encrypted; the line says only that it is there. Errors name what failed, never a note's text.
+The process dies with the agent that started it.
 """
 
 from __future__ import annotations
@@ -74,8 +75,7 @@ class Worker:
     def serve(self, job: TrainingJob | EvaluationJob, answers: TextIO) -> None:
         """Do one job and write its answer."""
         try:
-            evaluate = isinstance(job, EvaluationJob)
-            result = self._evaluate(job) if evaluate else self._train(job, answers)
+            result = self._evaluate(job) if isinstance(job, EvaluationJob) else self._train(job, answers)
         except NonFiniteError as exc:
             _say(answers, "error", {"reason": "not_finite", "message": str(exc)})
         except (CoreError, ValueError) as exc:

@@ -134,6 +134,11 @@ class Round:
         """The last session of a vote on that sum, if any."""
         return next((s for s in reversed(self.sessions) if s.purpose == "score"), None)
 
+    @property
+    def disputed(self) -> bool:
+        """Whether a survivor found another sum, or a voter another count, than was published."""
+        return any(session.disputed for session in self.sessions)
+
     def attempts(self, purpose: str) -> int:
         """Count the sessions of one purpose."""
         return sum(session.purpose == purpose for session in self.sessions)

@@ -1,4 +1,4 @@
-"""Votes in a played log: the session of a vote, its count, and the two ends that a round can have after it."""
+"""Votes in a played log: the session of a vote, its count, and the two ends of a round after it."""
 
 from __future__ import annotations
 

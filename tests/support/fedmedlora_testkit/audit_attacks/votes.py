@@ -104,7 +104,7 @@ def vote_on_an_adapter_of_an_earlier_round(log: StudyLog) -> bytes:
 
 @attack("G37")
 def second_voter_set_for_one_adapter(log: StudyLog) -> bytes:
-    """The first vote was consented to and could still be opened; without site-d the difference is its vote."""
+    """The first vote could still be opened: without site-d, the difference of the counts is its vote."""
     votes.to_vote(votes.begin_voting(log), "unmask")
     for name in log.sites[:3]:
         log.state.unspent[name] = set()
