@@ -1,4 +1,4 @@
-"""What a published aggregate can be at most: the bounds that every party checks (PROTOCOL §4.4, decision 43).
+"""What a published aggregate can be at most: bounds that every party checks (PROTOCOL §4.4, decision G43).
 
 Under masks nobody sees a single update, so nobody can check one. What can be checked is the sum: m sites that
 clip their updates and weigh them as the study says cannot give a weight sum outside 1..m * weight_max, an

@@ -29,9 +29,8 @@ class LyingTrainer(RehearsalTrainer):
         honest = await super().train(job, report)
         if job.round < self._first_round:
             return honest
-        harmful = np.full(
-            job.dimension, -0.04, dtype=np.float32
-        )  # the others' values are 0.004 at most times
+        # Ten times what is usual, within the clip of 0.05.
+        harmful = np.full(job.dimension, -0.04, dtype=np.float32)
         return TrainingOutcome(harmful, 10**9, honest.loss)  # the largest weight that there is
 
     async def evaluate(self, job: EvaluationJob) -> EvaluationOutcome:

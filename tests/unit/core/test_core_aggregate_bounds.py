@@ -89,7 +89,7 @@ def lying_update(weight: int) -> np.ndarray:
 
 
 def test_a_lying_site_moves_the_average_within_the_bounds_whatever_weight_it_declares() -> None:
-    """R4.4.6: decision 43, shown; the declared weight of 1 in 2001 does not limit what it can do."""
+    """R4.4.6: decision G43, shown; the declared weight of 1 in 2001 does not limit what it can do."""
     honest = np.full(16, -0.01, dtype=np.float32)
     total = np.zeros(17, dtype=np.uint32)
     for _ in range(2):
