@@ -66,6 +66,7 @@ class CharterTerms:
         wire_bits: Width in bits of a word of an upload; for those who recompute sums.
         graph: Numbers of the k-regular graph; None for the complete one.
         demands: Checks that this charter asks for beyond the law (ids of AUDIT "Checks").
+        vote_every: A vote is taken in every so-manieth round (PROTOCOL §4.7); 0 for never.
     """
 
     digest: str
@@ -84,6 +85,7 @@ class CharterTerms:
     demands: frozenset[str]
     wire_bits: int = 32
     graph: GraphNumbers | None = None
+    vote_every: int = 0
 
     @property
     def n(self) -> int:
@@ -94,6 +96,10 @@ class CharterTerms:
     def member_ids(self) -> tuple[str, ...]:
         """Ids of the members in charter order."""
         return tuple(self.members)
+
+    def votes_in(self, round_number: int) -> bool:
+        """Whether a round's aggregate is voted on before it is taken (R4.7.1)."""
+        return self.vote_every > 0 and round_number % self.vote_every == 0
 
     @classmethod
     def from_json(cls, charter: bytes) -> Self:
@@ -123,6 +129,7 @@ class CharterTerms:
             demands=_demands(study.values),
             wire_bits=_wire_bits(rules),
             graph=_graph(rules, len(members)),
+            vote_every=_vote_every(rules),
         )
         _check_numbers(terms)
         _check_distinct(terms)
@@ -209,6 +216,16 @@ def _key(vkey: str, where: str, algorithm: int) -> str:
     if key.algorithm != algorithm:
         raise CharterError(f"{where} is a key of another role", check="G32")
     return vkey
+
+
+def _vote_every(rules: "_Fields") -> int:
+    """Read how often the charter asks for a vote; it may leave the table out."""
+    if rules.values.get("vote") is None:
+        return 0
+    every = rules.section("vote").number("every_rounds")
+    if every < 1:
+        raise CharterError("secure_aggregation.vote.every_rounds is at least 1")
+    return every
 
 
 def _demands(study: Mapping[str, Any]) -> frozenset[str]:

@@ -26,6 +26,7 @@ _SITE_ANSWERS: Final = (
     "survivors.agreed",
     "unmask.response",
     "aggregate.accepted",
+    "votes.checked",
 )
 _LISTS: Final = ("session.opened", "keys.broadcast", "shares.fixed", "survivors.fixed")
 
@@ -46,7 +47,12 @@ LAW_CHECKS: Final[Mapping[str, Check]] = {
     "R1": Check("Rounds and steps follow each other in order, one plan per round."),
     "R2": Check("Only members of the charter, and of the session, took part."),
     "R3": Check("Every member spoke once per step: one update, one consent, one answer."),
-    "R4": _on("Every site's event has its receipt, and every receipt its event.", "receipt", "round.closed"),
+    "R4": _on(
+        "Every site's event has its receipt, and every receipt its event.",
+        "receipt",
+        "round.closed",
+        "round.rolled_back",
+    ),
     "R5": _on("The survivors are exactly the uploads received, at least the threshold.", "survivors.fixed"),
     "R6": _on(
         "No site whose upload came in time was declared dropped; no upload that came late was summed.",
@@ -74,6 +80,7 @@ LAW_CHECKS: Final[Mapping[str, Check]] = {
         "One request per session, and a threshold of openings before the aggregate.",
         "unmask.request",
         "aggregate.published",
+        "votes.counted",
     ),
     "U5": _on("The encrypted shares in use are the ones their senders signed.", "shares.fixed"),
     "A1": _on("The aggregate's inputs are exactly the survivors' uploads.", "aggregate.published"),
@@ -83,6 +90,7 @@ LAW_CHECKS: Final[Mapping[str, Check]] = {
         "aggregate.accepted",
         "round.closed",
         "round.aborted",
+        "round.rolled_back",
     ),
     "M1": _on("The released model is the last accepted aggregate.", "model.released"),
     "G13": _on("No new attempt followed once shares of an earlier one were opened.", "session.opened"),
@@ -111,6 +119,14 @@ LAW_CHECKS: Final[Mapping[str, Check]] = {
         "Evidence was kept of published sums only, and shredded once, after its round.",
         "evidence.kept",
         "evidence.shredded",
+    ),
+    "G42": _on(
+        "A vote was taken once on each adapter that its voters had checked, and the round ended as it said.",
+        "session.opened",
+        "votes.counted",
+        "votes.checked",
+        "round.closed",
+        "round.rolled_back",
     ),
 }
 """Checks that the law makes, event by event."""

@@ -24,7 +24,17 @@ Count = Annotated[int, Field(ge=0, le=MAX_INT)]
 Round = Annotated[int, Field(ge=1, le=1_000_000)]
 
 Step = Literal[
-    "sign", "plan", "train", "advertise", "share", "upload", "survivors", "unmask", "aggregate", "erase"
+    "sign",
+    "plan",
+    "train",
+    "advertise",
+    "share",
+    "upload",
+    "survivors",
+    "unmask",
+    "aggregate",
+    "count",
+    "erase",
 ]
 Purpose = Literal["update", "statistics", "score"]
 Suite = Literal["xwing-aes256ctr/1", "x25519-aes256ctr/1", "ckks/1", "plain/1"]
@@ -52,10 +62,12 @@ RefusalReason = Literal[
     "bad_aggregate",
     "wrong_sum",
     "no_evidence",
+    "wrong_count",
     "not_finite",
     "training_failed",
+    "evaluation_failed",
 ]
-AbortReason = Literal["below_threshold", "refused", "disagreement", "operator"]
+AbortReason = Literal["below_threshold", "refused", "disagreement", "operator", "out_of_bounds", "bad_votes"]
 
 
 def _sorted_ids(ids: tuple[str, ...]) -> tuple[str, ...]:
@@ -277,6 +289,26 @@ class AggregateAccepted(Data):
     sid: Digest
     ring: Digest
     next_base: Digest
+
+
+class VotesCounted(Data):
+    """``votes.counted``, ``votes.checked``: of these voters so many found the new adapter worse (G42)."""
+
+    sid: Digest
+    voters: Count
+    against: Count
+
+    @property
+    def rejected(self) -> bool:
+        """Whether a majority found the new adapter worse; a tie does not."""
+        return 2 * self.against > self.voters
+
+
+class RolledBack(Data):
+    """``round.rolled_back``: the vote of this session refused the aggregate; the base stays."""
+
+    sid: Digest
+    base: Digest
 
 
 # -- answers and oddities -------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fedmedlora_cli.demo.options import DemoOptions, parse_coordinator_kill, parse_drop
+from fedmedlora_cli.demo.options import VOTE_EVERY, DemoOptions, parse_coordinator_kill, parse_drop
 from fedmedlora_cli.output import JsonOption, write_json
 from fedmedlora_core.errors import ConfigError
 
@@ -31,6 +31,9 @@ def command(
         str | None,
         typer.Option(help="Kill the coordinator before and after a step's durable write: STEP[:ROUND]."),
     ] = None,
+    vote_every: Annotated[
+        int, typer.Option(help="Hospitals vote on the new adapter in every so-manieth round; 0: never.")
+    ] = VOTE_EVERY,
     full: Annotated[bool, typer.Option("--full", help="Also train on all notes in one place.")] = False,
     baselines: Annotated[bool, typer.Option(help="Train the single-site systems and score all.")] = True,
     seed: Annotated[int, typer.Option(help="Seed of the clinic, the adapter and the training.")] = 7,
@@ -38,7 +41,7 @@ def command(
 ) -> None:
     """Run a whole study on this machine: hospitals, coordinator, mutual TLS, masks, log, verdict.
 
-    Steps that a fault can name: train, advertise, share, upload, survivors, unmask, aggregate.
+    Steps that a fault can name: train, advertise, share, upload, survivors, unmask, aggregate, vote.
 
     Example: fedmedlora demo --out demo-run --drop site-b@upload
     """
@@ -56,6 +59,7 @@ def command(
         full=full,
         seed=seed,
         baselines=baselines,
+        vote_every=vote_every,
     )
     result = run_demo(options)
     write_json(json_file, result)

@@ -30,6 +30,13 @@ def new(
     ] = None,
     rounds: Annotated[int | None, typer.Option(help="Rounds, instead of the profile's.")] = None,
     secure: Annotated[str | None, typer.Option(help="masks or none, instead of the profile's.")] = None,
+    vote_every: Annotated[
+        int | None,
+        typer.Option(help="Sites vote on the new adapter in every so-manieth round; 0: never."),
+    ] = None,
+    vote_margin_milli: Annotated[
+        int, typer.Option(help="Thousandths of a nat by which its held-out loss may be worse unopposed.")
+    ] = 20,
     key_agreement: Annotated[
         str | None, typer.Option(help="hybrid (with ML-KEM-768) or x25519, instead of the profile's.")
     ] = None,
@@ -50,6 +57,9 @@ def new(
         overrides["secure_aggregation__mode"] = secure
     if key_agreement is not None:
         overrides["secure_aggregation__key_agreement"] = key_agreement
+    if vote_every is not None:
+        vote = {"every_rounds": vote_every, "margin_milli": vote_margin_milli}
+        overrides["secure_aggregation__vote"] = vote if vote_every else None
     try:
         study = build_package(
             out,

@@ -26,6 +26,8 @@ from fedmedlora_coordinator.presence import Presence
 from fedmedlora_coordinator.release import write_release
 from fedmedlora_coordinator.settings import CoordinatorSettings
 from fedmedlora_coordinator.steps import Draft
+from fedmedlora_coordinator.vote import count_opened
+from fedmedlora_core.vote import vote_length
 
 _LOG = logging.getLogger(__name__)
 RETRIED_STEPS = frozenset({"advertise", "share", "upload", "survivors"})
@@ -104,7 +106,7 @@ class Conductor:
         now = waiting(self._state)
         if now.step == "idle":
             return self._between_rounds()
-        if now.step == "aggregate" and steps.live_session(self._state).disputed:
+        if self._state.round is not None and self._state.round.disputed:
             self._abort("disagreement")
             return None
         decision = decide(self._situation(now), self._presence, self._settings.timing, self._monotonic())
@@ -147,7 +149,7 @@ class Conductor:
     async def _go(self, step: str, decision: Go) -> None:
         """Write the event that ends a step."""
         state = self._state
-        if decision.without and step != "aggregate":
+        if decision.without and step not in ("aggregate", "count"):
             self._report_silent(step)
         if step == "charter":
             self._write(steps.run_opened(state))
@@ -163,9 +165,9 @@ class Conductor:
         elif step == "survivors":
             self._write(steps.unmask_request(state))
         elif step == "unmask":
-            await self._aggregate(steps.live_session(state))
+            await self._open_sum(steps.live_session(state))
         else:
-            await self._close()
+            await self._end_round(step)
 
     def _fix(self, draft: Draft, rows: str) -> None:
         """Write one of the lists of a session: at least T sites, and no sum that subtraction would open."""
@@ -182,8 +184,13 @@ class Conductor:
                 raise
             raise RoundError("refused", str(error)) from None
 
-    async def _aggregate(self, session: Session) -> None:
-        """Sum, unmask, decode and publish; the arithmetic runs in a thread."""
+    async def _open_sum(self, session: Session) -> None:
+        """Sum, unmask, decode and publish; or count, if it is a vote. The arithmetic runs in a thread."""
+        if session.purpose == "score":
+            votes = Summation.of(self._state, session, vote_length(self._state.terms.n))
+            against = await asyncio.to_thread(count_opened, votes, self._blobs, self._state.terms.n)
+            self._write(steps.votes_counted(self._state, against))
+            return
         summation = Summation.of(self._state, session, self._model.ring_length)
         total = await asyncio.to_thread(sum_and_unmask, summation, self._blobs)
         step = await asyncio.to_thread(self._model.step, total, survivors=len(session.u3))
@@ -191,19 +198,31 @@ class Conductor:
         ring = await asyncio.to_thread(self._blobs.put_bytes, data)
         self._write(steps.aggregate_published(self._state, step, ring=ring, ring_bytes=len(data)))
 
-    async def _close(self) -> None:
+    async def _end_round(self, step: str) -> None:
+        """Open the vote that is due; else close the round, or roll it back if its vote says so."""
+        state = self._state
+        counted = steps.live_session(state).counted
+        if counted is None and state.terms.votes_in(steps.open_round(state).number):
+            self._report_silent(step)
+            self._write(steps.vote_opened(state, steps.summed_session(state).accepted))
+        elif counted is None or not counted.rejected:
+            await self._close(step)
+        else:
+            self._report_silent(step)
+            self._write(steps.round_rolled_back(state))
+            self._evidence.settle()
+
+    async def _close(self, step_name: str) -> None:
         """Name the silent survivors, close the round and take the step to the next base."""
-        session = steps.live_session(self._state)
-        if session.published is None:
-            raise StoreError("the log has no aggregate to close on")
+        session = steps.summed_session(self._state)
         total = ring_vector(self._blobs.read(session.ring))
         step = await asyncio.to_thread(self._model.step, total, survivors=len(session.u3))
-        if step.next_base != session.published.next_base:
+        if step.next_base != steps.published(self._state).next_base:
             raise StoreError("the stored ring sum does not lead to the published base")
         # From here on without a pause: what a site says meanwhile must be in the list, or stop the round.
-        if session.disputed:
-            raise RoundError("disagreement", "a site found another aggregate")
-        self._report_silent("aggregate")
+        if steps.open_round(self._state).disputed:
+            raise RoundError("disagreement", "a site found another aggregate, or another count of the votes")
+        self._report_silent(step_name)
         self._write(steps.round_closed(self._state))
         self._model.vector = step.vector
         self._evidence.settle()
@@ -212,8 +231,10 @@ class Conductor:
         """Try the same updates again with the sites that are there, while nothing of the round was opened."""
         state = self._state
         current = steps.open_round(state)
-        attempts = len(current.sessions)
-        there = set(self._presence.connected()) & set(current.ready) - set(current.refused)
+        votes = current.summed is not None
+        attempts = current.attempts("score" if votes else "update")
+        able = steps.live_session(state).ready if votes else set(current.ready) - set(current.refused)
+        there = set(self._presence.connected()) & set(able)
         if (
             step not in RETRIED_STEPS
             or attempts >= self._settings.limits.max_attempts
@@ -221,7 +242,7 @@ class Conductor:
         ):
             return False
         self._report_silent(step)
-        self._write(steps.session_opened(state, there))
+        self._write(steps.vote_opened(state, there) if votes else steps.session_opened(state, there))
         return True
 
     def _abort(self, reason: str) -> None:
@@ -240,7 +261,9 @@ class Conductor:
         key = (now.step, now.round, now.sid)
         if key != self._since[0]:
             self._since = (key, self._monotonic())
-        return Situation(now.step, now.expected, now.arrived, frozenset(), now.threshold, self._since[1])
+        votes = now.step == "advertise" and steps.live_session(self._state).purpose == "score"
+        step = "evaluate" if votes else now.step  # a voter measures its losses before it makes keys
+        return Situation(step, now.expected, now.arrived, frozenset(), now.threshold, self._since[1])
 
     def _write(self, draft: Draft) -> None:
         self._ledger.write(

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from fedmedlora_coordinator.presence import Presence
 from fedmedlora_coordinator.settings import Timing
 
-TRAINING_STEPS = frozenset({"plan", "train"})
+TRAINING_STEPS = frozenset({"plan", "train", "evaluate"})
+"""Steps with a model's work in them; "evaluate" is the first step of a vote, which waits for losses."""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ EVENT_OF_STEP: Final[dict[str, str]] = {
     "survivors": "survivors.fixed",
     "unmask": "unmask.request",
     "aggregate": "aggregate.published",
+    "vote": "votes.counted",
 }
 
 

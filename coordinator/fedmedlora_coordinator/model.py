@@ -12,13 +12,11 @@ import numpy as np
 
 from fedmedlora_coordinator.errors import RoundError, StoreError
 from fedmedlora_core.adapter import Adapter
+from fedmedlora_core.aggregate_bounds import check_aggregate
 from fedmedlora_core.aggregation import server_step
 from fedmedlora_core.codec import FloatVector, RingVector
-from fedmedlora_core.errors import CodecError, ConfigError, NonFiniteError
+from fedmedlora_core.errors import AggregateBoundError, CodecError, ConfigError, NonFiniteError
 from fedmedlora_core.study import INITIAL_FOLDER, Study
-
-# Floating-point rounding of the bound itself; the bound on a mean of clipped values is the clip.
-_SLACK = 1e-6
 
 
 @dataclass(frozen=True)
@@ -89,12 +87,12 @@ class GlobalModel:
             average, weight_sum, _ = codec.decode(total)
         except (CodecError, NonFiniteError) as exc:
             raise RoundError("refused", f"the sum does not decode: {exc}") from None
-        limit = codec.clip + codec.error_bound(weight_sum=weight_sum, m=survivors)
-        # A garbage or wrapped upload almost surely breaks this bound, which clipped values cannot.
-        if weight_sum > survivors * self.study.aggregation.weight_max or (
-            average.size and float(np.abs(average).max()) > limit * (1 + _SLACK)
-        ):
-            raise RoundError("refused", "the sum lies outside what clipped updates can give")
+        try:
+            check_aggregate(average, weight_sum, codec=codec, clip_norm=self.study.clip_norm, m=survivors)
+        except AggregateBoundError as exc:
+            raise RoundError(
+                "out_of_bounds", f"the sum lies outside what clipped updates can give: {exc}"
+            ) from None
         vector = server_step(self.vector, average, learning_rate=self.study.server_learning_rate)
         return Step(weight_sum, self._initial.digest_of(average), self._initial.digest_of(vector), vector)
 

@@ -13,6 +13,8 @@ from fedmedlora_audit.events import Entry, Event, Object
 from fedmedlora_coordinator.blobs import BlobStore
 from fedmedlora_coordinator.errors import PeerRefusedError
 from fedmedlora_coordinator.neighbourhoods import Neighbourhoods, party_of
+from fedmedlora_coordinator.vote_payloads import VotePayloads
+from fedmedlora_core.vote import vote_length
 from fedmedlora_crypto.errors import CryptoError
 from fedmedlora_crypto.secagg.aggregator import Aggregator
 from fedmedlora_crypto.secagg.suites import CKKS_SUITE
@@ -35,6 +37,7 @@ class Payloads:
         self._opened: dict[str, set[str]] = {}  # sid -> digests of opened shares
         self._evidence: set[str] = set()  # digests of the evidence of published sums
         self.neighbourhoods = Neighbourhoods(terms, blobs)
+        self._votes = VotePayloads()
 
     def learn(self, entries: Iterable[Entry]) -> None:
         """Note in which role a digest was named.
@@ -45,6 +48,7 @@ class Payloads:
         for entry in entries:
             self._learn_evidence(entry.event)
             self.neighbourhoods.learn(entry)
+            self._votes.learn(entry.event)
             for item in entry.event.objects:
                 self._blobs.claim(item.digest)
                 if entry.event.actor.role == "coordinator":
@@ -70,7 +74,9 @@ class Payloads:
     def is_public(self, digest: str) -> bool:
         """Tell whether members may fetch a blob: keys, sealed shares, sums, and a sum's evidence (R3.2.3)."""
         role = self._roles.get(digest)
-        return role in PUBLIC_ROLES or (role in EVIDENCE_ROLES and digest in self._evidence)
+        if role in PUBLIC_ROLES or self._votes.is_shown(digest):  # R4.7.5: every voter counts again
+            return True
+        return role in EVIDENCE_ROLES and digest in self._evidence
 
     def lasting(self) -> set[str]:
         """Return the digests of payloads that stay when their session is over: those that are public."""
@@ -82,7 +88,8 @@ class Payloads:
         Raises:
             PeerRefusedError: too_large.
         """
-        if total_bytes > MAX_SMALL_BYTES and total_bytes != self._ring_bytes:
+        known = (self._ring_bytes, 4 * vote_length(self._terms.n))
+        if total_bytes > MAX_SMALL_BYTES and total_bytes not in known:
             raise PeerRefusedError(Reason.TOO_LARGE)
 
     def check(self, event: Event) -> None:
@@ -95,14 +102,13 @@ class Payloads:
             size = self._blobs.size(item.digest)
             if size is None or size != item.bytes:
                 raise PeerRefusedError(Reason.BLOB_MISSING)
-            self._check_size(item)
+            self._check_size(item, self._votes.is_vote(event.sid))
             if item.role == "shares" and event.sid is not None:
                 self._check_shares(event, item, event.sid)
 
-    def _check_size(self, item: Object) -> None:
-        fits = (
-            item.bytes == self._ring_bytes if item.role == "masked-update" else item.bytes <= MAX_SMALL_BYTES
-        )
+    def _check_size(self, item: Object, vote: bool) -> None:
+        upload_bytes = 4 * vote_length(self._terms.n) if vote else self._ring_bytes
+        fits = item.bytes == upload_bytes if item.role == "masked-update" else item.bytes <= MAX_SMALL_BYTES
         if not fits:
             raise PeerRefusedError(Reason.BAD_PAYLOAD)
 

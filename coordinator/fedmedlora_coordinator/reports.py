@@ -45,6 +45,7 @@ def status(root: Path) -> dict[str, object]:
         "rounds": running.terms.rounds,
         "closed": outcomes.count("closed"),
         "aborted": outcomes.count("aborted"),
+        "rolled_back": outcomes.count("rolled_back"),
         "step": now.step,
         "threshold": running.terms.threshold,
         "arrived": list(now.arrived),

@@ -19,6 +19,7 @@ from fedmedlora_audit.event_data import (
     KeysBroadcast,
     LeftOut,
     ModelReleased,
+    RolledBack,
     RoundClosed,
     RunClosed,
     RunOpened,
@@ -26,6 +27,7 @@ from fedmedlora_audit.event_data import (
     SharesFixed,
     SurvivorsFixed,
     UnmaskRequest,
+    VotesCounted,
 )
 from fedmedlora_audit.events import Object
 from fedmedlora_audit.law import Round, Session, State
@@ -61,6 +63,22 @@ def live_session(state: State) -> Session:
     return state.session
 
 
+def summed_session(state: State) -> Session:
+    """Return the open round's session of updates; asking before it was summed is our mistake."""
+    session = open_round(state).summed
+    if session is None:
+        raise StateError("the round has no aggregate")
+    return session
+
+
+def published(state: State) -> AggregatePublished:
+    """Return what the open round published; asking before is our mistake."""
+    found = summed_session(state).published
+    if found is None:
+        raise StateError("the round has no aggregate")
+    return found
+
+
 def preamble(terms: CharterTerms, software: str) -> list[Draft]:
     """Return the first entries of a log: the genesis, then each member with its keys."""
     genesis = Genesis(
@@ -88,24 +106,33 @@ def plan(state: State) -> Draft:
 
 def session_opened(state: State, ready: Iterable[str]) -> Draft:
     """Open the next attempt of the round's sum over the given sites."""
+    return _opening(state, ready, purpose="update", base=open_round(state).base)
+
+
+def vote_opened(state: State, ready: Iterable[str]) -> Draft:
+    """Open the next attempt of the vote on the published adapter over the given sites (PROTOCOL §4.7)."""
+    return _opening(state, ready, purpose="score", base=published(state).next_base)
+
+
+def _opening(state: State, ready: Iterable[str], *, purpose: str, base: str) -> Draft:
     current, terms = open_round(state), state.terms
-    attempt = len(current.sessions) + 1
+    attempt = current.attempts(purpose) + 1
     sid = session_id(
         origin=terms.origin,
         charter=terms.digest,
         round_number=current.number,
         attempt=attempt,
-        purpose="update",
-        base=current.base,
+        purpose=purpose,
+        base=base,
         suite=terms.suite,
     )
     data = SessionOpened.model_validate(
         {
             "sid": sid,
             "attempt": attempt,
-            "purpose": "update",
+            "purpose": purpose,
             "suite": terms.suite,
-            "base": current.base,
+            "base": base,
             "ready": tuple(sorted(ready)),
         }
     )
@@ -170,15 +197,26 @@ def aggregate_published(state: State, step: Step, *, ring: str, ring_bytes: int)
 
 def round_closed(state: State) -> Draft:
     """Close the round on the accepted aggregate."""
-    session = live_session(state)
-    if session.published is None:
-        raise StateError("the round has no aggregate to close on")
+    session = summed_session(state)
     data = RoundClosed(
         sid=session.sid,
-        next_base=session.published.next_base,
+        next_base=published(state).next_base,
         accepted=tuple(sorted(session.accepted)),
     )
     return Draft("round.closed", data, session.round)
+
+
+def votes_counted(state: State, against: int) -> Draft:
+    """Publish how many voters found the new adapter worse; nothing else of the opened votes."""
+    session = live_session(state)
+    data = VotesCounted(sid=session.sid, voters=len(session.u3), against=against)
+    return Draft("votes.counted", data, session.round)
+
+
+def round_rolled_back(state: State) -> Draft:
+    """End the round as its vote says: the base stays."""
+    current, session = open_round(state), live_session(state)
+    return Draft("round.rolled_back", RolledBack(sid=session.sid, base=current.base), current.number)
 
 
 def round_aborted(state: State, reason: str) -> Draft:

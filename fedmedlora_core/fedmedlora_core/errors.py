@@ -52,3 +52,21 @@ class NonFiniteError(CoreError):
 
 class CodecError(CoreError):
     """A vector does not fit the study's encoding (length, range or weight)."""
+
+
+class AggregateBoundError(CoreError):
+    """A published aggregate lies outside what clipped updates can give.
+
+    Args:
+        bound: "weight_sum", "value" or "norm".
+        message: One line for the operator.
+    """
+
+    def __init__(self, bound: str, message: str) -> None:
+        """Keep the name of the bound beside the sentence."""
+        self.bound = bound
+        super().__init__(message)
+
+
+class VoteError(CoreError):
+    """Opened votes are not one vote per voter."""

@@ -103,3 +103,9 @@ class SecureAggregationTerms(Section):
         if (self.mode == "ckks") != (self.ckks is not None):
             raise ValueError("the table secure_aggregation.ckks belongs to mode 'ckks', and only to it")
         return self
+
+    @model_validator(mode="after")
+    def _votes_are_masked(self) -> SecureAggregationTerms:
+        if self.mode == "ckks" and self.vote is not None:  # R4.7.9: its sessions carry no masks
+            raise ValueError("a study with mode 'ckks' has no vote: its coordinator would read every vote")
+        return self

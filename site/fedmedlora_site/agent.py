@@ -43,11 +43,13 @@ from fedmedlora_site.round_steps import RoundSteps
 from fedmedlora_site.session_steps import SessionSteps
 from fedmedlora_site.step import StepContext
 from fedmedlora_site.training import Trainer, trainer_of
+from fedmedlora_site.vote_steps import VoteSteps
 
 _LOG = logging.getLogger(__name__)
 MOST_REJECTIONS = 8
 FAREWELL_ATTEMPTS = 3
-_OWN_STEPS = ("sign", "plan", "train", "advertise", "share", "upload", "survivors", "unmask", "aggregate")
+_SUM_STEPS = ("advertise", "share", "upload", "survivors", "unmask", "aggregate", "count")
+_OWN_STEPS = ("sign", "plan", "train", *_SUM_STEPS)
 
 
 def run(
@@ -135,6 +137,7 @@ class Agent:
         self._trainer = trainer
         context = StepContext(held, self._client, trainer, self._wake.set, faults, out)
         self._rounds, self._sessions = RoundSteps(context), SessionSteps(context)
+        self._votes = VoteSteps(context, self._sessions)
         self._context = context
         self._sent: set[bytes] = set()
         self._promised: dict[int, bytes] = {}
@@ -144,18 +147,20 @@ class Agent:
             "sign": self._rounds.sign,
             "plan": self._rounds.plan,
             "train": self._rounds.train,
-            "advertise": self._sessions.advertise,
+            "advertise": self._votes.advertise,
             "share": self._sessions.share,
             "upload": self._sessions.upload,
             "survivors": self._sessions.survivors,
             "unmask": self._sessions.unmask,
             "aggregate": self._rounds.aggregate,
+            "count": self._votes.count,
             "erase": self._sessions.erase,
         }
 
     async def close(self) -> None:
         """Stop the training, drop all secrets, close the channel."""
         await self._rounds.drop_training(None)
+        await self._votes.drop(None)
         self._sessions.drop()
         await self._trainer.close()
         await self._client.close()
@@ -229,6 +234,7 @@ class Agent:
             duty = self._duty()
             current = state.round
             await self._rounds.drop_training(current.number if current and not current.sessions else None)
+            await self._votes.drop(state.session.sid if state.session else None)
             if duty is not None and await self._perform(duty):
                 continue
             if not await self._caught_up():
@@ -327,6 +333,7 @@ class Agent:
     def _tidy(self) -> None:
         """Delete updates and payloads of rounds that are over."""
         held = self._held
+        self._votes.forget_refused()
         if held.mirror.state.round is None and held.vault.names():
             self._sessions.drop()
             for name in held.vault.names():

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from fedmedlora_core.adapter import Adapter
+from fedmedlora_core.aggregate_bounds import check_aggregate
 from fedmedlora_core.aggregation import server_step
 from fedmedlora_core.codec import FloatVector
 from fedmedlora_core.errors import CoreError
@@ -123,14 +124,9 @@ class Bases:
             raise StepRefusal(_STEP, "bad_aggregate", "the published sum has a wrong length")
         try:
             average, weight_sum, _ = codec.decode(np.frombuffer(ring_sum, dtype="<u4").astype(np.uint32))
+            check_aggregate(average, weight_sum, codec=codec, clip_norm=self._study.clip_norm, m=sites)
         except CoreError as exc:
             raise StepRefusal(_STEP, "bad_aggregate", str(exc)) from None
-        if not 0 < weight_sum <= sites * codec.weight_max:
-            raise StepRefusal(_STEP, "bad_aggregate", f"the weight sum does not fit {sites} sites")
-        slack = codec.error_bound(weight_sum=weight_sum, m=sites) + codec.clip * 1e-6
-        largest = float(np.abs(average).max(initial=0.0))
-        if not largest <= codec.clip + slack:
-            raise StepRefusal(_STEP, "bad_aggregate", "the published average exceeds the clip")
         old = self.adapter(base)
         vector = server_step(old.vector(), average, learning_rate=self._study.server_learning_rate)
         try:
@@ -152,6 +148,13 @@ class Bases:
         self._loaded = (found.digest, found.adapter)
         self._prune()
         return target
+
+    def forget(self, digest: str) -> None:
+        """Drop the adapter of a round that was not taken (R4.7.7); later ones must not push out a base."""
+        folder = self._known.get(digest)
+        if folder is not None and folder.parent == self._root:
+            del self._known[digest]
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _prune(self) -> None:
         """Delete the folders of rounds long closed; no adapter is derived from them any more."""

@@ -64,7 +64,7 @@ class TrainingError(SiteError):
     """The local training did not produce a usable update.
 
     Args:
-        reason: "training_failed" or "not_finite", as `step.refused` says it.
+        reason: "training_failed", "not_finite" or "evaluation_failed", as `step.refused` says it.
         message: One line for the operator.
     """
 

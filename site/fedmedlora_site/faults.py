@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from fedmedlora_core.errors import ConfigError
 
-STEPS = ("train", "advertise", "share", "upload", "survivors", "unmask", "aggregate")
+STEPS = ("train", "advertise", "share", "upload", "survivors", "unmask", "aggregate", "vote", "count")
 
 
 @dataclass(frozen=True)

@@ -28,11 +28,13 @@ class Consent:
         sid: The session.
         base: Digest of the base adapter.
         survivors: The ids of U3, sorted.
+        purpose: "update", or "score" for a vote on `base`: sums of different things give no difference.
     """
 
     sid: str
     base: str
     survivors: tuple[str, ...]
+    purpose: str = "update"
 
 
 class Markers:
@@ -67,7 +69,7 @@ class Markers:
 
     def mark_consented(self, consent: Consent) -> None:
         """Record a consent; before `survivors.agreed` is signed."""
-        record = {"kind": "consented", "sid": consent.sid, "base": consent.base}
+        record = {"kind": "consented", "sid": consent.sid, "base": consent.base, "purpose": consent.purpose}
         self._write({**record, "survivors": list(consent.survivors)})
 
     def mark_released(self, sid: str, *, update: str) -> None:
@@ -90,9 +92,9 @@ class Markers:
         """Sessions that were seen and not given up, oldest first."""
         return [sid for sid in self._seen if sid not in self._erased]
 
-    def consents(self, base: str) -> Sequence[Consent]:
-        """Every consent given from a base adapter, oldest first."""
-        return [consent for consent in self._consents if consent.base == base]
+    def consents(self, base: str, purpose: str = "update") -> Sequence[Consent]:
+        """Every consent given from a base adapter to sums of one purpose, oldest first."""
+        return [c for c in self._consents if (c.base, c.purpose) == (base, purpose)]
 
     def released_in(self, update: str) -> str | None:
         """The session in which an update was released, or None."""
@@ -108,7 +110,8 @@ class Markers:
             self._seen[sid] = int(record["round"])
         elif kind == "consented":
             survivors = tuple(str(site) for site in record["survivors"])
-            self._consents.append(Consent(sid, str(record["base"]), survivors))
+            purpose = str(record.get("purpose", "update"))  # absent before there were votes
+            self._consents.append(Consent(sid, str(record["base"]), survivors, purpose))
         elif kind == "released":
             self._released[str(record["update"])] = sid
         elif kind == "erased":

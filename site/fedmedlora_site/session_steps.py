@@ -24,6 +24,7 @@ from fedmedlora_site.errors import StepRefusal
 from fedmedlora_site.markers import Consent
 from fedmedlora_site.session import LiveSession
 from fedmedlora_site.step import StepContext
+from fedmedlora_site.vote import is_vote, vector_id, vector_name
 
 MOST_PAYLOAD_BYTES = 16 << 20
 """Keys and shares of one site; the shares of 1024 members need a quarter of a megabyte."""
@@ -46,7 +47,7 @@ class SessionSteps:
         """The live session whose secrets died with an earlier process, as a duty to say so (decision G38)."""
         session = self._held.mirror.state.session
         site = self._held.site
-        if session is None or site not in session.advertised or session.published is not None:
+        if session is None or site not in session.advertised or session.is_told:
             return None
         if session.is_out(site) or site in session.responses or self._holds(session.sid):
             return None
@@ -86,7 +87,7 @@ class SessionSteps:
         live = self._need_live(session)
         if live is None:
             return await self.erase(duty)
-        payloads = await self._fetch("share", session.u1)
+        payloads = await self.fetch("share", session.u1)
         own = session.advertised[self._held.site]
         dealt = live.share(_rows(session.u1), session.view, own, payloads)
         upload = self._held.uploads.store(dealt)
@@ -103,14 +104,14 @@ class SessionSteps:
         if live is None:
             return await self.erase(duty)
         self._need_unspent("upload", session)
-        self._need_support("upload", session.u2)
-        payloads = await self._fetch("upload", {site: session.u2[site] for site in live.inbox(session.u2)})
+        self._need_support("upload", session, session.u2)
+        payloads = await self.fetch("upload", {site: session.u2[site] for site in live.inbox(session.u2)})
         live.fix(_rows(session.u2), session.view, session.shares[held.site], payloads)
-        vector = await asyncio.to_thread(held.vault.load_ring, held.update_name(session.round))
+        vector = await asyncio.to_thread(held.vault.load_ring, vector_name(held, session))
         await asyncio.to_thread(live.mask, vector, threads=held.config.performance.mask_threads)
         data = np.ascontiguousarray(vector, dtype="<u4").tobytes()
         upload = await asyncio.to_thread(held.uploads.store, data)
-        self._context.strike("upload", session.round)
+        self._context.strike("vote" if is_vote(session) else "upload", session.round)
         event = UpdateSubmitted(sid=session.sid, view=live.view, h_u2=live.h_u2)
         self._context.sign("update.submitted", event, duty, payload=("masked-update", upload))
         self._context.report(session.round, "upload", 1, 1)
@@ -124,8 +125,8 @@ class SessionSteps:
             return await self.erase(duty)
         rows = _rows(session.u3)
         live.check_survivors(rows, session.view, session.updates[held.site])
-        self._need_support("survivors", session.u3)
-        consent = Consent(session.sid, session.base, tuple(row.id for row in rows))
+        self._need_support("survivors", session, session.u3)
+        consent = Consent(session.sid, session.base, tuple(row.id for row in rows), session.purpose)
         self._need_consent(consent)
         held.markers.mark_consented(consent)
         live.agree(rows)
@@ -145,7 +146,7 @@ class SessionSteps:
         self._need_signatures(session, live)
         live.check_request(signers=request.signers, self_of=request.self_of, pair_of=request.pair_of)
         self._need_unspent("unmask", session)
-        held.markers.mark_released(session.sid, update=held.update_id(session.round))
+        held.markers.mark_released(session.sid, update=vector_id(held, session))
         upload = held.uploads.store(live.open(request.signers))
         self._context.strike("unmask", session.round)
         data = UnmaskResponse(sid=session.sid, self_of=request.self_of, pair_of=request.pair_of)
@@ -182,18 +183,18 @@ class SessionSteps:
 
     def _need_unspent(self, step: str, session: Session) -> None:
         """An update whose unmasking was released is never sent again (decision 13)."""
-        released = self._held.markers.released_in(self._held.update_id(session.round))
-        if released is not None:
-            raise StepRefusal(step, "spent", "this round's update was released before")
+        released = self._held.markers.released_in(vector_id(self._held, session))
+        if released is not None:  # R4.7.8 for a vote: once per adapter, across rounds, studies and logs
+            raise StepRefusal(step, "spent", f"this round's {session.purpose} was released before")
 
-    def _need_support(self, step: str, sites: Collection[str]) -> None:
+    def _need_support(self, step: str, session: Session, sites: Collection[str]) -> None:
         """Refuse a sum in which a label type's own rows would come from fewer than T sites (G40).
 
         A generative model has no such rows; a classifier has one for each type, which only the sites that
         annotated it move.
         """
         study = self._held.study
-        if study.model.kind != "token_classification":
+        if study.model.kind != "token_classification" or is_vote(session):
             return
         for label in (*study.labels.entities, *study.labels.modifiers):
             count = sum(label in member.annotated for member in study.members if member.id in sites)
@@ -204,7 +205,7 @@ class SessionSteps:
     def _need_consent(self, consent: Consent) -> None:
         """Refuse a second survivor set from one base unless the first can no longer be opened (G37)."""
         held = self._held
-        for earlier in held.markers.consents(consent.base):
+        for earlier in held.markers.consents(consent.base, consent.purpose):
             if earlier.sid == consent.sid:
                 raise StepRefusal("survivors", "spent", "this site consented in this session before")
             if earlier.survivors == consent.survivors:
@@ -235,7 +236,7 @@ class SessionSteps:
             if not same:
                 raise StepRefusal("unmask", "wrong_digest", f"the consent of {site} is to another sum")
 
-    async def _fetch(self, step: str, digests: Mapping[str, str]) -> dict[str, bytes]:
+    async def fetch(self, step: str, digests: Mapping[str, str]) -> dict[str, bytes]:
         """Download every member's payload; each is checked against the digest its sender signed."""
         sizes = self._held.mirror.object_bytes
         for site, digest in digests.items():

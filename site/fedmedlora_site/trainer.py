@@ -1,14 +1,16 @@
 """The trainer's process: `python -m fedmedlora_site.trainer`, the only part of a site that imports torch.
 
-It reads one JSON job a line from standard input and answers with JSON lines: progress, then a result or an
-error. The trained update goes into the site's vault, encrypted; the line says only that it is there. Errors
-name what failed, never a note's text. The process dies with the agent that started it.
+It reads one JSON job a line from standard input - a round to train, or two adapters to compare on held-out
+notes - and answers with JSON lines: progress, then a result or an error. The trained update goes into the
+site's vault, encrypted; the line says only that it is there. Errors name what failed, never a note's text.
+The process dies with the agent that started it.
 """
 
 from __future__ import annotations
 
 import ctypes
 import json
+import math
 import os
 import signal
 import sys
@@ -21,7 +23,7 @@ from fedmedlora_core.labels import label_set
 from fedmedlora_core.records import check_structure, iter_checked
 from fedmedlora_core.splits import Splits, split_by_patient
 from fedmedlora_core.study import Study
-from fedmedlora_site.training import UPDATE_NAME, TrainingJob
+from fedmedlora_site.training import EVALUATE, UPDATE_NAME, EvaluationJob, TrainingJob
 from fedmedlora_site.vault import Vault
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -33,7 +35,11 @@ def main() -> None:
     answers = _private_stdout()
     worker = Worker()
     for line in sys.stdin:
-        worker.serve(TrainingJob(**json.loads(line)), answers)
+        job = json.loads(line)
+        if EVALUATE in job:
+            worker.serve(EvaluationJob(**job[EVALUATE]), answers)
+        else:
+            worker.serve(TrainingJob(**job), answers)
 
 
 def die_with_parent(parent: int) -> None:
@@ -66,10 +72,10 @@ class Worker:
         self._notes_stamp: tuple[str, int, int] | None = None
         self._splits: Splits | None = None
 
-    def serve(self, job: TrainingJob, answers: TextIO) -> None:
+    def serve(self, job: TrainingJob | EvaluationJob, answers: TextIO) -> None:
         """Do one job and write its answer."""
         try:
-            result = self._train(job, answers)
+            result = self._evaluate(job) if isinstance(job, EvaluationJob) else self._train(job, answers)
         except NonFiniteError as exc:
             _say(answers, "error", {"reason": "not_finite", "message": str(exc)})
         except (CoreError, ValueError) as exc:
@@ -80,15 +86,30 @@ class Worker:
         else:
             _say(answers, "result", result)
 
-    def _train(self, job: TrainingJob, answers: TextIO) -> dict[str, Any]:
+    def _prepare(self, job: TrainingJob | EvaluationJob) -> tuple[Study, Splits]:
+        """Load base model and notes, unless they are there from the job before."""
         charter = Path(job.charter).read_bytes()
         study = Study.from_canonical_json(charter)
-        from fedmedlora_core.learning.site_round import learner_for, train_round  # loads torch
+        from fedmedlora_core.learning.site_round import learner_for  # loads torch
 
         if charter != self._charter:
             self._learner = learner_for(study, Path(job.base_model))
             self._charter = charter
-        splits = self._split(job, study)
+        return study, self._split(Path(job.notes), study)
+
+    def _evaluate(self, job: EvaluationJob) -> dict[str, Any]:
+        study, splits = self._prepare(job)
+        from fedmedlora_core.learning.site_round import held_out_losses
+
+        adapters = [Adapter.load(Path(job.before)), Adapter.load(Path(job.after))]
+        losses = held_out_losses(self._learner, study, adapters, validation=splits.validation)
+        before, after = (loss if math.isfinite(loss) else None for loss in losses)  # JSON has no infinity
+        return {"before": before, "after": after}
+
+    def _train(self, job: TrainingJob, answers: TextIO) -> dict[str, Any]:
+        study, splits = self._prepare(job)
+        from fedmedlora_core.learning.site_round import train_round
+
         progress = _Progress(answers, study.training.local_epochs)
         update = train_round(
             self._learner,
@@ -104,8 +125,7 @@ class Worker:
         vault.store_floats(UPDATE_NAME, update.delta)
         return {"n_notes": update.n_notes, "loss": float(update.validation_loss)}
 
-    def _split(self, job: TrainingJob, study: Study) -> Splits:
-        path = Path(job.notes)
+    def _split(self, path: Path, study: Study) -> Splits:
         found = path.stat()
         stamp = (str(path), found.st_mtime_ns, found.st_size)
         if self._splits is None or stamp != self._notes_stamp:

@@ -21,14 +21,16 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from fedmedlora_core.adapter import Adapter
 from fedmedlora_core.codec import FloatVector
-from fedmedlora_core.errors import DataError
+from fedmedlora_core.errors import CoreError, DataError
 from fedmedlora_core.records import check_structure, iter_checked
 from fedmedlora_site.config import TrainerSection
 from fedmedlora_site.errors import TrainingError
 from fedmedlora_site.vault import Vault
 
 UPDATE_NAME = "trained"
+EVALUATE = "evaluate"
 TRAINER_COMMAND = (sys.executable, "-m", "fedmedlora_site.trainer")
 _LINE_BYTES = 1 << 16
 
@@ -60,6 +62,42 @@ class TrainingJob:
     round: int
     seed: int
     dimension: int
+
+
+@dataclass(frozen=True)
+class EvaluationJob:
+    """Two adapters to compare on this site's held-out notes (PROTOCOL §4.7).
+
+    Args:
+        charter: The accepted charter (canonical JSON of the study).
+        base_model: Folder of the frozen base model; empty for the one in the package.
+        before: Folder of the adapter that the round started from.
+        after: Folder of the adapter that its aggregate leads to.
+        notes: The site's notes.
+    """
+
+    charter: str
+    base_model: str
+    before: str
+    after: str
+    notes: str
+
+
+@dataclass(frozen=True, repr=False)
+class EvaluationOutcome:
+    """Two held-out losses in nats; `after` may be infinite. They stay in this process.
+
+    Args:
+        before: Under the adapter that the round started from.
+        after: Under the new one.
+    """
+
+    before: float
+    after: float
+
+    def __repr__(self) -> str:
+        """Show nothing: losses are the site's own."""
+        return "EvaluationOutcome(…)"
 
 
 @dataclass(frozen=True)
@@ -105,6 +143,13 @@ class Trainer(Protocol):
             TrainingError: No usable update; its reason is "training_failed" or "not_finite".
         """
 
+    async def evaluate(self, job: EvaluationJob) -> EvaluationOutcome:
+        """Compare two adapters on the held-out notes; deterministic, and cancelling stops the work.
+
+        Raises:
+            TrainingError: No usable result; its reason is "evaluation_failed".
+        """
+
     def child_processes(self) -> tuple[int, ...]:
         """Process ids that must die with the agent."""
 
@@ -139,6 +184,16 @@ class RehearsalTrainer:
         report(TrainingProgress(1, 1, 100))
         return TrainingOutcome(delta, max(1, n_notes), float(generator.uniform(0.2, 0.6)))
 
+    async def evaluate(self, job: EvaluationJob) -> EvaluationOutcome:
+        """Take the root mean square of an adapter's values for its loss: large steps are worse ones."""
+        await asyncio.sleep(0)
+        try:
+            before, after = (Adapter.load(Path(folder)).vector() for folder in (job.before, job.after))
+        except CoreError as exc:
+            raise TrainingError("evaluation_failed", str(exc)) from None
+        losses = [float(np.sqrt(np.mean(np.square(v.astype(np.float64))))) for v in (before, after)]
+        return EvaluationOutcome(*losses)
+
     def child_processes(self) -> tuple[int, ...]:
         """None: it works in this process."""
         return ()
@@ -167,6 +222,21 @@ class ProcessTrainer:
 
     async def train(self, job: TrainingJob, report: Report) -> TrainingOutcome:
         """Hand the job to the child and read its lines until the result."""
+        return _outcome(await self._ask(asdict(job), report), job)
+
+    async def evaluate(self, job: EvaluationJob) -> EvaluationOutcome:
+        """Hand the two adapters to the child, which has model and notes loaded from the training."""
+        try:
+            answer = await self._ask({EVALUATE: asdict(job)}, lambda _: None)
+        except TrainingError as exc:
+            raise TrainingError("evaluation_failed", str(exc)) from None
+        before, after = answer.get("before"), answer.get("after")
+        if not isinstance(before, float) or not isinstance(after, float | None):
+            raise TrainingError("evaluation_failed", "the held-out loss of the old adapter is not finite")
+        return EvaluationOutcome(before, math.inf if after is None else after)
+
+    async def _ask(self, job: dict[str, Any], report: Report) -> dict[str, Any]:
+        """Send one job and read the child's lines until its result."""
         process = await self._running()
         finished = False
         try:
@@ -177,7 +247,7 @@ class ProcessTrainer:
                 not finished
             ):  # cancelled or broken in the middle: what the child does now is nobody's business
                 await self.close()
-        return _outcome(answer, job)
+        return answer
 
     async def close(self) -> None:
         """Kill the child; it keeps nothing that matters."""
@@ -199,11 +269,11 @@ class ProcessTrainer:
                 )
         return self._process
 
-    async def _converse(self, process: Process, job: TrainingJob, report: Report) -> dict[str, Any]:
+    async def _converse(self, process: Process, job: dict[str, Any], report: Report) -> dict[str, Any]:
         if process.stdin is None or process.stdout is None:  # pragma: no cover - both are pipes
             raise TrainingError("training_failed", "the trainer has no pipes")
         try:
-            process.stdin.write(json.dumps(asdict(job)).encode() + b"\n")
+            process.stdin.write(json.dumps(job).encode() + b"\n")
             await process.stdin.drain()
             while line := await process.stdout.readline():
                 message = json.loads(line)

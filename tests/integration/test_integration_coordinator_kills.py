@@ -21,9 +21,16 @@ def _unarmed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
-def fault_free(tmp_path: Path) -> tuple[int, str]:
+def voting(root: Path, *, against: bool) -> Ward:
+    """A ward with one round, whose adapter is voted on."""
+    ward = Ward(root, rounds=1, secure_aggregation__vote={"every_rounds": 1})
+    for hospital in ward.hospitals:
+        hospital.against = against
+    return ward
+
+
+def fault_free(ward: Ward) -> tuple[int, str]:
     """Number of durable writes of a study without faults, and the base it ends with."""
-    ward = Ward(tmp_path / "reference", rounds=1)
     ward.store.close()
     FlakyStore.arm(None)
     ward.start()
@@ -35,7 +42,7 @@ def fault_free(tmp_path: Path) -> tuple[int, str]:
 def test_a_coordinator_killed_at_any_write_ends_with_the_identical_adapter(
     tmp_path: Path, after: bool
 ) -> None:
-    writes, base = fault_free(tmp_path)
+    writes, base = fault_free(Ward(tmp_path / "reference", rounds=1))
     assert writes > 40
     for number in range(1, writes + 1):
         ward = Ward(tmp_path / f"{after}-{number}", rounds=1)
@@ -44,4 +51,27 @@ def test_a_coordinator_killed_at_any_write_ends_with_the_identical_adapter(
         assert FlakyStore.die_at is None, "the kill did not happen"
         assert state.base == base
         assert Adapter.load(ward.folder.released).digest == base
+        ward.store.close()
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["not-persisted", "persisted"])
+def test_a_coordinator_killed_at_any_write_of_a_vote_ends_the_round_the_same(
+    tmp_path: Path, after: bool
+) -> None:
+    """R4.7.6: every write from the opening of the vote on, of votes for and, every other time, against."""
+    ends = {
+        against: fault_free(voting(tmp_path / f"reference-{against}", against=against))
+        for against in (False, True)
+    }
+    before_the_vote, _ = fault_free(Ward(tmp_path / "without", rounds=1))
+    writes = max(found for found, _ in ends.values())
+    for number in range(before_the_vote - 6, writes - 2):
+        against = (number % 2 == 1) is after
+        ward = voting(tmp_path / f"{number}", against=against)
+        FlakyStore.arm(number, after=after)
+        state = ward.run()
+        assert FlakyStore.die_at is None, "the kill did not happen"
+        assert state.rounds[1].outcome == ("rolled_back" if against else "closed")
+        assert state.base == ends[against][1] == ward.model.digest
+        assert (state.base == ward.terms.initial_adapter) is against
         ward.store.close()

@@ -118,7 +118,7 @@ def test_a_coordinator_killed_around_its_durable_write_ends_with_the_same_adapte
     assert_nothing_acknowledged_is_lost(federation)
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", [step for step in STEPS if step != "vote"])
 def test_a_hospital_that_dies_does_not_cost_the_round(four: Path, tmp_path: Path, step: str) -> None:
     federation = run_prepared(four, tmp_path / "run", drops=[f"site-b@{step}:1"])
     first, second = rows(federation)
@@ -131,6 +131,15 @@ def test_a_hospital_that_dies_does_not_cost_the_round(four: Path, tmp_path: Path
         assert present <= set(second.survivors)
     else:
         assert set(second.survivors) == present | {"site-b"}, "it is back in the next round"
+    assert released(federation).digest == second.next_base
+
+
+def test_a_hospital_that_dies_in_the_vote_does_not_cost_it(four: Path, tmp_path: Path) -> None:
+    federation = run_prepared(four, tmp_path / "run", drops=["site-b@vote:2"])
+    first, second = rows(federation)
+    assert [fault.party for fault in federation.killed] == ["site-b"]
+    assert (first.voters, second.voters, second.against) == (None, 3, 0)
+    assert len(second.survivors) == 4
     assert released(federation).digest == second.next_base
 
 

@@ -14,15 +14,19 @@ from pathlib import Path
 
 import pytest
 
+from fedmedlora_core.adapter import Adapter
 from fedmedlora_core.labels import label_set
 from fedmedlora_core.learning.digest import base_digest
 from fedmedlora_core.learning.lora import LoraTerms
 from fedmedlora_core.learning.site_round import first_adapter
 from fedmedlora_core.records import write_notes
 from fedmedlora_core.study import ModelTerms
+from fedmedlora_core.vote import is_worse
 from fedmedlora_site.errors import TrainingError
 from fedmedlora_site.training import (
     TRAINER_COMMAND,
+    EvaluationJob,
+    EvaluationOutcome,
     ProcessTrainer,
     TrainingJob,
     TrainingOutcome,
@@ -98,6 +102,36 @@ def test_the_child_trains_and_repeats_itself(job: TrainingJob, tmp_path: Path) -
     assert [p.percent for p in said][-1] == 100
     assert not list(Path(job.vault).iterdir())  # the update is gone from the disk once it was taken
     assert CANARY not in log.read_text()
+
+
+def test_the_child_finds_a_harmful_adapter_worse_and_itself_equal(job: TrainingJob, tmp_path: Path) -> None:
+    """R4.7.3: the losses behind a vote, of a real model on held-out notes."""
+    initial = Adapter.load(Path(job.adapter))
+    same = EvaluationJob(job.charter, job.base_model, job.adapter, job.adapter, job.notes)
+    log = tmp_path / "trainer.log"
+
+    async def act() -> list[EvaluationOutcome]:
+        trainer = ProcessTrainer(log)
+        try:
+            delta = (await trainer.train(job, lambda _: None)).delta
+            initial.with_vector(initial.vector() + delta).save(tmp_path / "trained")
+            initial.with_vector(initial.vector() - 10 * delta).save(tmp_path / "harmful")
+            found = [await trainer.evaluate(same)]
+            for name in ("trained", "harmful"):
+                found.append(await trainer.evaluate(replace(same, after=str(tmp_path / name))))
+            with pytest.raises(TrainingError) as refused:
+                await trainer.evaluate(replace(same, after=str(tmp_path / "nowhere")))
+            assert refused.value.reason == "evaluation_failed"
+            return found
+        finally:
+            await trainer.close()
+
+    equal, better, worse = asyncio.run(act())
+    assert equal.before == equal.after == better.before == worse.before
+    assert better.after < better.before
+    assert is_worse(before=worse.before, after=worse.after, margin_milli=20)
+    assert CANARY not in log.read_text()
+    assert repr(worse) == "EvaluationOutcome(…)"
 
 
 def test_a_broken_note_fails_by_file_and_line_without_its_text(job: TrainingJob, tmp_path: Path) -> None:

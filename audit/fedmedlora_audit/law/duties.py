@@ -16,7 +16,7 @@ class Duty:
     """What a site owes.
 
     Attributes:
-        step: sign, plan, train, advertise, share, upload, survivors, unmask, aggregate or erase.
+        step: sign, plan, train, advertise, share, upload, survivors, unmask, aggregate, count or erase.
         round: Number of the round; None for sign.
         sid: The session; None before one is opened.
         answers: Indexes of the entries that the site's event answers.
@@ -33,8 +33,8 @@ class Waiting:
     """Whom the coordinator waits for.
 
     Attributes:
-        step: charter, idle (no round open), train, advertise, share, upload, survivors, unmask, aggregate
-            or closed.
+        step: charter, idle (no round open), train, advertise, share, upload, survivors, unmask, aggregate,
+            count or closed.
         round: Number of the open round, or None.
         sid: The live session, or None.
         expected: Ids of the sites that have answered or still can; not of those that refused or erased.
@@ -70,6 +70,7 @@ ASKED: Final[Mapping[str, _Asked]] = {
     "survivors": (lambda s: s.u3, lambda s: s.agreed, "u3_index"),
     "unmask": (lambda s: s.request.signers if s.request else (), lambda s: s.responses, "request_index"),
     "aggregate": (lambda s: s.u3, lambda s: s.accepted, "published_index"),
+    "count": (lambda s: s.u3, lambda s: s.accepted, "counted_index"),
 }
 
 
@@ -126,8 +127,8 @@ def answered(state: State, step: str) -> frozenset[str]:
 
 def _can_answer(session: Session, site: str) -> bool:
     """Say whether a site can still answer the session's step (accepting needs no secrets)."""
-    if session.step == "aggregate":
-        return session.refused.get(site) != "aggregate"
+    if session.is_told:
+        return session.refused.get(site) != session.step
     return not session.is_out(site)
 
 
@@ -135,7 +136,7 @@ def _to_erase(state: State, site: str) -> Session | None:
     live = state.session
     for sid in sorted(state.unspent.get(site, ()), key=lambda sid: state.sids[sid].opened_index):
         session = state.sids[sid]
-        if session is not live or session.published is not None:
+        if session is not live or session.is_told:
             return session
     return None
 

@@ -129,6 +129,7 @@ def _question(state: State, event: Event) -> int:
         "survivors.agreed": session.u3_index,
         "unmask.response": session.request_index,
         "aggregate.accepted": session.published_index,
+        "votes.checked": session.counted_index,
     }[event.type]
 
 

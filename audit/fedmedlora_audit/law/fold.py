@@ -19,6 +19,7 @@ from fedmedlora_audit.event_data import (
     SurvivorsFixed,
     UnmaskRequest,
     UpdateReady,
+    VotesCounted,
 )
 from fedmedlora_audit.events import COORDINATOR_ID, Entry
 from fedmedlora_audit.law.duties import ASKED
@@ -27,8 +28,8 @@ from fedmedlora_audit.law.state import ClosedRound, PendingReceipt, Round, Sessi
 from fedmedlora_audit.session import list_hash
 
 Fold = Callable[[State, Entry, Any], None]
-DISPUTES: Final = frozenset({"wrong_digest", "bad_aggregate", "wrong_sum"})
-"""Reasons of a refusal at the aggregate that say: I found another one (R4.6.6)."""
+DISPUTES: Final = frozenset({"wrong_digest", "bad_aggregate", "wrong_sum", "wrong_count"})
+"""Reasons of a refusal at the aggregate, or at the count, that say: I found another one (R4.6.6)."""
 
 
 def fold(state: State, entry: Entry) -> None:
@@ -165,8 +166,14 @@ def _accepted(state: State, entry: Entry, _data: object) -> None:
     _session(state).accepted[entry.event.actor.id] = entry.index
 
 
+def _counted(state: State, entry: Entry, data: VotesCounted) -> None:
+    session = _session(state)
+    session.counted, session.counted_index = data, entry.index
+
+
 def _closed(state: State, _entry: Entry, data: RoundClosed) -> None:
-    current, session = _round(state), _session(state)
+    current = _round(state)
+    session = current.summed or _session(state)
     weight_sum = session.published.weight_sum if session.published else 0
     current.outcome, state.base = "closed", data.next_base
     state.closed_rounds.append(
@@ -178,6 +185,10 @@ def _aborted(state: State, _entry: Entry, _data: object) -> None:
     _round(state).outcome = "aborted"
 
 
+def _rolled_back(state: State, _entry: Entry, _data: object) -> None:
+    _round(state).outcome = "rolled_back"
+
+
 def _refused(state: State, entry: Entry, data: StepRefused) -> None:
     site, current, session = entry.event.actor.id, state.round, state.session
     if current is None or entry.event.round not in (None, current.number):
@@ -186,7 +197,12 @@ def _refused(state: State, entry: Entry, data: StepRefused) -> None:
         current.refused[site] = data.step
     elif data.step in ASKED and session is not None and data.sid in (None, session.sid):
         session.refused[site] = data.step
-        session.disputed |= data.step == "aggregate" and data.reason in DISPUTES and site in session.u3
+        told = data.step in ("aggregate", "count")
+        session.disputed |= told and data.reason in DISPUTES and site in session.u3
+    elif current.summed is not None and (data.step, data.sid) == ("aggregate", current.summed.sid):
+        # R4.7.6: a survivor that finds another aggregate while the vote is on still stops the round
+        current.summed.refused[site] = data.step
+        current.summed.disputed |= data.reason in DISPUTES and site in current.summed.u3
 
 
 def _erased(state: State, entry: Entry, data: InSession) -> None:
@@ -238,8 +254,11 @@ FOLDS: Final[Mapping[str, Fold]] = {
     "unmask.response": _response,
     "aggregate.published": _published,
     "aggregate.accepted": _accepted,
+    "votes.counted": _counted,
+    "votes.checked": _accepted,
     "round.closed": _closed,
     "round.aborted": _aborted,
+    "round.rolled_back": _rolled_back,
     "step.refused": _refused,
     "attempt.erased": _erased,
     "delivery.failed": _failed,

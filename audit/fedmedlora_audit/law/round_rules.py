@@ -9,14 +9,16 @@ from fedmedlora_audit.event_data import (
     Data,
     DeliveryFailed,
     InSession,
+    RolledBack,
     RoundClosed,
     StepRefused,
     UpdateReady,
 )
 from fedmedlora_audit.events import Event
 from fedmedlora_audit.law.duties import answered
-from fedmedlora_audit.law.rule import Rule, live_session, named_round, need, open_round
+from fedmedlora_audit.law.rule import Rule, named_round, need, open_round, summed_session
 from fedmedlora_audit.law.state import Session, State
+from fedmedlora_audit.law.vote_rules import closes_unless_voted_down, rolls_back_if_voted_down
 
 
 def one_plan_per_round(state: State, event: Event, _data: Base) -> None:
@@ -61,7 +63,7 @@ def commits_to_a_contribution(state: State, event: Event, data: UpdateReady) -> 
 
 def closes_an_accepted_aggregate(state: State, event: Event, data: RoundClosed) -> None:
     """A2 (decision 15): at least T survivors found the published aggregate, and none found another."""
-    session = live_session(state, event)
+    session = summed_session(state, event)
     if session.published is None:
         raise LawError("R1", "a round is closed before its aggregate was published")
     need(data.accepted == tuple(sorted(session.accepted)), "A2", "the list of acceptances is not the log's")
@@ -70,19 +72,20 @@ def closes_an_accepted_aggregate(state: State, event: Event, data: RoundClosed) 
     need(data.next_base == session.published.next_base, "A2", "the round closes on another base")
 
 
-def silent_survivors_are_named(state: State, event: Event, _data: RoundClosed) -> None:
-    """R4: a survivor that neither accepted nor refused has a delivery.failed."""
-    current, session = open_round(state, event), live_session(state, event)
-    for site in session.u3:
-        spoke = site in session.accepted or session.refused.get(site) == "aggregate"
-        named = (site, "aggregate") in current.failed
-        need(spoke or named, "R4", f"{site} neither answered the aggregate nor has a delivery.failed")
-
-
-def abort_keeps_the_base(state: State, event: Event, data: Base) -> None:
-    """A2: an aborted round changes no adapter."""
+def silent_survivors_are_named(state: State, event: Event, _data: RoundClosed | RolledBack) -> None:
+    """R4: a survivor that neither accepted nor refused the sum, or the count, has a delivery.failed."""
     current = open_round(state, event)
-    need(data.base == current.base, "A2", "an aborted round leaves the base as it was")
+    for session, step in ((current.summed, "aggregate"), (current.vote, "count")):
+        for site in session.u3 if session is not None else ():
+            spoke = session is not None and (site in session.accepted or session.refused.get(site) == step)
+            named = (site, step) in current.failed
+            need(spoke or named, "R4", f"{site} neither answered the {step} nor has a delivery.failed")
+
+
+def abort_keeps_the_base(state: State, event: Event, data: Base | RolledBack) -> None:
+    """A2: a round that is aborted or rolled back changes no adapter."""
+    current = open_round(state, event)
+    need(data.base == current.base, "A2", "such a round leaves the base as it was")
 
 
 def failed_site_was_silent(state: State, event: Event, data: DeliveryFailed) -> None:
@@ -144,8 +147,9 @@ RULES: Final[Mapping[str, tuple[Rule, ...]]] = {
     "round.plan": (one_plan_per_round, plan_starts_from_the_last_aggregate),
     "plan.accepted": (answers_the_plan, accepts_once),
     "update.ready": (answers_the_plan, ready_once_after_accepting, commits_to_a_contribution),
-    "round.closed": (closes_an_accepted_aggregate, silent_survivors_are_named),
+    "round.closed": (closes_an_accepted_aggregate, closes_unless_voted_down, silent_survivors_are_named),
     "round.aborted": (abort_keeps_the_base,),
+    "round.rolled_back": (rolls_back_if_voted_down, abort_keeps_the_base, silent_survivors_are_named),
     "receipt": (_always,),
     "step.refused": (refuses_in_a_known_round,),
     "attempt.erased": (erases_own_secrets_once,),

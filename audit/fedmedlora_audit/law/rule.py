@@ -7,7 +7,7 @@ from fedmedlora_audit.errors import LawError
 from fedmedlora_audit.events import Event
 from fedmedlora_audit.law.state import Round, Session, State
 
-STEPS: Final = ("advertise", "share", "upload", "survivors", "unmask", "aggregate")
+STEPS: Final = ("advertise", "share", "upload", "survivors", "unmask", "aggregate", "count")
 STEP_OF_ANSWER: Final[Mapping[str, str]] = {
     "keys.advertised": "advertise",
     "shares.sent": "share",
@@ -15,6 +15,7 @@ STEP_OF_ANSWER: Final[Mapping[str, str]] = {
     "survivors.agreed": "survivors",
     "unmask.response": "unmask",
     "aggregate.accepted": "aggregate",
+    "votes.checked": "count",
 }
 """A site's answers in a session, and the step each belongs to."""
 ROUND_ANSWERS: Final = frozenset({"plan.accepted", "update.ready"})
@@ -46,6 +47,17 @@ def live_session(state: State, event: Event) -> Session:
         raise LawError("G36", f"{event.type} names a session that was never opened")
     if event.sid != session.sid:  # G37: an earlier sid is never answered again
         raise LawError("G37", f"{event.type} names an earlier session")
+    return session
+
+
+def summed_session(state: State, event: Event) -> Session:
+    """Return the open round's session of updates, which the event must name (G36, G37)."""
+    current = open_round(state, event)
+    session = current.summed or state.session
+    if session is None or event.sid not in state.sids:
+        raise LawError("G36", f"{event.type} names a session that was never opened")
+    if event.sid != session.sid:
+        raise LawError("G37", f"{event.type} names another session than the round's sum")
     return session
 
 

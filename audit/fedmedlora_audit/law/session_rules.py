@@ -22,10 +22,18 @@ from fedmedlora_audit.event_data import (
     UnmaskRequest,
     UnmaskResponse,
     UpdateSubmitted,
+    VotesCounted,
 )
 from fedmedlora_audit.events import Event
 from fedmedlora_audit.law.rule import STEPS, Rule, live_session, named_session, need, open_round
 from fedmedlora_audit.law.state import State
+from fedmedlora_audit.law.vote_rules import (
+    checks_what_was_counted,
+    counts_the_survivors,
+    of_purpose,
+    one_vote_per_base,
+    votes_on_a_checked_aggregate,
+)
 from fedmedlora_audit.session import session_id, view_of
 
 
@@ -67,18 +75,22 @@ def same_view(state: State, event: Event, data: SharesSent | SharesFixed | Updat
 
 
 def opened_in_order(state: State, event: Event, data: SessionOpened) -> None:
-    """R1, G13: attempts are numbered; none follows once anything of the round was opened."""
+    """R1, G13: attempts of a purpose are numbered; none follows once anything of it was opened."""
     current = open_round(state, event)
-    need(data.attempt == len(current.sessions) + 1, "R1", f"attempt {len(current.sessions) + 1} is next")
-    need(data.purpose == "update", "R1", f"the charter has no session for {data.purpose}")
-    opened = any(session.responses for session in current.sessions)
+    expected = current.attempts(data.purpose) + 1
+    need(data.attempt == expected, "R1", f"attempt {expected} is next")
+    known = data.purpose == "update" or (data.purpose == "score" and state.terms.votes_in(current.number))
+    need(known, "R1", f"the charter has no session for {data.purpose} in this round")
+    opened = any(session.responses for session in current.sessions if session.purpose == data.purpose)
     need(not opened, "G13", "a new attempt after shares of an earlier one were opened")
 
 
 def ready_sites_only(state: State, event: Event, data: SessionOpened) -> None:
-    """R2, G33: a session is of at least T members that reported an update ready."""
-    ready = open_round(state, event).ready
-    need(all(site in ready for site in data.ready), "R2", "the session names a site that is not ready")
+    """R2, G33: a session is of at least T members that reported an update ready, or accepted the sum."""
+    current = open_round(state, event)
+    summed = current.summed  # R4.7.1: who votes has checked what it votes on
+    able = (summed.accepted if summed is not None else {}) if data.purpose == "score" else current.ready
+    need(all(site in able for site in data.ready), "R2", "the session names a site that is not ready")
     need(len(data.ready) >= state.terms.threshold, "G33", f"fewer than {state.terms.threshold} sites")
 
 
@@ -86,7 +98,8 @@ def sid_is_recomputed(state: State, event: Event, data: SessionOpened) -> None:
     """G36: the session's name binds log, charter, round, attempt, purpose, base and suite."""
     current, terms = open_round(state, event), state.terms
     need(data.suite == terms.suite, "G33", "the session uses another suite than the charter's")
-    need(data.base == current.base, "A2", "the session sums updates of another base")
+    own_base = data.base == current.base or data.purpose == "score"  # a vote's base is judged by G42
+    need(own_base, "A2", "the session sums updates of another base")
     expected = session_id(
         origin=terms.origin,
         charter=terms.digest,
@@ -265,7 +278,9 @@ def no_late_upload_is_opened(state: State, event: Event, data: UnmaskRequest | A
 # -- the aggregate --------------------------------------------------------------------------------------
 
 
-def published_after_enough_opened(state: State, event: Event, _data: AggregatePublished) -> None:
+def published_after_enough_opened(
+    state: State, event: Event, _data: AggregatePublished | VotesCounted
+) -> None:
     """U4: fewer than T openings cannot give the sum; a sum without them comes from elsewhere."""
     opened = len(live_session(state, event).responses)
     need(opened >= state.terms.threshold, "U4", f"only {opened} sites opened their shares")
@@ -297,7 +312,13 @@ def _need_logged(rows: Iterable[IdDigest], logged: Mapping[str, str], check: str
 
 
 RULES: Final[Mapping[str, tuple[Rule, ...]]] = {
-    "session.opened": (opened_in_order, ready_sites_only, sid_is_recomputed),
+    "session.opened": (
+        opened_in_order,
+        votes_on_a_checked_aggregate,
+        one_vote_per_base,
+        ready_sites_only,
+        sid_is_recomputed,
+    ),
     "keys.advertised": (not_before("advertise"), advertises_once, not_erased, earlier_secrets_are_gone),
     "keys.broadcast": (at_step("advertise", "G34"), u1_is_who_advertised, view_is_recomputed),
     "shares.sent": (not_before("share"), shares_once, not_erased, same_view),
@@ -320,9 +341,17 @@ RULES: Final[Mapping[str, tuple[Rule, ...]]] = {
     "unmask.response": (not_before("unmask"), not_erased, never_both_seeds, opens_what_was_asked),
     "aggregate.published": (
         at_step("unmask", "A1"),
+        of_purpose("update"),
         published_after_enough_opened,
         no_late_upload_is_opened,
         sums_the_survivors,
     ),
     "aggregate.accepted": (not_before("aggregate"), accepts_what_was_published),
+    "votes.counted": (
+        at_step("unmask", "G42"),
+        of_purpose("score"),
+        published_after_enough_opened,
+        counts_the_survivors,
+    ),
+    "votes.checked": (not_before("count"), checks_what_was_counted),
 }

@@ -95,7 +95,6 @@ RULES: Final[Mapping[str, tuple[Rule, ...]]] = {
     "run.closed": (between_rounds, closes_the_run),
     "audit.exported": (names_a_true_head,),
     "log.closed": (names_a_true_head,),
-    "round.rolled_back": (not_in_this_release,),
     "dp.spent": (not_in_this_release,),
     "key.rotated": (not_in_this_release,),
     "key.revoked": (not_in_this_release,),

@@ -15,7 +15,7 @@ from typing import NamedTuple, Self
 from fedmedlora_audit.chain import Chain
 from fedmedlora_audit.charter import CharterTerms
 from fedmedlora_audit.errors import LawError
-from fedmedlora_audit.event_data import AggregatePublished, LeftOut, UnmaskRequest
+from fedmedlora_audit.event_data import AggregatePublished, LeftOut, UnmaskRequest, VotesCounted
 from fedmedlora_audit.events import Actor, Entry, Saw
 from fedmedlora_audit.merkle import Tree
 from fedmedlora_audit.note import VerifierKey
@@ -72,16 +72,20 @@ class Session:
     published: AggregatePublished | None = None
     ring: str = ""
     published_index: int = -1
-    accepted: dict[str, int] = field(default_factory=dict)  # id -> entry index
+    accepted: dict[str, int] = field(default_factory=dict)  # id -> entry index; of a vote: its count
+    counted: VotesCounted | None = None
+    counted_index: int = -1
     refused: dict[str, str] = field(default_factory=dict)  # id -> step it refused in this session
     erased: dict[str, int] = field(default_factory=dict)  # id -> entry index of its attempt.erased
     late: set[tuple[str, str]] = field(default_factory=set)  # (type, id) of answers after their step
-    disputed: bool = False  # a survivor found another aggregate
+    disputed: bool = False  # a survivor found another aggregate, or another count of the votes
     evidence: str = ""  # what the log says of its evidence: "", "kept" or "shredded"
 
     @property
     def step(self) -> str:
         """The step whose answers are awaited."""
+        if self.counted is not None:
+            return "count"
         if self.published is not None:
             return "aggregate"
         if self.request is not None:
@@ -91,6 +95,11 @@ class Session:
         if self.u2:
             return "upload"
         return "share" if self.u1 else "advertise"
+
+    @property
+    def is_told(self) -> bool:
+        """Whether what the session was for is in the log: its sum, or the count of its votes."""
+        return self.published is not None or self.counted is not None
 
     def is_out(self, site: str) -> bool:
         """Say whether a site gives no further secret answer in this session."""
@@ -124,7 +133,26 @@ class Round:
     sessions: list[Session] = field(default_factory=list)
     failed: set[tuple[str, str]] = field(default_factory=set)  # (site, step) of delivery.failed
     late: set[tuple[str, str]] = field(default_factory=set)  # (type, id) of answers after the round
-    outcome: str | None = None  # closed | aborted
+    outcome: str | None = None  # closed | aborted | rolled_back
+
+    @property
+    def summed(self) -> Session | None:
+        """The session of updates whose sum was published, if any."""
+        return next((s for s in self.sessions if s.published is not None), None)
+
+    @property
+    def vote(self) -> Session | None:
+        """The last session of a vote on that sum, if any."""
+        return next((s for s in reversed(self.sessions) if s.purpose == "score"), None)
+
+    @property
+    def disputed(self) -> bool:
+        """Whether a survivor found another sum, or a voter another count, than was published."""
+        return any(session.disputed for session in self.sessions)
+
+    def attempts(self, purpose: str) -> int:
+        """Count the sessions of one purpose."""
+        return sum(session.purpose == purpose for session in self.sessions)
 
 
 @dataclass(slots=True)

@@ -29,7 +29,7 @@ from fedmedlora_cli.demo.parties import (
 
 FEDERATION = "fedmedlora.example/demo"
 POLL_SECONDS = 0.1
-ROUND_ENDS = frozenset({"round.closed", "round.aborted"})
+ROUND_ENDS = frozenset({"round.closed", "round.aborted", "round.rolled_back"})
 
 
 class Federation:
@@ -156,6 +156,9 @@ class Federation:
         arguments += ["--secure", self.options.secure]
         if self.options.rounds is not None:
             arguments += ["--rounds", str(self.options.rounds)]
+        if self.options.vote_every:
+            last = self.options.rounds or self.options.vote_every
+            arguments += ["--vote-every", str(min(self.options.vote_every, last))]
         for site_id in self.options.site_ids:
             arguments += ["--member", cards[site_id]]
         run_command(arguments, self.transcript)

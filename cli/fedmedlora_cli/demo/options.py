@@ -8,8 +8,10 @@ from typing import Literal
 
 from fedmedlora_core.errors import ConfigError
 
-STEPS = ("train", "advertise", "share", "upload", "survivors", "unmask", "aggregate")
+STEPS = ("train", "advertise", "share", "upload", "survivors", "unmask", "aggregate", "vote")
 DEFAULT_FAULT_ROUND = 2
+VOTE_EVERY = 5
+"""Rounds between two votes: a vote costs a round about a second."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class DemoOptions:
         seed: Seed of the clinic, the adapter and the training.
         baselines: Train the single-site baselines and score all systems.
         rehearsal: Run the protocol without a model (tests of faults); nothing is learnt or scored.
+        vote_every: Rounds from one vote on the aggregate to the next, at most all; 0 for no vote.
         keep_evidence: Have the coordinator keep masked uploads, so that a test can look at them.
     """
 
@@ -56,6 +59,7 @@ class DemoOptions:
     baselines: bool = True
     rehearsal: bool = False
     keep_evidence: bool = False
+    vote_every: int = VOTE_EVERY
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run."""
@@ -63,6 +67,8 @@ class DemoOptions:
             raise ConfigError("--sites must lie in 3..10: a sum of fewer than three sites protects nobody")
         if self.rounds is not None and not 1 <= self.rounds <= 100:
             raise ConfigError("--rounds must lie in 1..100")
+        if self.vote_every < 0:
+            raise ConfigError("--vote-every is a number of rounds, or 0 for no votes")
         for fault in self.drops:
             if fault.party not in self.site_ids:
                 raise ConfigError(

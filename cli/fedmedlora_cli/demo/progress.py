@@ -26,6 +26,7 @@ STEP_WORDS = {
     "survivors": "agrees who is in the sum",
     "unmask": "opens one share per party",
     "aggregate": "checks the sum",
+    "count": "counts the votes again",
     "erase": "erases an old attempt",
 }
 EVENT_WORDS = {
@@ -37,6 +38,8 @@ EVENT_WORDS = {
     "unmask.request": "asks to unmask the sum",
     "aggregate.published": "published the sum",
     "round.closed": "closed the round",
+    "votes.counted": "counted the votes",
+    "round.rolled_back": "rolled the round back",
     "round.aborted": "aborted the round",
     "model.released": "released the adapter",
     "run.closed": "closed the study",
@@ -79,7 +82,7 @@ class Watcher:
             event, step = progress.get("event"), progress.get("step")
             if event in EVENT_WORDS:
                 line.doing = EVENT_WORDS[str(event)]
-                if event in {"round.closed", "round.aborted"} and not self.console.is_terminal:
+                if str(event).startswith("round.") and event != "round.plan" and not self.console.is_terminal:
                     self.console.print(f"  round {line.round}: {line.doing}")
             if step in STEP_WORDS:
                 line.doing = STEP_WORDS[str(step)]

@@ -25,13 +25,15 @@ class RoundRow:
 
     Args:
         round: Number from 1.
-        outcome: "closed", "aborted" or "open".
+        outcome: "closed", "aborted", "rolled_back" or "open".
         survivors: Sites in the sum (U3).
         dropped: Members that are not in it.
         responses: Sites that opened shares.
         weight_sum: Sum of the weights, or None without an aggregate.
         ring: Digest of the integer ring sum, or None.
-        next_base: Digest of the adapter after the round, or None.
+        next_base: Digest of the adapter that the sum leads to, or None.
+        voters: Sites that voted on it, or None without a counted vote.
+        against: How many of them found it worse.
     """
 
     round: int
@@ -42,6 +44,8 @@ class RoundRow:
     weight_sum: int | None
     ring: str | None
     next_base: str | None
+    voters: int | None = None
+    against: int | None = None
 
 
 def read_log(bundle: Path, study: Study) -> tuple[State, list[Entry]]:
@@ -72,7 +76,8 @@ def read_rounds(bundle: Path, study: Study) -> list[RoundRow]:
     state, _ = read_log(bundle, study)
     found = []
     for number, current in sorted(state.rounds.items()):
-        session = current.sessions[-1] if current.sessions else None
+        session = current.summed or (current.sessions[-1] if current.sessions else None)
+        counted = current.vote.counted if current.vote else None
         survivors = tuple(sorted(session.u3)) if session else ()
         published = session.published if session else None
         found.append(
@@ -85,6 +90,8 @@ def read_rounds(bundle: Path, study: Study) -> list[RoundRow]:
                 weight_sum=published.weight_sum if published else None,
                 ring=session.ring if session and published else None,
                 next_base=published.next_base if published else None,
+                voters=counted.voters if counted else None,
+                against=counted.against if counted else None,
             )
         )
     return found

@@ -83,9 +83,7 @@ def _compare(federation: Federation, study: Study, watcher: Watcher) -> dict[str
     options = federation.options
     released = federation.coordinator / "released"
     if not released.exists():
-        raise DemoError(
-            "the study closed without a released adapter: every round was aborted (see report.html)"
-        )
+        raise DemoError("the study closed without a released adapter: no round was closed (see report.html)")
     material = Material(
         package=federation.study,
         base=shipped_base(),

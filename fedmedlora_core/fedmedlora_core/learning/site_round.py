@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,12 +27,12 @@ from fedmedlora_core.learning.lora import (
     read_vector,
 )
 from fedmedlora_core.learning.tagging import TaggingLearner
-from fedmedlora_core.learning.train import OnStep, TrainTerms, train_local
+from fedmedlora_core.learning.train import OnStep, TrainTerms, mean_loss, train_local
 from fedmedlora_core.records import Note
 from fedmedlora_core.study import Study
 from fedmedlora_core.tasks.tagging import tag_names
 
-__all__ = ["LocalUpdate", "first_adapter", "learner_for", "make_learner", "train_round"]
+__all__ = ["LocalUpdate", "first_adapter", "held_out_losses", "learner_for", "make_learner", "train_round"]
 
 
 @dataclass(frozen=True)
@@ -168,3 +169,34 @@ def train_round(
         load_vector(learner.model, start)
         raise
     return LocalUpdate(delta, loss, len(train), result.steps, result.loss, left_out)
+
+
+def held_out_losses(
+    learner: Learner, study: Study, adapters: Sequence[Adapter], *, validation: Sequence[Note]
+) -> tuple[float, ...]:
+    """Measure adapters on a site's held-out notes, for its vote (PROTOCOL §4.7, R4.7.3).
+
+    Args:
+        learner: From `learner_for`.
+        study: The study, which fixes the tasks.
+        adapters: The adapters to compare.
+        validation: Held-out notes of this site; never trained on.
+
+    Returns:
+        Nats per answer token under each adapter; infinity where the loss is not finite. The same arguments
+        give the same values.
+
+    Raises:
+        ConfigError: An adapter does not fit, or there is nothing to measure on.
+    """
+    if not validation:
+        raise ConfigError("a vote needs validation notes")
+    samples = learner.samples(validation, study.labels.tasks)
+    found = []
+    for adapter in adapters:
+        load_adapter(learner.model, adapter)
+        try:
+            found.append(mean_loss(learner, samples))
+        except NonFiniteError:
+            found.append(math.inf)
+    return tuple(found)

@@ -202,7 +202,7 @@ class StudyLog:
         terms = self.terms
         current = self.state.rounds[self.number]
         fields: dict[str, Any] = {
-            "attempt": len(current.sessions) + 1,
+            "attempt": current.attempts(changes.get("purpose", "update")) + 1,
             "purpose": "update",
             "suite": terms.suite,
             "base": current.base,

@@ -12,6 +12,7 @@ import numpy as np
 from fedmedlora_audit.note import ALG_COSIGNATURE, NoteSigner
 from fedmedlora_coordinator.store import LogStore
 from fedmedlora_core.study import Study
+from fedmedlora_core.vote import encode_vote
 from fedmedlora_crypto.secagg.party import Party
 
 
@@ -80,6 +81,7 @@ class Hospital:
         self.parties: dict[str, Party] = {}
         self.outbox: bytes | None = None  # signed and not yet acknowledged: sent again as it is
         self.cut_off = False  # its calls do not get through, though its stream is open
+        self.against = False  # it finds the new adapter worse
 
     def restart(self) -> None:
         """Lose everything that lives in memory."""
@@ -88,6 +90,10 @@ class Hospital:
     def graph_secret(self, round_number: int) -> bytes:
         """Where this hospital's chain of contributions of a round starts."""
         return hashlib.sha256(f"{self.site} {round_number}".encode()).digest()
+
+    def vote(self, study: Study) -> np.ndarray[Any, Any]:
+        """Write this hospital's vote into a slot of its own."""
+        return encode_vote(self.against, slot=1000 * self.number, n=len(study.members))
 
     def weight(self) -> int:
         """The weight this hospital declares."""

@@ -32,9 +32,12 @@ from fedmedlora_site.journal import Journal
 from fedmedlora_site.session import LiveSession
 from fedmedlora_site.training import RehearsalTrainer, Trainer
 from fedmedlora_testkit.audit_log import StudyLog
+from fedmedlora_testkit.audit_votes import open_vote
 from fedmedlora_testkit.stage_site import ADAPTER, OTHERS, OWN, make_site, staged_study
 
 SECONDS = 20.0
+VectorOf = Callable[[int], np.ndarray[Any, np.dtype[np.uint32]]]
+"""What the site with this place among the others sums."""
 
 
 class StageLog(StudyLog):
@@ -56,8 +59,8 @@ class StageLog(StudyLog):
 class Stage:
     """The play: one log, the blobs, the other sites' secrets, and the agent under test."""
 
-    def __init__(self, root: Path) -> None:
-        self.study = staged_study()
+    def __init__(self, root: Path, **overrides: Any) -> None:
+        self.study = staged_study(**overrides)
         self.root = make_site(root, self.study)
         self.log = StageLog(self.study)
         self.blobs: dict[str, bytes] = {}
@@ -159,13 +162,16 @@ class Stage:
         self.say()
         await self.until(lambda: OWN in self.log.state.rounds[self.log.number].ready)
 
-    async def advertised(self, *, wait: bool = True) -> None:
-        """Open a session; everybody advertises."""
+    async def advertised(self, *, wait: bool = True, vote: bool = False) -> None:
+        """Open a session, or a vote on what was published; everybody advertises."""
         log = self.log
         for site in OTHERS:
             for sid in sorted(log.state.unspent.get(site, ())):
                 log.erase(site, sid)
-        log.open_session()
+        if vote:
+            open_vote(log)
+        else:
+            log.open_session()
         session = log.session
         self.say()
         for site in OTHERS:
@@ -198,7 +204,7 @@ class Stage:
         if wait:
             await self.until(lambda: OWN in session.shares)
 
-    async def uploaded(self, gone: Iterable[str] = ()) -> None:
+    async def uploaded(self, gone: Iterable[str] = (), vector_of: VectorOf | None = None) -> None:
         """Fix the inbox; everybody masks and uploads, but for those that are gone."""
         log, session = self.log, self.log.session
         log.coordinate()
@@ -209,7 +215,7 @@ class Stage:
                 continue
             live = self.others[site]
             live.fix(rows, session.view, session.shares[site], payloads)
-            vector = self.encoded(number)
+            vector = (vector_of or self.encoded)(number)
             live.mask(vector)
             self.keep(site, "masked-update", vector.astype("<u4").tobytes())
             log.upload(site)
@@ -397,11 +403,11 @@ class StageWire:
 Scene = Callable[[Stage], Awaitable[None]]
 
 
-def play(tmp_path: Path, scene: Scene) -> Stage:
+def play(tmp_path: Path, scene: Scene, **overrides: Any) -> Stage:
     """Run a scene with the agent started."""
 
     async def act() -> Stage:
-        stage = Stage(tmp_path)
+        stage = Stage(tmp_path, **overrides)
         try:
             stage.start()
             await scene(stage)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from fedmedlora_audit.note import ALG_COSIGNATURE, NoteSigner
 from fedmedlora_core.records import write_notes
@@ -20,7 +21,7 @@ OTHERS = ("site-b", "site-c", "site-d")
 ADAPTER = small_adapter(32)
 
 
-def staged_study() -> Study:
+def staged_study(**overrides: Any) -> Study:
     """A study whose members' keys come from `seed_of`, so that the test can play everybody."""
     vkeys = {
         site: (
@@ -39,7 +40,7 @@ def staged_study() -> Study:
         dimension=ADAPTER.dimension,
         vkeys=vkeys,
         log=log,
-        overrides={"training__rounds": 4},
+        overrides={"training__rounds": 4, **overrides},
     )
 
 

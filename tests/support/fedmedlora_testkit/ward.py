@@ -186,7 +186,7 @@ class Ward:
         if duty is None or duty.step in hospital.refuses:
             return False
         session = state.sids.get(duty.sid or "")
-        secret_step = duty.step not in ("advertise", "erase", "aggregate")
+        secret_step = duty.step not in ("advertise", "erase", "aggregate", "count")
         if session is not None and secret_step and session.sid not in hospital.parties:
             # It lost its secrets: sit the attempt out.
             self.submit(hospital, "attempt.erased", InSession(sid=session.sid), duty.round)
@@ -224,6 +224,10 @@ class Ward:
             assert published is not None
             accepted = AggregateAccepted(sid=sid, ring=session.ring, next_base=published.next_base)
             self.submit(hospital, "aggregate.accepted", accepted, session.round)
+            return
+        if step == "count":
+            assert session.counted is not None
+            self.submit(hospital, "votes.checked", session.counted, session.round)
             return
         data: dict[str, Data] = {
             "advertise": InSession(sid=sid),
@@ -271,7 +275,8 @@ class Ward:
         if step == "upload":
             u2 = {party_of(self.terms, s): d for s, d in session.u2.items()}
             party.fix({x: read(u2[x]) for x in party.neighbours_in(u2)}, u2)
-            vector = hospital.update(self.study, session.round)
+            votes = session.purpose == "score"
+            vector = hospital.vote(self.study) if votes else hospital.update(self.study, session.round)
             party.mask(vector)
             return bytes(vector.astype("<u4").tobytes())
         survivors = [party_of(self.terms, s) for s in session.u3]

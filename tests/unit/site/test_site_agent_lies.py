@@ -10,6 +10,7 @@ import pytest
 
 from fedmedlora_audit import event_data as of
 from fedmedlora_audit import law
+from fedmedlora_audit.law import Session
 from fedmedlora_audit.note import NoteSigner
 from fedmedlora_crypto.secagg import HYBRID_SUITE, SUITES
 from fedmedlora_site import mirror as mirror_module
@@ -258,7 +259,8 @@ def test_an_encoders_rows_need_enough_sites_among_the_survivors(tmp_path: Path) 
         study=study.model_copy(update={"members": tuple(sparse), "model": model}),
     )
     steps = SessionSteps(StepContext(held, stage.wire, RehearsalTrainer(), lambda: None))
-    steps._need_support("upload", ["site-a", "site-b", "site-c", "site-d"])
+    session = Session("0" * 64, 1, 1, "update", "plain/1", "0" * 64, (), 0)
+    steps._need_support("upload", session, ["site-a", "site-b", "site-c", "site-d"])
     with pytest.raises(StepRefusal) as found:
-        steps._need_support("survivors", ["site-a", "site-b", "site-d"])
+        steps._need_support("survivors", session, ["site-a", "site-b", "site-d"])
     assert found.value.reason == "short_survivors"

@@ -1,0 +1,54 @@
+"""What a published aggregate can be at most: bounds that every party checks (PROTOCOL §4.4, decision G43).
+
+Under masks nobody sees a single update, so nobody can check one. What can be checked is the sum: m sites that
+clip their updates and weigh them as the study says cannot give a weight sum outside 1..m * weight_max, an
+average with a value beyond the clip, or an average whose L2 norm is beyond the clip of norms. An aggregate
+beyond a bound is refused, whoever caused it; within the bounds one lying site can move the average anywhere,
+whatever weight it declares, and only the vote (PROTOCOL §4.7) finds that.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from fedmedlora_core.codec import CHUNK_VALUES, Codec, FloatVector
+from fedmedlora_core.errors import AggregateBoundError
+
+RELATIVE_SLACK = 1e-6
+"""Rounding of float32 in clipping and decoding, relative to the bound; each rounds by less than 2**-23."""
+
+
+def check_aggregate(average: FloatVector, weight_sum: int, *, codec: Codec, clip_norm: float, m: int) -> None:
+    """Refuse an aggregate that m clipped updates cannot give (R4.4.2, R4.4.4, R4.4.5).
+
+    Args:
+        average: Decoded weighted mean, float32 `(d,)`.
+        weight_sum: Decoded W.
+        codec: Encoding of the study; gives the clip C, weight_max and the rounding error of one value.
+        clip_norm: Largest L2 norm of one update; > 0.
+        m: Sites in the sum; >= 1.
+
+    Raises:
+        AggregateBoundError: A bound is broken (the fault of a site or of whoever published the sum).
+
+    Guarantees:
+        No aggregate of m honest updates is refused: the slack is the encoding's own error bound e for a value
+        and e * sqrt(d) for the norm.
+    """
+    # R4.4.2: a weight sum of nothing, or of more than m sites can declare
+    if not 0 < weight_sum <= m * codec.weight_max:
+        raise AggregateBoundError("weight_sum", f"the weight sum does not fit {m} sites")
+    largest, squares = 0.0, 0.0
+    for start in range(0, average.shape[0], CHUNK_VALUES):
+        chunk = average[start : start + CHUNK_VALUES].astype(np.float64)
+        largest = max(largest, float(np.abs(chunk).max()))
+        squares += float(np.dot(chunk, chunk))
+    error = codec.error_bound(weight_sum=weight_sum, m=m)
+    # R4.4.4: a mean of values within the clip is within the clip; a wrapped sum almost never is
+    if not largest <= codec.clip * (1 + RELATIVE_SLACK) + error:
+        raise AggregateBoundError("value", "a value of the published average exceeds the clip")
+    # R4.4.5: a mean of vectors within a ball is within the ball
+    if not math.sqrt(squares) <= clip_norm * (1 + RELATIVE_SLACK) + error * math.sqrt(average.shape[0]):
+        raise AggregateBoundError("norm", "the L2 norm of the published average exceeds the clip of norms")

@@ -1,0 +1,141 @@
+"""This site's part in a vote on a new adapter: measure, vote once, and count again (PROTOCOL §4.7).
+
+Losses are measured before the session's keys are made, in the trainer's process and beside the agent's other
+work. The vote itself goes through `session_steps`, like an update.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from fedmedlora_audit.event_data import VotesCounted
+from fedmedlora_audit.law import Duty, Session
+from fedmedlora_core.errors import VoteError
+from fedmedlora_crypto.errors import CryptoError
+from fedmedlora_site.acceptance import model_folder
+from fedmedlora_site.errors import StepRefusal, TrainingError
+from fedmedlora_site.session_steps import SessionSteps
+from fedmedlora_site.step import StepContext
+from fedmedlora_site.training import EvaluationJob
+from fedmedlora_site.vote import cast, is_vote, recount, vector_name
+
+
+class VoteSteps:
+    """The steps of a vote that are not those of any secure sum.
+
+    Args:
+        context: What all steps share.
+        sessions: The steps of a secure sum.
+    """
+
+    def __init__(self, context: StepContext, sessions: SessionSteps) -> None:
+        """Start without a measurement under way."""
+        self._context = context
+        self._held = context.held
+        self._sessions = sessions
+        self._measuring: asyncio.Task[None] | None = None
+        self._measured_for = ""
+        self._settled = 0  # rounds that are over and were looked at
+
+    async def advertise(self, duty: Duty) -> bool:
+        """Measure the losses first if the session is a vote; then make keys."""
+        session = self._context.session_of(duty)
+        if is_vote(session):
+            self._need_checked("advertise", session)
+            # R4.7.3: no secret of the session exists while a model works
+            if not self._held.vault.holds(vector_name(self._held, session)):
+                await self._ensure_measured(session)
+                return False
+        return await self._sessions.advertise(duty)
+
+    async def count(self, duty: Duty) -> bool:
+        """Count the opened votes again and say so, or refuse the published count."""
+        session = self._context.session_of(duty)
+        found = VotesCounted(sid=session.sid, voters=len(session.u3), against=await self._recounted(session))
+        if found != session.counted:  # R4.7.5: the coordinator's word is not enough
+            raise StepRefusal("count", "wrong_count", "the opened votes give another count than published")
+        self._context.strike("count", session.round)
+        self._context.sign("votes.checked", found, duty)
+        self._context.report(session.round, "count", 1, 1)
+        return True
+
+    async def drop(self, sid: str | None) -> None:
+        """Stop a measurement for another session than this one."""
+        if self._measuring is not None and self._measured_for != sid:
+            self._measuring.cancel()
+            await asyncio.gather(self._measuring, return_exceptions=True)
+            self._measuring = None
+
+    def forget_refused(self) -> None:
+        """Delete adapters of rounds that ended without taking them (R4.7.7)."""
+        state = self._held.mirror.state
+        while (over := state.rounds.get(self._settled + 1)) is not None and over.outcome is not None:
+            self._settled += 1
+            if over.outcome == "closed" or over.summed is None or over.summed.published is None:
+                continue
+            refused = over.summed.published.next_base
+            if refused not in {state.base, *(closed.next_base for closed in state.closed_rounds)}:
+                self._held.bases.forget(refused)
+
+    def _need_checked(self, step: str, session: Session) -> None:
+        """Vote only where the charter asks for it, on the adapter that this site accepted itself (R4.7.2)."""
+        held = self._held
+        if not held.terms.votes_in(session.round):
+            raise StepRefusal(step, "wrong_charter", "the charter asks for no vote in this round")
+        summed = held.mirror.state.rounds[session.round].summed
+        published = None if summed is None else summed.published
+        if summed is None or published is None or held.site not in summed.accepted:
+            raise StepRefusal(step, "wrong_base", "this site has not accepted the round's aggregate")
+        if session.base != published.next_base or not held.bases.holds(session.base):
+            raise StepRefusal(step, "wrong_base", "the vote is on another adapter than this site computed")
+
+    async def _ensure_measured(self, session: Session) -> None:
+        await self.drop(session.sid)
+        if self._measuring is not None and self._measuring.done():
+            task, self._measuring = self._measuring, None
+            task.result()  # raises what went wrong
+        if self._measuring is None:
+            self._measured_for = session.sid
+            self._measuring = asyncio.create_task(self._measure(session))
+            self._measuring.add_done_callback(lambda _: self._context.wake())
+
+    async def _measure(self, session: Session) -> None:
+        """Compare the two adapters on the held-out notes and keep the vote, the same for every attempt."""
+        held = self._held
+        before = held.mirror.state.rounds[session.round].base
+        for base in (before, session.base):  # the trainer must not read a damaged one
+            await asyncio.to_thread(held.bases.adapter, base)
+        job = EvaluationJob(
+            charter=str(held.folder.charter),
+            base_model=str(model_folder(held.config)),
+            before=str(held.bases.folder(before)),
+            after=str(held.bases.folder(session.base)),
+            notes=str(held.folder.notes),
+        )
+        terms = held.study.secure_aggregation.vote
+        try:
+            outcome = await self._context.trainer.evaluate(job)
+        except TrainingError as exc:
+            raise StepRefusal("advertise", exc.reason, str(exc)) from None
+        margin = 0 if terms is None else terms.margin_milli
+        vote = cast(outcome, margin_milli=margin, n=held.terms.n)
+        held.vault.store_ring(vector_name(held, session), vote)
+
+    async def _recounted(self, session: Session) -> int:
+        opened = self._opened_before_the_count(session)
+        named = [session.u1, session.u2, session.u3, opened]
+        digests = {digest: digest for table in named for digest in table.values()}
+        payloads = await self._sessions.fetch("count", digests)
+        try:
+            return await asyncio.to_thread(recount, self._held.terms, session, opened, payloads)
+        except (CryptoError, VoteError) as exc:
+            raise StepRefusal("count", "wrong_count", f"the opened votes cannot be counted: {exc}") from None
+
+    def _opened_before_the_count(self, session: Session) -> dict[str, str]:
+        """Digests of the shares that were opened in time: a later event needs no payload (ADR 0011)."""
+        entries = self._held.mirror.entries[session.request_index : session.counted_index]
+        return {
+            entry.event.actor.id: entry.event.object_digest
+            for entry in entries
+            if entry.event.type == "unmask.response" and entry.event.sid == session.sid
+        }

@@ -1,0 +1,245 @@
+"""Votes at the coordinator: what a majority does, who may be missing, and what one liar cannot do."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedmedlora_audit.event_data import StepRefused, VotesCounted
+from fedmedlora_audit.law import State
+from fedmedlora_core.adapter import Adapter
+from fedmedlora_core.vote import slots_of
+from fedmedlora_testkit.hospital import FlakyStore
+from fedmedlora_testkit.ward import Ward
+
+ALL = ["site-a", "site-b", "site-c", "site-d"]
+STEPS = ["advertise", "share", "upload", "survivors", "unmask", "count"]
+
+
+@pytest.fixture(autouse=True)
+def _unarmed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No kill planned, and no waiting for the disk: a killed process loses nothing that it wrote."""
+    FlakyStore.arm(None)
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
+def voting(root: Path, *, rounds: int = 2, every_rounds: int = 1) -> Ward:
+    """A ward whose charter asks for votes."""
+    return Ward(root, rounds=rounds, secure_aggregation__vote={"every_rounds": every_rounds})
+
+
+def turn_against(ward: Ward, *sites: str) -> None:
+    for site in sites:
+        ward.hospital(site).against = True
+
+
+def outcomes(ward: Ward) -> list[str | None]:
+    rounds = ward.ledger.state.rounds
+    return [rounds[number].outcome for number in sorted(rounds)]
+
+
+def counts(ward: Ward) -> list[tuple[int, int]]:
+    """(voters, against) of every count in the log."""
+    found = [entry.event.data for entry in ward.ledger.entries if entry.event.type == "votes.counted"]
+    return [(data.voters, data.against) for data in found if isinstance(data, VotesCounted)]
+
+
+def in_vote(step: str) -> Callable[[State], bool]:
+    """The vote of a round has come to a step."""
+
+    def reached(state: State) -> bool:
+        session = state.session
+        return session is not None and session.purpose == "score" and session.step == step
+
+    return reached
+
+
+def test_a_new_adapter_that_nobody_finds_worse_is_taken(tmp_path: Path) -> None:
+    ward = voting(tmp_path)
+    ward.run()
+    assert outcomes(ward) == ["closed", "closed"]
+    assert counts(ward) == [(4, 0), (4, 0)]
+    without = Ward(tmp_path / "without")
+    without.run()
+    assert ward.model.digest == without.model.digest, "a vote changes nothing in the adapter"
+
+
+def test_a_majority_against_rolls_the_round_back_and_the_adapter_stays(tmp_path: Path) -> None:
+    ward = voting(tmp_path, rounds=2)
+    turn_against(ward, "site-a", "site-b", "site-c")
+    ward.run(lambda state: len(state.rounds) == 2)
+    assert outcomes(ward)[0] == "rolled_back"
+    assert counts(ward) == [(4, 3)]
+    assert ward.model.digest == ward.ledger.state.base == ward.terms.initial_adapter
+    for hospital in ward.hospitals:
+        hospital.against = False
+    ward.run()
+    assert outcomes(ward) == ["rolled_back", "closed"], "the same survivors may go on from the same base"
+    second = next(s for s in ward.ledger.state.sids.values() if (s.round, s.purpose) == (2, "update"))
+    assert second.base == ward.terms.initial_adapter
+    assert Adapter.load(ward.folder.released).digest == ward.ledger.state.base
+
+
+def test_a_tie_is_no_majority(tmp_path: Path) -> None:
+    ward = voting(tmp_path, rounds=1)
+    turn_against(ward, "site-a", "site-b")
+    ward.run()
+    assert (outcomes(ward), counts(ward)) == (["closed"], [(4, 2)])
+
+
+def test_without_the_vote_the_same_adapter_is_taken(tmp_path: Path) -> None:
+    ward = Ward(tmp_path, rounds=1)
+    turn_against(ward, *ALL)
+    ward.run()
+    assert outcomes(ward) == ["closed"]
+
+
+def test_votes_are_taken_only_in_the_charters_rounds(tmp_path: Path) -> None:
+    ward = voting(tmp_path, rounds=3, every_rounds=2)
+    ward.run()
+    votes = [s.round for s in ward.ledger.state.sids.values() if s.purpose == "score"]
+    assert votes == [2]
+    assert outcomes(ward) == ["closed"] * 3
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_site_that_dies_in_the_vote_is_a_drop_out(tmp_path: Path, step: str) -> None:
+    ward = voting(tmp_path, rounds=1)
+    ward.run(in_vote(step))
+    ward.drop("site-c")
+    ward.run()
+    voters = 4 if step in ("survivors", "unmask", "count") else 3
+    assert (outcomes(ward), counts(ward)) == (["closed"], [(voters, 0)])
+
+
+def test_a_site_that_restarts_in_the_vote_is_given_another_attempt(tmp_path: Path) -> None:
+    ward = voting(tmp_path, rounds=1)
+    ward.run(in_vote("upload"))
+    for site in ("site-c", "site-d"):
+        ward.hospital(site).restart()
+    ward.run()
+    attempts = [s.attempt for s in ward.ledger.state.sids.values() if s.purpose == "score"]
+    assert (attempts, outcomes(ward), counts(ward)) == ([1, 2], ["closed"], [(4, 0)])
+
+
+def test_a_vote_that_cannot_be_taken_aborts_the_round(tmp_path: Path) -> None:
+    ward = voting(tmp_path, rounds=2)
+    ward.run(in_vote("share"))
+    ward.drop("site-c")
+    ward.drop("site-d")
+    ward.run(lambda state: state.rounds[1].outcome is not None)
+    for site in ("site-c", "site-d"):
+        ward.come_back(site)
+    ward.run()
+    assert outcomes(ward) == ["aborted", "closed"]
+    first = next(e.event for e in ward.ledger.entries if e.event.type == "round.aborted")
+    assert first.reason == "below_threshold"
+
+
+def test_after_a_roll_back_another_survivor_set_is_refused(tmp_path: Path) -> None:
+    """G14: with one site fewer from the same base, the difference of the sums would be its update."""
+    ward = voting(tmp_path, rounds=2)
+    turn_against(ward, *ALL)
+    ward.run(lambda state: len(state.rounds) == 2)
+    ward.drop("site-d")
+    ward.run()
+    assert outcomes(ward) == ["rolled_back", "aborted"]
+
+
+def test_a_survivor_that_disputes_during_the_vote_stops_the_round(tmp_path: Path) -> None:
+    ward = voting(tmp_path, rounds=1)
+    ward.hospital("site-d").refuses.add("aggregate")
+    ward.run(in_vote("share"))
+    sid = next(s.sid for s in ward.ledger.state.sids.values() if s.purpose == "update")
+    refusal = StepRefused(step="aggregate", reason="bad_aggregate", sid=sid)
+    ward.submit(ward.hospital("site-d"), "step.refused", refusal, 1)
+    ward.run()
+    assert outcomes(ward) == ["aborted"]
+    aborted = next(e.event for e in ward.ledger.entries if e.event.type == "round.aborted")
+    assert aborted.reason == "disagreement"
+
+
+def test_members_see_the_payloads_of_a_vote_once_it_is_counted(tmp_path: Path) -> None:
+    ward = voting(tmp_path, rounds=1)
+    ward.run(in_vote("unmask"))
+    vote = ward.ledger.state.session
+    assert vote is not None
+    assert not any(ward.payloads.is_public(digest) for digest in vote.u3.values())
+    ward.run(in_vote("count"))
+    shown = [*vote.u3.values(), *vote.responses.values()]
+    assert all(ward.payloads.is_public(digest) for digest in shown)
+    update = next(s for s in ward.ledger.state.sids.values() if s.purpose == "update")
+    assert not any(ward.payloads.is_public(digest) for digest in update.u3.values())
+    ward.run()
+    assert all(ward.blobs.size(digest) is None for digest in shown), "swept when the round is over"
+
+
+# -- a liar among the voters
+
+
+def lie(ward: Ward, site: str, vote: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Let one hospital write something else than its vote."""
+    hospital = ward.hospital(site)
+    honest = hospital.vote
+    hospital.vote = lambda study: vote(honest(study))  # type: ignore[method-assign]
+
+
+def take_votes_away(vector: np.ndarray) -> np.ndarray:
+    """Three votes against less, in the liar's own slot: nobody would be against."""
+    slots = slots_of(4)
+    vector[:] = 0
+    vector[17] = np.uint32(2**32 - 2)
+    vector[slots + 17] = 3
+    return vector
+
+
+def test_a_liar_that_takes_others_votes_away_is_found(tmp_path: Path) -> None:
+    ward = voting(tmp_path, rounds=1)
+    turn_against(ward, "site-a", "site-b", "site-c")
+    lie(ward, "site-d", take_votes_away)
+    ward.run()
+    assert (outcomes(ward), counts(ward)) == (["aborted"], [])
+    aborted = next(e.event for e in ward.ledger.entries if e.event.type == "round.aborted")
+    assert aborted.reason == "bad_votes"
+    assert ward.model.digest == ward.terms.initial_adapter
+
+
+def test_without_the_slots_a_liar_decides_the_vote_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One number per vote, as in a plain masked count: the sum of the first half is all there is to see."""
+
+    def plain(total: np.ndarray, *, voters: int, n: int) -> int:
+        against = int(total[: slots_of(n)].astype(np.uint32).sum(dtype=np.uint32))
+        return against if against <= voters else 0
+
+    monkeypatch.setattr("fedmedlora_coordinator.vote.count_votes", plain)
+    ward = voting(tmp_path, rounds=1)
+    turn_against(ward, "site-a", "site-b", "site-c")
+    lie(ward, "site-d", take_votes_away)
+    ward.run()
+    assert (outcomes(ward), counts(ward)) == (["closed"], [(4, 1)]), "three of four were against"
+
+
+@pytest.mark.parametrize("change", ["two votes", "none", "too much", "noise"])
+def test_a_vote_that_is_not_one_vote_is_found(tmp_path: Path, change: str) -> None:
+    def spoilt(vector: np.ndarray) -> np.ndarray:
+        if change == "two votes":
+            vector[5] = 1
+        elif change == "none":
+            vector[:] = 0
+        elif change == "too much":
+            vector[:] = 0
+            vector[3], vector[4] = 6, np.uint32(2**32 - 5)
+        else:
+            vector[:] = np.random.default_rng(1).integers(0, 2**32, vector.shape, dtype=np.uint32)
+        return vector
+
+    ward = voting(tmp_path, rounds=1)
+    lie(ward, "site-b", spoilt)
+    ward.run()
+    assert outcomes(ward) == ["aborted"]
