@@ -23,7 +23,8 @@ from fedmedlora_audit.errors import CharterError, NoteError
 from fedmedlora_audit.events import COORDINATOR_ID
 from fedmedlora_audit.note import ALG_COSIGNATURE, ALG_ED25519, VerifierKey
 
-SUITES: Final[Mapping[str, str]] = {"ckks": "ckks/1", "none": "plain/1"}
+CKKS_SUITE: Final = "ckks/1"
+SUITES: Final[Mapping[str, str]] = {"ckks": CKKS_SUITE, "none": "plain/1"}
 MASKED_SUITES: Final[Mapping[str, str]] = {"hybrid": "xwing-aes256ctr/1", "x25519": "x25519-aes256ctr/1"}
 _ID: Final = re.compile(r"[a-z0-9-]{1,32}")
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
@@ -35,6 +36,23 @@ class MemberKeys:
 
     event_vkey: str
     witness_vkey: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeyCustody:
+    """Who holds the CKKS key of a study (PROTOCOL §6.16).
+
+    Attributes:
+        holder: Id of the one site that decrypts; None when every member holds the key.
+        context: Digest of the public context, 64 hex.
+    """
+
+    holder: str | None
+    context: str
+
+    def decrypts(self, site: str) -> bool:
+        """Say whether a member holds the key."""
+        return self.holder is None or self.holder == site
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +74,7 @@ class CharterTerms:
         weight_max: Largest weight of one site.
         initial_adapter: Digest of the adapter that training starts from.
         demands: Checks that this charter asks for beyond the law (ids of AUDIT "Checks").
+        custody: Who holds the CKKS key; None in every other suite.
     """
 
     digest: str
@@ -72,6 +91,7 @@ class CharterTerms:
     weight_max: int
     initial_adapter: str
     demands: frozenset[str]
+    custody: KeyCustody | None = None
 
     @property
     def n(self) -> int:
@@ -109,6 +129,7 @@ class CharterTerms:
             weight_max=study.section("aggregation").number("weight_max"),
             initial_adapter=study.section("adapter").digest("initial_digest"),
             demands=_demands(study.values),
+            custody=_custody(rules, frozenset(members)) if suite == CKKS_SUITE else None,
         )
         _check_numbers(terms)
         _check_distinct(terms)
@@ -153,6 +174,22 @@ def _suite(rules: "_Fields") -> str:
     if mode not in SUITES:
         raise CharterError("secure_aggregation.mode is 'masks', 'ckks' or 'none'")
     return SUITES[mode]
+
+
+def _custody(rules: "_Fields", members: frozenset[str]) -> KeyCustody:
+    """Read who holds the CKKS key (R6.16.5)."""
+    table = rules.section("ckks")
+    kind, context = table.text("custody"), table.digest("context")
+    if kind not in ("holder", "shared"):
+        raise CharterError("secure_aggregation.ckks.custody is 'holder' or 'shared'")
+    if kind == "shared":
+        if table.values.get("holder"):
+            raise CharterError("a shared CKKS key has no holder")
+        return KeyCustody(None, context)
+    holder = table.identifier("holder")
+    if holder not in members:
+        raise CharterError("the holder of the CKKS key is a member", check="G32")
+    return KeyCustody(holder, context)
 
 
 def _members(rows: "list[_Fields]") -> dict[str, MemberKeys]:

@@ -24,6 +24,7 @@ from fedmedlora_audit.event_data import (
     UpdateSubmitted,
 )
 from fedmedlora_audit.events import Event
+from fedmedlora_audit.law.ckks_rules import answers_by_custody, publishes_what_was_decrypted
 from fedmedlora_audit.law.rule import STEPS, Rule, live_session, named_session, need, open_round
 from fedmedlora_audit.law.state import State
 from fedmedlora_audit.session import session_id, view_of
@@ -311,12 +312,19 @@ RULES: Final[Mapping[str, tuple[Rule, ...]]] = {
         request_shows_consents,
         asks_for_survivors_and_dropped,
     ),
-    "unmask.response": (not_before("unmask"), not_erased, never_both_seeds, opens_what_was_asked),
+    "unmask.response": (
+        not_before("unmask"),
+        not_erased,
+        never_both_seeds,
+        opens_what_was_asked,
+        answers_by_custody,
+    ),
     "aggregate.published": (
         at_step("unmask", "A1"),
         published_after_enough_opened,
         no_late_upload_is_opened,
         sums_the_survivors,
+        publishes_what_was_decrypted,
     ),
     "aggregate.accepted": (not_before("aggregate"), accepts_what_was_published),
 }
