@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from fedmedlora_audit.charter import CharterTerms
-from fedmedlora_audit.event_data import KeysBroadcast
+from fedmedlora_audit.event_data import KeysBroadcast, SurvivorsFixed
 from fedmedlora_audit.events import Entry, Event, Object
 from fedmedlora_coordinator.blobs import BlobStore
 from fedmedlora_coordinator.errors import PeerRefusedError
@@ -40,11 +40,22 @@ def party_of(terms: CharterTerms, site: str) -> int:
 class Payloads:
     """The rules about payloads, with what the log has said about digests so far."""
 
-    def __init__(self, terms: CharterTerms, blobs: BlobStore, ring_bytes: int) -> None:
-        """Take the charter, the blobs and the size of a masked update in bytes."""
+    def __init__(
+        self, terms: CharterTerms, blobs: BlobStore, ring_bytes: int, upload_bytes: int | None = None
+    ) -> None:
+        """Take the charter, the blobs and sizes in bytes.
+
+        Args:
+            terms: The charter.
+            blobs: The payloads.
+            ring_bytes: Size of a ring sum.
+            upload_bytes: Size of a site's upload where it is another one (CKKS).
+        """
         self._terms = terms
         self._blobs = blobs
         self._ring_bytes = ring_bytes
+        self._upload_bytes = ring_bytes if upload_bytes is None else upload_bytes
+        self._summed: set[str] = set()  # uploads of a fixed U3
         self._roles: dict[str, str] = {}
         self._broadcast: dict[str, KeysBroadcast] = {}
 
@@ -57,12 +68,25 @@ class Payloads:
         for entry in entries:
             if isinstance(entry.event.data, KeysBroadcast):
                 self._broadcast[entry.event.data.sid] = entry.event.data
+            if isinstance(entry.event.data, SurvivorsFixed):
+                self._summed |= {row.digest for row in entry.event.data.u3}
             for item in entry.event.objects:
                 self._blobs.claim(item.digest)
                 if entry.event.actor.role == "coordinator":
                     self._roles[item.digest] = item.role
                 else:
                     self._roles.setdefault(item.digest, item.role)
+
+    def may_fetch(self, site: str, digest: str) -> bool:
+        """Tell whether a member may fetch a blob.
+
+        R6.16.6: who holds the CKKS key adds the survivors' uploads itself, so it may fetch exactly those,
+        once the survivors are fixed; nobody else may, and no other upload.
+        """
+        custody = self._terms.custody
+        if custody is not None and custody.decrypts(site) and digest in self._summed:
+            return self._roles.get(digest) == "masked-update"
+        return self.is_public(digest)
 
     def is_public(self, digest: str) -> bool:
         """Tell whether members may fetch a blob: keys, sealed shares and sums; no upload, no opened share."""
@@ -78,7 +102,7 @@ class Payloads:
         Raises:
             PeerRefusedError: too_large.
         """
-        if total_bytes > MAX_SMALL_BYTES and total_bytes != self._ring_bytes:
+        if total_bytes > MAX_SMALL_BYTES and total_bytes not in (self._ring_bytes, self._upload_bytes):
             raise PeerRefusedError(Reason.TOO_LARGE)
 
     def check(self, event: Event) -> None:
@@ -96,10 +120,8 @@ class Payloads:
                 self._check_shares(event, item, event.sid)
 
     def _check_size(self, item: Object) -> None:
-        fits = (
-            item.bytes == self._ring_bytes if item.role == "masked-update" else item.bytes <= MAX_SMALL_BYTES
-        )
-        if not fits:
+        exact = {"masked-update": self._upload_bytes, "decrypted-sum": self._ring_bytes}.get(item.role)
+        if item.bytes > MAX_SMALL_BYTES if exact is None else item.bytes != exact:
             raise PeerRefusedError(Reason.BAD_PAYLOAD)
 
     def _check_shares(self, event: Event, item: Object, sid: str) -> None:

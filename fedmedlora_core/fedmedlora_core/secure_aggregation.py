@@ -18,6 +18,8 @@ Identifier = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,32}$")]
 Positive = Annotated[int, Field(ge=1, lt=2**53)]
 NotNegative = Annotated[int, Field(ge=0, lt=2**53)]
 Permille = Annotated[int, Field(ge=0, le=1000)]
+CKKS_CONTEXT_FILE = "ckks-context.bin"
+"""The public CKKS context in a study package, beside the study file."""
 
 
 class GraphTerms(Section):
@@ -53,6 +55,22 @@ class CkksTerms(Section):
         if (self.custody == "holder") != bool(self.holder):
             raise ValueError("ckks.holder names the key holder if custody is 'holder', and nobody otherwise")
         return self
+
+    def warnings(self) -> list[str]:
+        """Say what this custody protects from whom; for every operator, before anything is signed."""
+        if self.custody == "holder":
+            found = [
+                f"CKKS: '{self.holder}' holds the only key: its software opens nothing but a sum that it "
+                + "added itself, but it could read any single update that it fetches",
+                "CKKS: updates are closed to the coordinator and to all other sites alone; a site that works "
+                + "with the coordinator can read another one by what it uploads itself",
+            ]
+        else:
+            found = [
+                "CKKS: every site holds the key: updates are closed to the coordinator only, and only while "
+                + "no site works with it",
+            ]
+        return [*found, "CKKS: colluding_sites protects nothing in this mode; masks withstand collusion"]
 
 
 class VoteTerms(Section):
@@ -102,4 +120,7 @@ class SecureAggregationTerms(Section):
     def _ckks_fits_mode(self) -> SecureAggregationTerms:
         if (self.mode == "ckks") != (self.ckks is not None):
             raise ValueError("the table secure_aggregation.ckks belongs to mode 'ckks', and only to it")
+        if self.mode == "ckks" and (self.graph is not None or self.vote is not None):
+            # R6.16.9: the flow of this suite adds no masks, so a graph is idle and a vote would be readable.
+            raise ValueError("mode 'ckks' has neither a graph nor a masked vote")
         return self
