@@ -60,15 +60,14 @@ class CkksTerms(Section):
         """Say what this custody protects from whom; for every operator, before anything is signed."""
         if self.custody == "holder":
             found = [
-                f"CKKS: '{self.holder}' holds the only key: its software opens nothing but a sum that it "
-                + "added itself, but it could read any single update that it fetches",
-                "CKKS: updates are closed to the coordinator and to all other sites alone; a site that works "
-                + "with the coordinator can read another one by what it uploads itself",
+                f"CKKS: '{self.holder}' holds the only key: it opens sums that it added itself",
+                f"CKKS: '{self.holder}' could read any single update if its software were changed",
+                "CKKS: the coordinator or another site alone reads nothing; the two together may",
             ]
         else:
             found = [
-                "CKKS: every site holds the key: updates are closed to the coordinator only, and only while "
-                + "no site works with it",
+                "CKKS: every site holds the key: the coordinator alone reads nothing",
+                "CKKS: any one site together with the coordinator can read every single update",
             ]
         return [*found, "CKKS: colluding_sites protects nothing in this mode; masks withstand collusion"]
 

@@ -20,6 +20,8 @@ from fedmedlora_audit.event_data import (
     UpdateSubmitted,
 )
 from fedmedlora_audit.law import Duty, Session
+from fedmedlora_site.blobs import UploadFile
+from fedmedlora_site.ciphertexts import SumOpener, encrypt_upload
 from fedmedlora_site.errors import StepRefusal
 from fedmedlora_site.markers import Consent
 from fedmedlora_site.session import LiveSession
@@ -104,10 +106,7 @@ class SessionSteps:
         self._need_support("upload", session.u2)
         payloads = await self._fetch("upload", session.u2)
         live.fix(_rows(session.u2), session.view, session.shares[held.site], payloads)
-        vector = await asyncio.to_thread(held.vault.load_ring, held.update_name(session.round))
-        await asyncio.to_thread(live.mask, vector, threads=held.config.performance.mask_threads)
-        data = np.ascontiguousarray(vector, dtype="<u4").tobytes()
-        upload = await asyncio.to_thread(held.uploads.store, data)
+        upload = await asyncio.to_thread(self._seal, live, session)
         self._context.strike("upload", session.round)
         event = UpdateSubmitted(sid=session.sid, view=live.view, h_u2=live.h_u2)
         self._context.sign("update.submitted", event, duty, payload=("masked-update", upload))
@@ -143,11 +142,13 @@ class SessionSteps:
         self._need_signatures(session, live)
         live.check_request(signers=request.signers, self_of=request.self_of, pair_of=request.pair_of)
         self._need_unspent("unmask", session)
+        role, decrypted = await self._decrypt(live)
         held.markers.mark_released(session.sid, update=held.update_id(session.round))
-        upload = held.uploads.store(live.open(request.signers))
+        shares = live.open(request.signers)
+        upload = held.uploads.store(shares if decrypted is None else decrypted)
         self._context.strike("unmask", session.round)
         data = UnmaskResponse(sid=session.sid, self_of=request.self_of, pair_of=request.pair_of)
-        self._context.sign("unmask.response", data, duty, payload=("opened-shares", upload))
+        self._context.sign("unmask.response", data, duty, payload=(role, upload))
         self._context.report(session.round, "unmask", 1, 1)
         return True
 
@@ -159,6 +160,36 @@ class SessionSteps:
         self._held.markers.mark_erased(sid)
         self._context.sign("attempt.erased", InSession(sid=sid), duty)
         return True
+
+    def _seal(self, live: LiveSession, session: Session) -> UploadFile:
+        """Mask or encrypt the encoded update; the payload is whole on the disk when this returns."""
+        held = self._held
+        vector = held.vault.load_ring(held.update_name(session.round))
+        live.mask(vector, threads=held.config.performance.mask_threads)
+        if held.custody is not None:
+            cores = held.config.performance.ckks_processes or None
+            return encrypt_upload(held.custody, vector, held.uploads, cores=cores)
+        return held.uploads.store(np.ascontiguousarray(vector, dtype="<u4").tobytes())
+
+    async def _decrypt(self, live: LiveSession) -> tuple[str, bytes | None]:
+        """Return the role of this site's answer, and the sum if it is one that this site decrypts.
+
+        Nothing has left the site when this fails, so it may be done again.
+        """
+        held = self._held
+        if held.custody is None or held.custody.secret is None:
+            return "opened-shares", None
+        opener = SumOpener(
+            held.custody,
+            self._context.client,
+            values=held.study.adapter.dimension + 1,
+            threshold=held.terms.threshold,
+            index={site: i for i, site in enumerate(held.terms.member_ids, start=1)},
+        )
+        survivors = {row.id: row.digest for row in live.u3}
+        cores = held.config.performance.ckks_processes or None
+        total = await opener.open(survivors, held.mirror.object_bytes, cores=cores)
+        return "decrypted-sum", np.ascontiguousarray(total, dtype="<u4").tobytes()
 
     def drop(self) -> None:
         """Erase the secrets of the session this process lives in, if any."""

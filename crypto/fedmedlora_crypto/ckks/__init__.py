@@ -6,11 +6,18 @@ coordinator and a reviewer carry and check ciphertexts without it.
 
 from fedmedlora_crypto.ckks.keys import CONTEXT_BYTES, PublicContext, SecretKey, check_pair, generate
 from fedmedlora_crypto.ckks.library import LibraryError
-from fedmedlora_crypto.ckks.parameters import SizePlan, SlotTerms, ciphertext_count, upload_bytes
+from fedmedlora_crypto.ckks.parameters import (
+    CHUNK_VALUES,
+    SizePlan,
+    SlotTerms,
+    ciphertext_count,
+    upload_bytes,
+)
 from fedmedlora_crypto.ckks.stream import ChunkSum, OpenedChunk, add_chunks, chunk_count, chunk_values
 from fedmedlora_crypto.ckks.workers import Workers, plan
 
 __all__ = [
+    "CHUNK_VALUES",
     "CONTEXT_BYTES",
     "ChunkSum",
     "LibraryError",

@@ -375,6 +375,11 @@ class StageWire:
         self._up()
         return self._stage.blobs[digest]
 
+    async def get_chunk(self, digest: str, index: int, *, total_bytes: int) -> bytes:
+        """Give a chunk of a payload."""
+        data = await self.get_blob(digest, total_bytes=total_bytes)
+        return data[index << 20 : (index + 1) << 20]
+
     async def close(self) -> None:
         """Nothing to close."""
 
