@@ -25,7 +25,7 @@ from fedmedlora_site.agent import Agent
 from fedmedlora_site.bases import Bases, NextBase
 from fedmedlora_site.blobs import UploadFile
 from fedmedlora_site.client import Batch
-from fedmedlora_site.errors import RejectedError, TransportError
+from fedmedlora_site.errors import ForkError, RejectedError, TransportError
 from fedmedlora_site.holdings import Holdings
 from fedmedlora_site.journal import Journal
 from fedmedlora_site.session import LiveSession
@@ -55,8 +55,8 @@ class StageLog(StudyLog):
 class Stage:
     """The play: one log, the blobs, the other sites' secrets, and the agent under test."""
 
-    def __init__(self, root: Path) -> None:
-        self.study = staged_study()
+    def __init__(self, root: Path, study: Study | None = None) -> None:
+        self.study = study or staged_study()
         self.root = make_site(root, self.study)
         self.log = StageLog(self.study)
         self.blobs: dict[str, bytes] = {}
@@ -209,7 +209,7 @@ class Stage:
             live.fix(rows, session.view, session.shares[site], payloads)
             vector = self.encoded(number)
             live.mask(vector)
-            self.keep(site, "masked-update", vector.astype("<u4").tobytes())
+            self.keep(site, "masked-update", self.sealed(vector))
             log.upload(site)
         self.say()
         await self.until(lambda: OWN in session.updates)
@@ -233,10 +233,18 @@ class Stage:
         assert session.request is not None
         for site in session.request.signers:
             if site != OWN:
-                self.keep(site, "opened-shares", self.others[site].open(session.request.signers))
-                log.respond(site)
+                self.respond(site, self.others[site].open(session.request.signers))
         self.say()
         await self.until(lambda: OWN in session.responses)
+
+    def sealed(self, vector: np.ndarray[Any, np.dtype[np.uint32]]) -> bytes:
+        """The upload of an encoded and masked update."""
+        return bytes(vector.astype("<u4").tobytes())
+
+    def respond(self, site: str, shares: bytes) -> None:
+        """Answer the request for another site."""
+        self.keep(site, "opened-shares", shares)
+        self.log.respond(site)
 
     def ring_sum(self) -> bytes:
         """Add and unmask what was uploaded: the true sum."""
@@ -324,6 +332,8 @@ class StageWire:
         self._stage = stage
         self.down = False
         self.ahead = False
+        self.verified = False
+        self.lost_chunks = 0
         self.held_back: set[str] = set()  # types of events that the network keeps
         self.on_their_way: set[str] = set()  # those that it keeps at this moment
         self.receipts: Callable[[bytes], bytes] = lambda receipt: receipt
@@ -376,8 +386,13 @@ class StageWire:
         return self._stage.blobs[digest]
 
     async def get_chunk(self, digest: str, index: int, *, total_bytes: int) -> bytes:
-        """Give a chunk of a payload."""
+        """Give a chunk of a payload; `verified` checks it as the real client does."""
         data = await self.get_blob(digest, total_bytes=total_bytes)
+        if self.lost_chunks:
+            self.lost_chunks -= 1
+            raise TransportError("the stage's network lost a chunk")
+        if self.verified and blob_digest(data) != digest:
+            raise ForkError("wrong_digest", "a chunk is not what the log names")
         return data[index << 20 : (index + 1) << 20]
 
     async def close(self) -> None:
@@ -391,11 +406,11 @@ class StageWire:
 Scene = Callable[[Stage], Awaitable[None]]
 
 
-def play(tmp_path: Path, scene: Scene) -> Stage:
+def play(tmp_path: Path, scene: Scene, make: Callable[[Path], Stage] = Stage) -> Stage:
     """Run a scene with the agent started."""
 
     async def act() -> Stage:
-        stage = Stage(tmp_path)
+        stage = make(tmp_path)
         try:
             stage.start()
             await scene(stage)

@@ -91,7 +91,7 @@ class Ward:
         self.store = FlakyStore(self.folder.store, self.folder.head)
         self.blobs = BlobStore(self.folder.blobs)
         self.model = GlobalModel.of_package(self.study, self.folder.study)
-        self.payloads = Payloads(self.terms, self.blobs, self.model.ring_bytes)
+        self.payloads = Payloads(self.terms, self.blobs, self.model.ring_bytes, self.model.upload_bytes)
         self.ledger = Ledger(
             terms=self.terms,
             store=self.store,
