@@ -43,7 +43,7 @@ CHUNK_BYTES = 1 << 20
 TRUST = {
     "masks": "T - c honest survivors, and up to c sites may work with the coordinator",
     "ckks, one holder": "the holder not to read single updates, and no site to work with the coordinator",
-    "ckks, shared key": "no site at all to work with the coordinator",
+    "ckks, shared key": "every site not to read single updates, and none to work with the coordinator",
 }
 T = TypeVar("T")
 Say = Callable[[str], None]
@@ -155,7 +155,7 @@ def run_ckks(
     for values in sizes:
         codec = Codec(clip=CLIP, n=sites, weight_max=WEIGHT_MAX)
         updates = Updates(values, sites, codec)
-        planned = plan(values + 1, sites, ring_bits=codec.ring_bits, cores=cores)
+        planned = plan(values + 1, sites, ring_bits=codec.ring_bits, clock=time.perf_counter, cores=cores)
         plans.append({**asdict(planned), "upload_bytes": planned.upload_bytes, "lines": planned.lines()})
         for line in planned.lines():
             say(line)

@@ -81,7 +81,7 @@ def accept(
     if accepted.secure_aggregation.mode == "ckks":
         from fedmedlora_site import custody
 
-        plan = custody.size_plan(accepted)
+        plan = custody.size_plan(accepted, measured=True)
         for line in plan.lines() if plan is not None else ():
             say(line)
     say(f"accepted study '{accepted.study.id}', charter {accepted.digest}")

@@ -84,8 +84,8 @@ class SitePolicy(Section):
         """Refuse a custody of the CKKS key that this site has not named (R6.16.5)."""
         if ckks.custody == "shared" and not self.ckks_shared_key_allowed:
             self._refuse(
-                "every member would hold the CKKS key and could read this site's updates with the "
-                "coordinator's help; ckks_shared_key_allowed is false"
+                "every member would hold the CKKS key and could read this site's single updates; "
+                "ckks_shared_key_allowed is false"
             )
         if ckks.custody == "holder" and ckks.holder != self.ckks_key_holder:
             self._refuse(

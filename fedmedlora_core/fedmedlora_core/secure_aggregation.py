@@ -41,7 +41,7 @@ class CkksTerms(Section):
 
     Attributes:
         custody: "holder": one site decrypts, and it could read single updates. "shared": every site holds
-            the key, and any of them could, together with the coordinator.
+            the key, and each of them could.
         holder: Id of the key holder; empty when the key is shared.
         context: Digest of the public context in the study package, hex.
     """
@@ -67,7 +67,7 @@ class CkksTerms(Section):
         else:
             found = [
                 "CKKS: every site holds the key: the coordinator alone reads nothing",
-                "CKKS: any one site together with the coordinator can read every single update",
+                "CKKS: any one site could read every single update if its software were changed",
             ]
         return [*found, "CKKS: colluding_sites protects nothing in this mode; masks withstand collusion"]
 

@@ -20,7 +20,7 @@ from fedmedlora_core.secure_aggregation import CKKS_CONTEXT_FILE
 from fedmedlora_core.shipped import shipped_base
 from fedmedlora_core.study import INITIAL_FOLDER, STUDY_FILE, Study
 from fedmedlora_site.config import ModelSection, SiteConfig
-from fedmedlora_site.custody import check_context
+from fedmedlora_site.custody import check_context, need_library
 from fedmedlora_site.durable import make_folder, sync_folder, write_atomic
 from fedmedlora_site.errors import AcceptanceError, FolderError
 from fedmedlora_site.folder import SiteFolder
@@ -57,6 +57,7 @@ def accept(root: Path, package: Path, *, base: Path | None = None) -> Study:
     check_model(study, config)
     _check_initial(study, package / INITIAL_FOLDER)
     check_context(study, package / CKKS_CONTEXT_FILE)
+    need_library(study)
     _check_charter(study)
     _record(folder, study, package)
     if config != configured:

@@ -8,6 +8,7 @@ study whose members all hold it, they receive it by a route of their own, never 
 from __future__ import annotations
 
 import hmac
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,9 @@ from fedmedlora_crypto.ckks import (
     SlotTerms,
     check_pair,
     generate,
+    plan,
 )
+from fedmedlora_crypto.ckks.library import library
 from fedmedlora_crypto.errors import CryptoError
 from fedmedlora_site.durable import create_private, make_folder, write_atomic
 from fedmedlora_site.errors import AcceptanceError, FolderError
@@ -166,6 +169,19 @@ def check_context(study: Study, path: Path) -> None:
         raise AcceptanceError(f"{path}: is not the CKKS context that the study names")
 
 
+def need_library(study: Study) -> None:
+    """A site of a CKKS study needs TenSEAL; better to hear it before the charter is recorded.
+
+    Raises:
+        AcceptanceError: It is not installed.
+    """
+    if study.secure_aggregation.ckks is not None:
+        try:
+            library()
+        except CryptoError as exc:
+            raise AcceptanceError(str(exc)) from None
+
+
 def slot_terms(study: Study) -> SlotTerms:
     """Return how this study's ring integers stand in slots.
 
@@ -175,11 +191,19 @@ def slot_terms(study: Study) -> SlotTerms:
     return SlotTerms(study.codec().ring_bits, len(study.members))
 
 
-def size_plan(study: Study) -> SizePlan | None:
-    """Return what a round of a CKKS study costs, not measured; None for other modes."""
+def size_plan(study: Study, *, measured: bool = False) -> SizePlan | None:
+    """Return what a round of a CKKS study costs; None for other modes.
+
+    Args:
+        study: The study.
+        measured: Also try a few ciphertexts on this machine, for seconds; needs the library.
+    """
     if study.secure_aggregation.ckks is None:
         return None
-    return SizePlan(study.adapter.dimension + 1, len(study.members))
+    values, sites = study.adapter.dimension + 1, len(study.members)
+    if not measured:
+        return SizePlan(values, sites)
+    return plan(values, sites, ring_bits=study.codec().ring_bits, clock=time.perf_counter)
 
 
 def _context(path: Path, digest: str) -> PublicContext:

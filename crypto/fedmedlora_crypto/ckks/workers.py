@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -149,13 +148,16 @@ def cipher_of(terms: SlotTerms, context: PublicContext, secret: SecretKey | None
     return context.cipher(terms) if secret is None else secret.cipher(context, terms)
 
 
-def plan(values: int, sites: int, *, ring_bits: int, cores: int | None = None) -> SizePlan:
+def plan(
+    values: int, sites: int, *, ring_bits: int, clock: Callable[[], float], cores: int | None = None
+) -> SizePlan:
     """Plan a round's sizes and measure this machine on a few ciphertexts (PROTOCOL §6.16).
 
     Args:
         values: Integers in an encoded update.
         sites: Members of the study.
         ring_bits: Width of the ring.
+        clock: Seconds that only grow; this package reads none of its own.
         cores: Cores to use; all when None.
 
     Raises:
@@ -167,12 +169,12 @@ def plan(values: int, sites: int, *, ring_bits: int, cores: int | None = None) -
     cipher = secret.cipher(context, terms)
     sample = np.arange(SLOTS, dtype=np.int64)
     cipher.decrypt(cipher.encrypt(sample))  # the first call also fills the library's tables
-    started = time.perf_counter()
+    started = clock()
     sealed = [cipher.encrypt(sample) for _ in range(CALIBRATION_CIPHERTEXTS)]
-    between = time.perf_counter()
+    between = clock()
     for coefficients in sealed:
         cipher.decrypt(coefficients)
-    ended = time.perf_counter()
+    ended = clock()
     return SizePlan(
         values,
         sites,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import stat
+import sys
 from pathlib import Path
 
 import pytest
 
 from fedmedlora_core.errors import ConfigError
 from fedmedlora_crypto.ckks import PublicContext, generate
+from fedmedlora_crypto.ckks import library as library_module
 from fedmedlora_site import custody
 from fedmedlora_site.acceptance import accept
 from fedmedlora_site.errors import AcceptanceError, FolderError
@@ -133,8 +135,22 @@ def test_a_study_whose_context_is_not_the_charters_is_not_accepted(tmp_path: Pat
         accept(root, tmp_path / "package")
 
 
+def test_a_site_without_the_library_hears_it_before_the_charter_is_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = site(tmp_path, holder="site-b")
+    library_module.library.cache_clear()
+    monkeypatch.setitem(sys.modules, "tenseal", None)
+    with pytest.raises(AcceptanceError, match=r"install fedmedlora\[ckks\]"):
+        accept(root, tmp_path / "package")
+    library_module.library.cache_clear()
+
+
 def test_sizes_are_known_before_a_round() -> None:
     plan = custody.size_plan(staged_study(**ckks_overrides()))
     assert plan is not None
     assert plan.upload_bytes == 131072
+    assert plan.site_seconds == 0, "nothing measured, nothing claimed"
+    measured = custody.size_plan(staged_study(**ckks_overrides()), measured=True)
+    assert measured is not None and measured.site_seconds > 0
     assert custody.size_plan(staged_study()) is None
