@@ -12,6 +12,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fedmedlora_audit.charter import CharterTerms
 from fedmedlora_core.errors import ConfigError
 from fedmedlora_core.study import Study
@@ -191,6 +194,16 @@ def slot_terms(study: Study) -> SlotTerms:
     return SlotTerms(study.codec().ring_bits, len(study.members))
 
 
+def ring_values(study: Study) -> int:
+    """Integers in an encoded update and in a sum: the values and the weight."""
+    return study.adapter.dimension + 1
+
+
+def encode_sum(total: NDArray[np.uint32]) -> bytes:
+    """Return a decrypted sum as it is published: the bytes that a masked study would publish (R6.16.8)."""
+    return np.ascontiguousarray(total, dtype="<u4").tobytes()
+
+
 def size_plan(study: Study, *, measured: bool = False) -> SizePlan | None:
     """Return what a round of a CKKS study costs; None for other modes.
 
@@ -200,7 +213,7 @@ def size_plan(study: Study, *, measured: bool = False) -> SizePlan | None:
     """
     if study.secure_aggregation.ckks is None:
         return None
-    values, sites = study.adapter.dimension + 1, len(study.members)
+    values, sites = ring_values(study), len(study.members)
     if not measured:
         return SizePlan(values, sites)
     return plan(values, sites, ring_bits=study.codec().ring_bits, clock=time.perf_counter)

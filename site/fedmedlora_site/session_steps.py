@@ -22,6 +22,7 @@ from fedmedlora_audit.event_data import (
 from fedmedlora_audit.law import Duty, Session
 from fedmedlora_site.blobs import UploadFile
 from fedmedlora_site.ciphertexts import SumOpener, encrypt_upload
+from fedmedlora_site.custody import encode_sum, ring_values
 from fedmedlora_site.errors import StepRefusal
 from fedmedlora_site.markers import Consent
 from fedmedlora_site.session import LiveSession
@@ -182,14 +183,14 @@ class SessionSteps:
         opener = SumOpener(
             held.custody,
             self._context.client,
-            values=held.study.adapter.dimension + 1,
+            values=ring_values(held.study),
             threshold=held.terms.threshold,
             index={site: i for i, site in enumerate(held.terms.member_ids, start=1)},
         )
         survivors = {row.id: row.digest for row in live.u3}
         cores = held.config.performance.ckks_processes or None
         total = await opener.open(survivors, held.mirror.object_bytes, cores=cores)
-        return "decrypted-sum", np.ascontiguousarray(total, dtype="<u4").tobytes()
+        return "decrypted-sum", encode_sum(total)
 
     def drop(self) -> None:
         """Erase the secrets of the session this process lives in, if any."""

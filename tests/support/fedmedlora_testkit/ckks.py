@@ -10,6 +10,7 @@ import numpy as np
 
 from fedmedlora_core.study import Study
 from fedmedlora_crypto.ckks import PublicContext, SecretKey, SlotTerms, Workers, add_chunks, generate
+from fedmedlora_site.custody import encode_sum, ring_values
 
 
 @cache
@@ -46,8 +47,8 @@ def encrypted(study: Study, vector: np.ndarray[Any, Any]) -> bytes:
 def decrypted(study: Study, uploads: Iterable[tuple[int, bytes]], *, threshold: int) -> bytes:
     """The ring sum of uploads of one chunk, as a key holder sends it."""
     context, secret = key_pair()
-    slots, values = slots_of(study), study.adapter.dimension + 1
+    slots, values = slots_of(study), ring_values(study)
     found = add_chunks(slots, list(uploads), values=values, threshold=threshold)
     with Workers(slots, context, secret=secret, chunks=1) as workers:
         (opened,) = workers.open([found])
-    return bytes(opened.words.astype("<u4").tobytes())
+    return encode_sum(opened.words)
