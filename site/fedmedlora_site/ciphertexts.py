@@ -8,7 +8,7 @@ chunk of every survivor is in memory at a time.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,12 +30,18 @@ from fedmedlora_site.custody import Custody
 from fedmedlora_site.errors import FolderError, StepRefusal
 
 RingVector = NDArray[np.uint32]
+Progress = Callable[[int, int], None]
 Survivors = Mapping[str, str]
 """Id -> digest of the upload, as the site agreed to it."""
 
 
 def encrypt_upload(
-    custody: Custody, vector: RingVector, uploads: UploadFolder, *, cores: int | None
+    custody: Custody,
+    vector: RingVector,
+    uploads: UploadFolder,
+    *,
+    cores: int | None,
+    progress: Progress | None = None,
 ) -> UploadFile:
     """Encrypt an encoded update into the upload folder, a few chunks at a time.
 
@@ -44,10 +50,11 @@ def encrypt_upload(
         vector: The encoded update.
         uploads: Where the payload is to lie, whole, before its digest is signed.
         cores: Processes to use; one a core when None.
+        progress: Told (chunks done, chunks in all), in this thread.
     """
     count = chunk_count(vector.shape[0])
     with Workers(custody.terms, custody.context, chunks=count, cores=cores) as workers:
-        return uploads.store_stream(workers.encrypt(vector))
+        return uploads.store_stream(workers.encrypt(vector, progress=progress))
 
 
 class SumOpener:
@@ -71,13 +78,21 @@ class SumOpener:
         self._threshold = threshold
         self._index = index
 
-    async def open(self, survivors: Survivors, sizes: Mapping[str, int], *, cores: int | None) -> RingVector:
+    async def open(
+        self,
+        survivors: Survivors,
+        sizes: Mapping[str, int],
+        *,
+        cores: int | None,
+        progress: Progress | None = None,
+    ) -> RingVector:
         """Fetch, add and decrypt the sum of exactly these uploads (R6.16.6).
 
         Args:
             survivors: U3 as this site agreed to it.
             sizes: Signed sizes of the uploads, by digest.
             cores: Processes to use; one a core when None.
+            progress: Told (chunks done, chunks in all).
 
         Returns:
             The ring sum, rounded; the noise has not left this function.
@@ -103,6 +118,8 @@ class SumOpener:
                 sums = [await self._sum(survivors, k) for k in indexes]
                 opened = await asyncio.to_thread(lambda now: list(workers.open(now)), sums)
                 self._place(total, indexes, opened)
+                if progress is not None:
+                    progress(indexes.stop, count)
         except CryptoError as exc:
             raise StepRefusal("unmask", exc.reason, self._sentence(exc)) from None
         finally:

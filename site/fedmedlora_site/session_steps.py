@@ -21,7 +21,7 @@ from fedmedlora_audit.event_data import (
 )
 from fedmedlora_audit.law import Duty, Session
 from fedmedlora_site.blobs import UploadFile
-from fedmedlora_site.ciphertexts import SumOpener, encrypt_upload
+from fedmedlora_site.ciphertexts import Progress, SumOpener, encrypt_upload
 from fedmedlora_site.custody import encode_sum, ring_values
 from fedmedlora_site.errors import StepRefusal
 from fedmedlora_site.markers import Consent
@@ -107,7 +107,8 @@ class SessionSteps:
         self._need_support("upload", session.u2)
         payloads = await self._fetch("upload", session.u2)
         live.fix(_rows(session.u2), session.view, session.shares[held.site], payloads)
-        upload = await asyncio.to_thread(self._seal, live, session)
+        progress = self._progress_of("upload", session.round)
+        upload = await asyncio.to_thread(self._seal, live, session, progress)
         self._context.strike("upload", session.round)
         event = UpdateSubmitted(sid=session.sid, view=live.view, h_u2=live.h_u2)
         self._context.sign("update.submitted", event, duty, payload=("masked-update", upload))
@@ -162,15 +163,25 @@ class SessionSteps:
         self._context.sign("attempt.erased", InSession(sid=sid), duty)
         return True
 
-    def _seal(self, live: LiveSession, session: Session) -> UploadFile:
+    def _seal(self, live: LiveSession, session: Session, progress: Progress) -> UploadFile:
         """Mask or encrypt the encoded update; the payload is whole on the disk when this returns."""
         held = self._held
         vector = held.vault.load_ring(held.update_name(session.round))
         live.mask(vector, threads=held.config.performance.mask_threads)
         if held.custody is not None:
             cores = held.config.performance.ckks_processes or None
-            return encrypt_upload(held.custody, vector, held.uploads, cores=cores)
+            return encrypt_upload(held.custody, vector, held.uploads, cores=cores, progress=progress)
         return held.uploads.store(np.ascontiguousarray(vector, dtype="<u4").tobytes())
+
+    def _progress_of(self, step: str, round_number: int) -> Progress:
+        """Report a long step's progress from whatever thread it runs in; its end is reported by the step."""
+        loop = asyncio.get_running_loop()
+
+        def said(done: int, total: int) -> None:
+            if done < total:
+                loop.call_soon_threadsafe(self._context.report, round_number, step, done, total)
+
+        return said
 
     async def _decrypt(self, live: LiveSession) -> tuple[str, bytes | None]:
         """Return the role of this site's answer, and the sum if it is one that this site decrypts.
@@ -189,7 +200,12 @@ class SessionSteps:
         )
         survivors = {row.id: row.digest for row in live.u3}
         cores = held.config.performance.ckks_processes or None
-        total = await opener.open(survivors, held.mirror.object_bytes, cores=cores)
+        total = await opener.open(
+            survivors,
+            held.mirror.object_bytes,
+            cores=cores,
+            progress=self._progress_of("unmask", live.round),
+        )
         return "decrypted-sum", encode_sum(total)
 
     def drop(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -192,9 +193,18 @@ def _ready(found: ChunkSum) -> tuple[bytes, int]:
 
 def _begin(terms: SlotTerms, context: bytes, secret: bytes | None) -> None:
     """Build a worker's own cipher once."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _worker["terms"] = terms
     key = None if secret is None else SecretKey.decode(secret)
     _worker["cipher"] = cipher_of(terms, PublicContext.decode(context), key)
+
+
+def _end_with_parent() -> None:
+    """End when the parent does, however it does: a worker left behind would keep the key in its memory."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _encrypt(part: RingVector) -> bytes:

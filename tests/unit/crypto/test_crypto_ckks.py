@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import resource
+import select
+import subprocess
+import sys
 import time
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -22,6 +28,7 @@ from fedmedlora_crypto.ckks import (
     upload_bytes,
 )
 from fedmedlora_crypto.ckks import library as library_module
+from fedmedlora_crypto.ckks import workers as workers_module
 from fedmedlora_crypto.ckks.keys import PUBLIC_MAGIC, SECRET_MAGIC
 from fedmedlora_crypto.ckks.library import Cipher
 from fedmedlora_crypto.ckks.parameters import (
@@ -316,6 +323,73 @@ def test_several_processes_give_the_same_sum_as_one(pair: Pair, monkeypatch: pyt
     assert np.array_equal(opened, summed(vectors, 32))
 
 
+def test_what_a_worker_process_does_is_what_this_process_does(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context, secret = pair
+    terms = SlotTerms(24, 3)
+    monkeypatch.setattr(workers_module, "_worker", {})
+    workers_module._begin(terms, context.encode(), None)
+    sealed = workers_module._encrypt(np.full(3, 5, dtype=np.uint32))
+    workers_module._begin(terms, context.encode(), secret.encode())
+    assert list(workers_module._open(sealed, 3).words) == [5, 5, 5]
+
+
+def test_a_worker_ends_with_its_parent(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[object] = []
+
+    class Parent:
+        def join(self) -> None:
+            ended.append("parent")
+
+    monkeypatch.setattr(workers_module.multiprocessing, "parent_process", Parent)
+    monkeypatch.setattr(workers_module.os, "_exit", ended.append)
+    workers_module._end_with_parent()
+    assert ended == ["parent", 1]
+
+
+@pytest.mark.slow
+def test_worker_processes_do_not_outlive_a_killed_site() -> None:
+    """kill -9 leaves nobody behind who still has the key in memory."""
+    code = """
+import os, signal, sys, multiprocessing
+from fedmedlora_crypto.ckks import SlotTerms, Workers, generate
+import fedmedlora_crypto.ckks.workers as w
+import numpy as np
+if __name__ == "__main__":
+    w.WORTH_PROCESSES = 1
+    context, secret = generate()
+    workers = Workers(SlotTerms(24, 3), context, secret=secret, chunks=2, cores=2)
+    list(workers.encrypt(np.ones(5, dtype=np.uint32)))
+    print(*[child.pid for child in multiprocessing.active_children()], flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    pids = [int(pid) for pid in done.stdout.split()]
+    assert pids, done.stderr
+    for pid in pids:
+        with suppress(ProcessLookupError):  # it has ended already
+            descriptor = os.pidfd_open(pid)
+            assert select.select([descriptor], [], [], 20)[0], "it ends with its parent"
+            os.close(descriptor)
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_upload(pair: Pair) -> None:
+    """Encrypting three million values takes the chunks in flight beside the vector, not the 94 MB upload."""
+    context, _ = pair
+    terms = SlotTerms(24, 3)
+    vector = np.zeros(3_000_000, dtype=np.uint32)
+    with Workers(terms, context, chunks=1, cores=1) as workers:
+        chunks = workers.encrypt(vector)
+        next(chunks)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        total = sum(len(chunk) for chunk in chunks)
+        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    assert total > 90 * 2**20
+    assert grown < 16 * 2**20
+
+
 @pytest.mark.parametrize("values", [1_310_721, 11_300_000])
 def test_an_upload_of_a_real_adapter_stays_within_eight_and_a_half_times_fp32(values: int) -> None:
     found = SizePlan(values, 8)
@@ -339,8 +413,6 @@ def test_a_plan_is_measured_and_says_sizes_before_a_round() -> None:
 
 
 def test_a_missing_library_is_named_with_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
     library_module.library.cache_clear()
     monkeypatch.setitem(sys.modules, "tenseal", None)
     with pytest.raises(library_module.LibraryError, match=r"fedmedlora\[ckks\]"):
@@ -382,7 +454,7 @@ def test_a_library_that_changed_its_forms_is_noticed(pair: Pair, monkeypatch: py
     context, _ = pair
     cipher = context.cipher(SlotTerms(24, 3))
     with pytest.raises(library_module.LibraryError):
-        library_module._inner([], 2)
+        library_module._inner([(2, 2, b"")], 2)
     with pytest.raises(library_module.LibraryError):
         library_module._key_of([(2, 2, library_module._join([(1, 2, library_module._seal(b"x"))]))], 2, 8)
     monkeypatch.setattr(cipher, "_head", b"other")
