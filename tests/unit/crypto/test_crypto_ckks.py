@@ -342,8 +342,8 @@ def test_a_worker_ends_with_its_parent(monkeypatch: pytest.MonkeyPatch) -> None:
         def join(self) -> None:
             ended.append("parent")
 
-    monkeypatch.setattr(workers_module.multiprocessing, "parent_process", Parent)
-    monkeypatch.setattr(workers_module.os, "_exit", ended.append)
+    monkeypatch.setattr("fedmedlora_crypto.ckks.workers.multiprocessing.parent_process", Parent)
+    monkeypatch.setattr("fedmedlora_crypto.ckks.workers.os._exit", ended.append)
     workers_module._end_with_parent()
     assert ended == ["parent", 1]
 
