@@ -56,6 +56,8 @@ def new(
         overrides["secure_aggregation__mode"] = secure
     if key_agreement is not None:
         overrides["secure_aggregation__key_agreement"] = key_agreement
+    if (secure == "ckks") != (ckks_context is not None):
+        raise ConfigError("--secure ckks and --ckks-context go together; `site ckks-key` makes the context")
     if ckks_context is not None:
         overrides["secure_aggregation__ckks"] = ckks_table(ckks_context, ckks_custody, ckks_holder)
     try:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from fedmedlora_cli.__main__ import main
 from fedmedlora_core.errors import ConfigError
 from fedmedlora_crypto.ckks import PublicContext, generate
 from fedmedlora_crypto.ckks import library as library_module
@@ -144,6 +145,30 @@ def test_a_site_without_the_library_hears_it_before_the_charter_is_recorded(
     with pytest.raises(AcceptanceError, match=r"install fedmedlora\[ckks\]"):
         accept(root, tmp_path / "package")
     library_module.library.cache_clear()
+
+
+def test_the_commands_make_a_key_and_hand_it_over(
+    bare: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    context, key = tmp_path / "context.bin", tmp_path / "ckks.key"
+    other = make_site(tmp_path / "other", staged_study())
+
+    def command(*arguments: object) -> int:
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        return int(ended.value.code or 0)
+
+    made = command("site", "ckks-key", "--dir", bare, "--out", context, "--shared-key-out", key)
+    assert made == 0
+    assert command("site", "ckks-import", key, "--dir", other, "--context", context) == 0
+    spoken = capsys.readouterr().out
+    digest = PublicContext.decode(context.read_bytes()).digest
+    assert spoken.count(digest) == 2
+    assert "SECRET" in spoken and "could now read single updates" in spoken
+    assert command("site", "ckks-key", "--dir", bare, "--out", tmp_path / "again.bin") == 2
+    cards = ("--coordinator-card", "x", "--member", "y")
+    assert command("study", "new", "--out", tmp_path / "s", "--id", "s", *cards, "--secure", "ckks") == 2
+    assert "--ckks-context" in capsys.readouterr().err
 
 
 def test_sizes_are_known_before_a_round() -> None:
