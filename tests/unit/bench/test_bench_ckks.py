@@ -12,6 +12,7 @@ from fedmedlora_bench import ckks
 from fedmedlora_cli.__main__ import main
 
 
+@pytest.mark.slow
 def test_both_ways_end_in_one_sum_and_the_costs_stand_beside_each_other(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

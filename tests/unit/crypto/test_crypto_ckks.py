@@ -177,6 +177,24 @@ def test_an_integer_beyond_the_ring_is_refused(pair: Pair) -> None:
         encrypt_chunk(cipher, terms, np.array([2**24], dtype=np.uint32))
 
 
+def test_a_site_that_works_with_the_coordinator_can_read_another_one(pair: Pair) -> None:
+    """A limit, not a guarantee (SECURITY.md, "What CKKS does not give"): ciphertexts can be multiplied.
+
+    The colluder is handed the victim's ciphertexts by the coordinator and uploads a thousand times them. The
+    lawful sum of three then is the victim's update, but for a thousandth part. Masks have no such multiple.
+    """
+    context, secret = pair
+    terms = SlotTerms(32, 3)
+    victim, other = (np.random.default_rng(s).integers(0, 1000, 50).astype(np.uint32) for s in (1, 2))
+    cipher = context.cipher(terms)
+    stolen = encrypt_chunk(cipher, terms, victim)
+    words = np.frombuffer(stolen, dtype="<u8")
+    multiple = np.array([int(word) * 1000 % MODULUS for word in words], dtype="<u8").tobytes()
+    chunks = [(1, stolen), (2, encrypt_chunk(cipher, terms, other)), (3, multiple)]
+    opened = add_chunks(terms, chunks, values=50, threshold=3).open(secret.cipher(context, terms))
+    assert np.array_equal(opened.words // 1001, victim)
+
+
 # -- bytes of others
 
 
