@@ -250,9 +250,9 @@ class SessionSteps:
                 raise StepRefusal("survivors", "spent", "this site consented in this session before")
             if earlier.survivors == consent.survivors:
                 continue
-            session = held.mirror.state.sids.get(earlier.sid)
-            dead = 0 if session is None else session.erased_unopened(before=held.mirror.size)
-            if dead < held.terms.threshold:
+            state = held.mirror.state
+            session = state.sids.get(earlier.sid)
+            if session is None or not state.cannot_be_opened(session, before=held.mirror.size):
                 raise StepRefusal(
                     "survivors", "consent_spent", "another survivor set of this base was consented to before"
                 )

@@ -212,7 +212,7 @@ def one_survivor_set_per_base(state: State, event: Event, data: SurvivorsAgreed)
     for earlier in state.consented.get((session.base, session.purpose), ()):
         if earlier is session or event.actor.id not in earlier.agreed or set(earlier.u3) == set(session.u3):
             continue
-        dead = earlier.erased_unopened(before=event.saw.size) >= state.terms.threshold
+        dead = state.cannot_be_opened(earlier, before=event.saw.size)
         need(dead, "G37", f"{event.actor.id} consented to other survivors of this base before")
 
 

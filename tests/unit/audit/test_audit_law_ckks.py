@@ -10,7 +10,7 @@ import rfc8785
 from fedmedlora_audit.charter import CharterTerms
 from fedmedlora_audit.errors import CharterError, LawError
 from fedmedlora_audit.events import Object, parse_event
-from fedmedlora_audit.law import RULES, check
+from fedmedlora_audit.law import RULES, Session, State, check
 from fedmedlora_audit.law.ckks_rules import publishes_what_was_decrypted
 from fedmedlora_audit.merkle import leaf_hash
 from fedmedlora_testkit.audit_log import StudyLog, charter_table, digest_of
@@ -119,3 +119,58 @@ def test_a_charter_that_does_not_say_who_holds_the_key_is_refused(
 
 def test_masks_have_no_custody() -> None:
     assert StudyLog().terms.custody is None
+
+
+# -- the difference of two sums
+
+
+def second_set(log: StudyLog, erasing: tuple[str, ...]) -> bytes:
+    """All four have agreed to one sum; some erase it; then a consent to a sum without site-d from that base.
+
+    What the law cannot see: a holder of the key may have answered already, and the coordinator kept it.
+    """
+    first = log.session.sid
+    log.abort("operator")
+    for site in erasing:
+        log.erase(site, first)
+    for site in log.sites:
+        log.state.unspent[site] = set()  # as if the rule that erasing comes first did not exist
+    log.to_step("survivors", {"upload": ["site-d"]})
+    return log.draft("site-a", "survivors.agreed", log.consent_data(), round=log.number)
+
+
+@pytest.mark.parametrize(
+    ("custody", "holder", "erasing"),
+    [
+        ("shared", "", ("site-a", "site-b", "site-c")),
+        ("holder", "site-d", ("site-a", "site-b", "site-c")),
+        ("holder", "site-a", ("site-b", "site-c", "site-d")),
+    ],
+)
+def test_a_second_set_needs_the_erasure_of_everybody_who_could_have_decrypted(
+    custody: str, holder: str, erasing: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R6.16.10: T have erased, but not all who hold the key; the difference would be one site's update."""
+    log = log_of(custody, holder)
+    note = second_set(log, erasing)
+    assert refused(log, note) == "G37"
+
+    def rule_for_masks(self: State, session: Session, before: int) -> bool:
+        return session.erased_unopened(before) >= self.terms.threshold
+
+    monkeypatch.setattr(State, "cannot_be_opened", rule_for_masks)
+    log.judge(note)  # under the rule for masks the second sum would be opened
+
+
+@pytest.mark.parametrize(
+    ("custody", "holder", "erasing"),
+    [
+        ("shared", "", ("site-a", "site-b", "site-c", "site-d")),
+        ("holder", "site-d", ("site-d",)),
+    ],
+)
+def test_a_second_set_is_allowed_once_nobody_can_decrypt_the_first(
+    custody: str, holder: str, erasing: tuple[str, ...]
+) -> None:
+    log = log_of(custody, holder)
+    log.judge(second_set(log, erasing))
