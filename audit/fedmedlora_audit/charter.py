@@ -23,7 +23,8 @@ from fedmedlora_audit.errors import CharterError, NoteError
 from fedmedlora_audit.events import COORDINATOR_ID
 from fedmedlora_audit.note import ALG_COSIGNATURE, ALG_ED25519, VerifierKey
 
-SUITES: Final[Mapping[str, str]] = {"ckks": "ckks/1", "none": "plain/1"}
+CKKS_SUITE: Final = "ckks/1"
+SUITES: Final[Mapping[str, str]] = {"ckks": CKKS_SUITE, "none": "plain/1"}
 MASKED_SUITES: Final[Mapping[str, str]] = {"hybrid": "xwing-aes256ctr/1", "x25519": "x25519-aes256ctr/1"}
 _ID: Final = re.compile(r"[a-z0-9-]{1,32}")
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
@@ -43,6 +44,23 @@ class GraphNumbers(NamedTuple):
     neighbours: int
     share_threshold: int
     window_survivors: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeyCustody:
+    """Who holds the CKKS key of a study (PROTOCOL §6.16).
+
+    Attributes:
+        holder: Id of the one site that decrypts; None when every member holds the key.
+        context: Digest of the public context, 64 hex.
+    """
+
+    holder: str | None
+    context: str
+
+    def decrypts(self, site: str) -> bool:
+        """Say whether a member holds the key."""
+        return self.holder is None or self.holder == site
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +85,7 @@ class CharterTerms:
         graph: Numbers of the k-regular graph; None for the complete one.
         demands: Checks that this charter asks for beyond the law (ids of AUDIT "Checks").
         vote_every: A vote is taken in every so-manieth round (PROTOCOL §4.7); 0 for never.
+        custody: Who holds the CKKS key; None in every other suite.
     """
 
     digest: str
@@ -86,6 +105,7 @@ class CharterTerms:
     wire_bits: int = 32
     graph: GraphNumbers | None = None
     vote_every: int = 0
+    custody: KeyCustody | None = None
 
     @property
     def n(self) -> int:
@@ -130,6 +150,7 @@ class CharterTerms:
             wire_bits=_wire_bits(rules),
             graph=_graph(rules, len(members)),
             vote_every=_vote_every(rules),
+            custody=_custody(rules, frozenset(members)) if suite == CKKS_SUITE else None,
         )
         _check_numbers(terms)
         _check_distinct(terms)
@@ -193,6 +214,22 @@ def _graph(rules: "_Fields", n: int) -> GraphNumbers | None:
     if k % 2 or not 4 <= k <= n - 2 or not 2 <= t <= k or not 1 <= s <= k // 2:  # R6.15.2
         raise CharterError(f"secure_aggregation.graph is no graph of {n} members")
     return graph
+
+
+def _custody(rules: "_Fields", members: frozenset[str]) -> KeyCustody:
+    """Read who holds the CKKS key (R6.16.5)."""
+    table = rules.section("ckks")
+    kind, context = table.text("custody"), table.digest("context")
+    if kind not in ("holder", "shared"):
+        raise CharterError("secure_aggregation.ckks.custody is 'holder' or 'shared'")
+    if kind == "shared":
+        if table.values.get("holder"):
+            raise CharterError("a shared CKKS key has no holder")
+        return KeyCustody(None, context)
+    holder = table.identifier("holder")
+    if holder not in members:
+        raise CharterError("the holder of the CKKS key is a member", check="G32")
+    return KeyCustody(holder, context)
 
 
 def _members(rows: "list[_Fields]") -> dict[str, MemberKeys]:

@@ -83,6 +83,11 @@ LAW_CHECKS: Final[Mapping[str, Check]] = {
         "votes.counted",
     ),
     "U5": _on("The encrypted shares in use are the ones their senders signed.", "shares.fixed"),
+    "U6": _on(
+        "Under CKKS the published sum is the one that the holder of the key, or T holders, signed.",
+        "unmask.response",
+        "aggregate.published",
+    ),
     "A1": _on("The aggregate's inputs are exactly the survivors' uploads.", "aggregate.published"),
     "A2": _on(
         "The survivors found the same aggregate, and the next round starts from it.",

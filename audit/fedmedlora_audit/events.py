@@ -38,7 +38,9 @@ COORDINATOR_ID: Final = "coordinator"
 Role = Literal["coordinator", "site"]
 Action = Literal["C", "R", "U", "D", "E"]
 Outcome = Literal[0, 4, 8, 12]
-ObjectRole = Literal["keys", "shares", "masked-update", "opened-shares", "ring-sum", "adapter"]
+ObjectRole = Literal[
+    "keys", "shares", "masked-update", "opened-shares", "decrypted-sum", "ring-sum", "adapter"
+]
 EventType = Literal[
     "log.genesis",
     "site.enrolled",
@@ -214,7 +216,10 @@ class Event(Closed):
         if (self.reason is not None) != (self.type == "round.aborted"):
             raise ValueError("a reason belongs to round.aborted, and that has one")
         roles = [item.role for item in self.objects]
-        optional = self.type == "model.released" and roles == ["adapter"]
+        optional = (self.type, roles) in (
+            ("model.released", ["adapter"]),
+            ("unmask.response", ["decrypted-sum"]),
+        )
         if roles != ([kind.object_role] if kind.object_role else []) and not optional:
             raise ValueError("the objects of an event are fixed by its type")
         if len(set(self.refs)) != len(self.refs):

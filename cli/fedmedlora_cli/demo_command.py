@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, cast
 
 import typer
 
@@ -19,8 +19,11 @@ def command(
     sites: Annotated[int, typer.Option(help="Hospitals, 3 to 10.")] = 4,
     rounds: Annotated[int | None, typer.Option(help="Rounds, instead of the profile's.")] = None,
     secure: Annotated[
-        str, typer.Option(help="masks, or none: the same encoding without masks, for comparison.")
+        str, typer.Option(help="masks; ckks; or none: the same encoding without either, for comparison.")
     ] = "masks",
+    ckks_custody: Annotated[
+        str, typer.Option(help="Under ckks: holder (the first hospital decrypts) or shared.")
+    ] = "holder",
     drop: Annotated[
         list[str] | None,
         typer.Option(
@@ -47,13 +50,16 @@ def command(
     """
     from fedmedlora_cli.demo.run import run_demo
 
-    if secure not in {"masks", "none"}:
-        raise ConfigError(f"--secure '{secure}': this release has masks and none")
+    if secure not in ("masks", "ckks", "none"):
+        raise ConfigError(f"--secure '{secure}': this release has masks, ckks and none")
+    if ckks_custody not in ("holder", "shared"):
+        raise ConfigError(f"--ckks-custody '{ckks_custody}': expected holder or shared")
     options = DemoOptions(
         out=out,
         sites=sites,
         rounds=rounds,
-        secure="none" if secure == "none" else "masks",
+        secure=cast(Literal["masks", "ckks", "none"], secure),
+        ckks_custody=cast(Literal["holder", "shared"], ckks_custody),
         drops=tuple(parse_drop(text) for text in drop or ()),
         coordinator_kill=None if kill_coordinator is None else parse_coordinator_kill(kill_coordinator),
         full=full,

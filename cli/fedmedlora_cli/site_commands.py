@@ -78,7 +78,51 @@ def accept(
     accepted = acceptance.accept(folder, study, base=base)
     for warning in accepted.warnings():
         say(f"warning: {warning}")
+    if accepted.secure_aggregation.mode == "ckks":
+        from fedmedlora_site import custody
+
+        plan = custody.size_plan(accepted, measured=True)
+        for line in plan.lines() if plan is not None else ():
+            say(line)
     say(f"accepted study '{accepted.study.id}', charter {accepted.digest}")
+
+
+@app.command("ckks-key")
+def ckks_key(
+    out: Annotated[Path, typer.Option(help="Where to write the public context, for `study new`.")],
+    folder: FolderOption = Path(),
+    shared_key_out: Annotated[
+        Path | None, typer.Option(help="Also write the secret key, for a study whose members all hold it.")
+    ] = None,
+) -> None:
+    """Make the CKKS key of a study at this site; who holds it can read single updates.
+
+    Example: fedmedlora site ckks-key --dir st-mary --out ckks-context.bin
+    """
+    from fedmedlora_site import custody
+
+    digest = custody.make_key(folder, out, shared_key_out=shared_key_out)
+    say(f"wrote {out}, digest {digest}; the secret key stays in {folder / 'keys'}")
+    if shared_key_out is not None:
+        say(f"wrote {shared_key_out}: SECRET; hand it to every member yourself, never by the coordinator")
+
+
+@app.command("ckks-import")
+def ckks_import(
+    key: Annotated[Path, typer.Argument(help="The secret key, received by another route.", metavar="KEY")],
+    folder: FolderOption = Path(),
+    context: Annotated[
+        Path | None, typer.Option(help="The public context; that of the accepted study when left out.")
+    ] = None,
+) -> None:
+    """Take in the CKKS key of a study whose members all hold it; it must fit the public context.
+
+    Example: fedmedlora site ckks-import ckks.key --dir st-john
+    """
+    from fedmedlora_site import custody
+
+    digest = custody.import_key(folder, key, context=context)
+    say(f"holds the key of CKKS context {digest}; this site could now read single updates")
 
 
 @app.command()

@@ -11,6 +11,7 @@ import typer
 from fedmedlora_cli.output import JsonOption, say, write_json
 from fedmedlora_core.config import load_toml
 from fedmedlora_core.errors import ConfigError
+from fedmedlora_core.secure_aggregation import CKKS_CONTEXT_FILE
 from fedmedlora_core.study import INITIAL_FOLDER, STUDY_FILE, Study
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -29,7 +30,12 @@ def new(
         Path | None, typer.Option(help="Folder of the base model; the shipped one if left out.")
     ] = None,
     rounds: Annotated[int | None, typer.Option(help="Rounds, instead of the profile's.")] = None,
-    secure: Annotated[str | None, typer.Option(help="masks or none, instead of the profile's.")] = None,
+    secure: Annotated[str | None, typer.Option(help="masks, ckks or none, instead of the profile's.")] = None,
+    ckks_context: Annotated[
+        Path | None, typer.Option(help="Public context that the key holder made with `site ckks-key`.")
+    ] = None,
+    ckks_custody: Annotated[str, typer.Option(help="holder or shared: who has the CKKS key.")] = "holder",
+    ckks_holder: Annotated[str, typer.Option(help="Member that holds the CKKS key.")] = "",
     vote_every: Annotated[
         int | None,
         typer.Option(help="Sites vote on the new adapter in every so-manieth round; 0: never."),
@@ -46,7 +52,7 @@ def new(
     Example: fedmedlora study new --out study --id ward --coordinator-card centre/card.toml
     --member a/card.toml --member b/card.toml --member c/card.toml
     """
-    from fedmedlora_cli.study_package import build_package
+    from fedmedlora_cli.study_package import build_package, ckks_table
 
     if out.exists() and any(out.iterdir()):
         raise ConfigError(f"{out}: is not empty; choose a new folder")
@@ -60,6 +66,10 @@ def new(
     if vote_every is not None:
         vote = {"every_rounds": vote_every, "margin_milli": vote_margin_milli}
         overrides["secure_aggregation__vote"] = vote if vote_every else None
+    if (secure == "ckks") != (ckks_context is not None):
+        raise ConfigError("--secure ckks and --ckks-context go together; `site ckks-key` makes the context")
+    if ckks_context is not None:
+        overrides["secure_aggregation__ckks"] = ckks_table(ckks_context, ckks_custody, ckks_holder)
     try:
         study = build_package(
             out,
@@ -71,12 +81,14 @@ def new(
             coordinator_card=coordinator_card,
             member_cards=member,
             base=base,
+            ckks_context=ckks_context,
         )
     except BaseException:
         shutil.rmtree(out, ignore_errors=True)
         raise
     for warning in study.warnings():
         say(f"warning: {warning}")
+    say_sizes(study)
     say(f"wrote {out / STUDY_FILE}: {len(study.members)} members, threshold {study.threshold}")
     say(f"charter digest, to be read out before anybody accepts: {study.digest}")
 
@@ -93,6 +105,7 @@ def check(
     loaded = Study.load(study)
     if study.is_dir():
         _check_initial(study, loaded)
+        _check_ckks(study, loaded)
     codec = loaded.codec()
     terms = loaded.secure_aggregation
     write_json(
@@ -109,6 +122,7 @@ def check(
     )
     for warning in loaded.warnings():
         say(f"warning: {warning}")
+    say_sizes(loaded)
     if json_file is None:
         survived = len(loaded.members) - terms.threshold
         say(f"the study holds: {len(loaded.members)} members, threshold {terms.threshold}")
@@ -116,6 +130,25 @@ def check(
             f"it survives {survived} drop-outs a round and withstands {terms.colluding_sites} colluding sites"
         )
         say(f"charter digest {loaded.digest}")
+
+
+def say_sizes(study: Study) -> None:
+    """Say what a round of a CKKS study will cost, before it is run; nothing for other modes."""
+    if study.secure_aggregation.mode != "ckks":
+        return
+    from fedmedlora_site.custody import size_plan
+
+    plan = size_plan(study)
+    for line in plan.lines() if plan is not None else ():
+        say(line)
+
+
+def _check_ckks(package: Path, study: Study) -> None:
+    """The public context beside the charter is the one that the charter names."""
+    if study.secure_aggregation.mode == "ckks":
+        from fedmedlora_site.custody import check_context
+
+        check_context(study, package / CKKS_CONTEXT_FILE)
 
 
 def _check_initial(package: Path, study: Study) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from fedmedlora_core.labels import label_set
 from fedmedlora_core.learning.lora import LoraTerms
 from fedmedlora_core.learning.site_round import first_adapter
 from fedmedlora_core.profile import Profile, compose_study
+from fedmedlora_core.secure_aggregation import CKKS_CONTEXT_FILE
 from fedmedlora_core.shipped import shipped_base
 from fedmedlora_core.study import INITIAL_FOLDER, STUDY_FILE, LogTerms, Member, ModelTerms, Study, StudyInfo
 
@@ -45,6 +47,7 @@ def build_package(
     coordinator_card: Path,
     member_cards: Sequence[Path],
     base: Path | None,
+    ckks_context: Path | None = None,
 ) -> Study:
     """Write `study.toml` and `initial/` into `out`.
 
@@ -58,6 +61,7 @@ def build_package(
         coordinator_card: The coordinator's `card.toml`.
         member_cards: Every member's `card.toml`, in charter order.
         base: Folder of the base model; the shipped one when None.
+        ckks_context: Public CKKS context to put into the package.
 
     Returns:
         The study.
@@ -94,4 +98,17 @@ def build_package(
     )
     initial.save(out / INITIAL_FOLDER)
     study.write(out / STUDY_FILE)
+    if ckks_context is not None:
+        shutil.copyfile(ckks_context, out / CKKS_CONTEXT_FILE)
     return study
+
+
+def ckks_table(context: Path, custody: str, holder: str) -> dict[str, str]:
+    """Return the charter's table for a public context: who holds the key, and the context's digest.
+
+    Raises:
+        ConfigError: The file is no public context.
+    """
+    from fedmedlora_site.custody import read_context
+
+    return {"custody": custody, "holder": holder, "context": read_context(context).digest}

@@ -5,6 +5,7 @@ so a kill in the middle costs a repetition and nothing else. Memory holds one ve
 """
 
 import os
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
@@ -13,8 +14,8 @@ import numpy as np
 
 from fedmedlora_audit.law import Session, State
 from fedmedlora_coordinator.blobs import BlobStore
-from fedmedlora_coordinator.errors import RoundError
-from fedmedlora_coordinator.model import add_chunks
+from fedmedlora_coordinator.errors import RoundError, StateError
+from fedmedlora_coordinator.model import add_chunks, ring_vector
 from fedmedlora_coordinator.neighbourhoods import commitments_of, party_of, session_terms
 from fedmedlora_coordinator.steps import live_session
 from fedmedlora_core.codec import RingVector
@@ -108,6 +109,43 @@ def sum_and_unmask(summation: Summation, blobs: BlobStore) -> RingVector:
         notes = "; ".join(getattr(error, "__notes__", ()))
         raise RoundError("refused", f"{error}{': ' + notes if notes else ''}") from None
     return total
+
+
+def decrypted_sum(state: State, session: Session, blobs: BlobStore) -> RingVector:
+    """Return the ring sum that the holders of the CKKS key decrypted; the coordinator adds nothing (R6.16.8).
+
+    Raises:
+        RoundError: The holder gave none, or fewer than T holders of a shared key gave the same one.
+        StoreError: A stored payload is missing or damaged.
+    """
+    custody = state.terms.custody
+    if custody is None:
+        raise StateError("this study has no CKKS key")
+    if custody.holder is not None:
+        digest = session.responses.get(custody.holder)
+        if digest is None:
+            raise RoundError("below_threshold", "the holder of the CKKS key gave no sum")
+    else:
+        (digest, alike), *_ = Counter(session.responses.values()).most_common(1) or [("", 0)]
+        if alike < state.terms.threshold:
+            raise RoundError("disagreement", "too few sites decrypted the same sum")
+    return ring_vector(blobs.read(digest))
+
+
+def can_decrypt(state: State, sites: Collection[str]) -> bool:
+    """Say whether the sum of a session of these sites could be decrypted; always so where masks are used."""
+    custody = state.terms.custody
+    return custody is None or custody.holder is None or custody.holder in sites
+
+
+def need_holder(state: State, sites: Collection[str]) -> None:
+    """End a round whose sum nobody could decrypt any more (R6.16.8).
+
+    Raises:
+        RoundError: The one holder of the CKKS key is not among the sites.
+    """
+    if not can_decrypt(state, sites):
+        raise RoundError("below_threshold", "the holder of the CKKS key is gone")
 
 
 def admit_keys(state: State, blobs: BlobStore) -> tuple[list[str], dict[str, str]]:

@@ -12,7 +12,15 @@ from importlib.metadata import PackageNotFoundError, version
 
 from fedmedlora_audit.law import Session, State, Waiting, waiting
 from fedmedlora_coordinator import steps
-from fedmedlora_coordinator.aggregate import Summation, admit_keys, check_windows, sum_and_unmask
+from fedmedlora_coordinator.aggregate import (
+    Summation,
+    admit_keys,
+    can_decrypt,
+    check_windows,
+    decrypted_sum,
+    need_holder,
+    sum_and_unmask,
+)
 from fedmedlora_coordinator.blobs import BlobStore
 from fedmedlora_coordinator.engine import Go, Situation, Wait, decide
 from fedmedlora_coordinator.errors import ForbiddenError, RoundError, StoreError
@@ -131,7 +139,9 @@ class Conductor:
         state = self._state
         if len(state.rounds) < state.terms.rounds:
             # Planning while too few are there would only burn one of the charter's rounds.
-            if len(self._presence.connected()) < state.terms.threshold:
+            # So would one without the site that alone can decrypt its sum.
+            there = self._presence.connected()
+            if len(there) < state.terms.threshold or not can_decrypt(state, there):
                 return Wait(None)
             self._write(steps.plan(state))
             return None
@@ -163,7 +173,9 @@ class Conductor:
         elif step == "upload":
             self._fix(steps.survivors_fixed(state), "u3")
         elif step == "survivors":
-            self._write(steps.unmask_request(state))
+            request = steps.unmask_request(state)
+            need_holder(state, getattr(request.data, "signers", ()))
+            self._write(request)
         elif step == "unmask":
             await self._open_sum(steps.live_session(state))
         else:
@@ -177,6 +189,7 @@ class Conductor:
         if rows != "u1" and terms.graph is not None:
             graph = self._neighbourhoods.graph_of(steps.live_session(self._state).sid)
             check_windows(graph, [party_of(terms, row.id) for row in listed])
+        need_holder(self._state, [row.id for row in getattr(draft.data, rows)])
         try:
             self._write(draft)
         except ForbiddenError as error:
@@ -191,8 +204,11 @@ class Conductor:
             against = await asyncio.to_thread(count_opened, votes, self._blobs, self._state.terms.n)
             self._write(steps.votes_counted(self._state, against))
             return
-        summation = Summation.of(self._state, session, self._model.ring_length)
-        total = await asyncio.to_thread(sum_and_unmask, summation, self._blobs)
+        if self._state.terms.custody is not None:
+            total = await asyncio.to_thread(decrypted_sum, self._state, session, self._blobs)
+        else:
+            summation = Summation.of(self._state, session, self._model.ring_length)
+            total = await asyncio.to_thread(sum_and_unmask, summation, self._blobs)
         step = await asyncio.to_thread(self._model.step, total, survivors=len(session.u3))
         data = total.astype("<u4").tobytes()
         ring = await asyncio.to_thread(self._blobs.put_bytes, data)
@@ -239,6 +255,7 @@ class Conductor:
             step not in RETRIED_STEPS
             or attempts >= self._settings.limits.max_attempts
             or len(there) < state.terms.threshold
+            or not can_decrypt(state, there)
         ):
             return False
         self._report_silent(step)

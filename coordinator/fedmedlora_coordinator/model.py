@@ -17,6 +17,7 @@ from fedmedlora_core.aggregation import server_step
 from fedmedlora_core.codec import FloatVector, RingVector
 from fedmedlora_core.errors import AggregateBoundError, CodecError, ConfigError, NonFiniteError
 from fedmedlora_core.study import INITIAL_FOLDER, Study
+from fedmedlora_crypto.ckks.parameters import upload_bytes
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,13 @@ class GlobalModel:
     def ring_bytes(self) -> int:
         """Bytes of an encoded update: 32 bits a value."""
         return 4 * self.ring_length
+
+    @property
+    def upload_bytes(self) -> int:
+        """Bytes of one site's upload: of the encoded update, or of its ciphertexts."""
+        if self.study.secure_aggregation.mode == "ckks":
+            return upload_bytes(self.ring_length)
+        return self.ring_bytes
 
     @property
     def digest(self) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from fedmedlora_audit.charter import CharterTerms
-from fedmedlora_audit.event_data import AggregatePublished
+from fedmedlora_audit.event_data import AggregatePublished, SurvivorsFixed
 from fedmedlora_audit.events import Entry, Event, Object
 from fedmedlora_coordinator.blobs import BlobStore
 from fedmedlora_coordinator.errors import PeerRefusedError
@@ -28,11 +28,22 @@ PUBLIC_ROLES: Final = frozenset({"keys", "shares", "ring-sum", "adapter"})
 class Payloads:
     """The rules about payloads, with what the log has said about digests so far."""
 
-    def __init__(self, terms: CharterTerms, blobs: BlobStore, ring_bytes: int) -> None:
-        """Take the charter, the blobs and the size of a masked update in bytes."""
+    def __init__(
+        self, terms: CharterTerms, blobs: BlobStore, ring_bytes: int, upload_bytes: int | None = None
+    ) -> None:
+        """Take the charter, the blobs and sizes in bytes.
+
+        Args:
+            terms: The charter.
+            blobs: The payloads.
+            ring_bytes: Size of a ring sum.
+            upload_bytes: Size of a site's upload where it is another one (CKKS).
+        """
         self._terms = terms
         self._blobs = blobs
         self._ring_bytes = ring_bytes
+        self._upload_bytes = ring_bytes if upload_bytes is None else upload_bytes
+        self._summed: set[str] = set()  # uploads of a fixed U3
         self._roles: dict[str, str] = {}
         self._opened: dict[str, set[str]] = {}  # sid -> digests of opened shares
         self._evidence: set[str] = set()  # digests of the evidence of published sums
@@ -49,6 +60,8 @@ class Payloads:
             self._learn_evidence(entry.event)
             self.neighbourhoods.learn(entry)
             self._votes.learn(entry.event)
+            if isinstance(entry.event.data, SurvivorsFixed):
+                self._summed |= {row.digest for row in entry.event.data.u3}
             for item in entry.event.objects:
                 self._blobs.claim(item.digest)
                 if entry.event.actor.role == "coordinator":
@@ -71,6 +84,17 @@ class Payloads:
             self._evidence |= {row.digest for row in event.data.inputs}
             self._evidence |= self._opened.get(event.data.sid, set())
 
+    def may_fetch(self, site: str, digest: str) -> bool:
+        """Tell whether a member may fetch a blob.
+
+        R6.16.6: who holds the CKKS key adds the survivors' uploads itself, so it may fetch exactly those,
+        once the survivors are fixed; nobody else may, and no other upload.
+        """
+        custody = self._terms.custody
+        if custody is not None and custody.decrypts(site) and digest in self._summed:
+            return self._roles.get(digest) == "masked-update"
+        return self.is_public(digest)
+
     def is_public(self, digest: str) -> bool:
         """Tell whether members may fetch a blob: keys, sealed shares, sums, and a sum's evidence (R3.2.3)."""
         role = self._roles.get(digest)
@@ -88,7 +112,7 @@ class Payloads:
         Raises:
             PeerRefusedError: too_large.
         """
-        known = (self._ring_bytes, 4 * vote_length(self._terms.n))
+        known = (self._ring_bytes, self._upload_bytes, 4 * vote_length(self._terms.n))
         if total_bytes > MAX_SMALL_BYTES and total_bytes not in known:
             raise PeerRefusedError(Reason.TOO_LARGE)
 
@@ -107,9 +131,9 @@ class Payloads:
                 self._check_shares(event, item, event.sid)
 
     def _check_size(self, item: Object, vote: bool) -> None:
-        upload_bytes = 4 * vote_length(self._terms.n) if vote else self._ring_bytes
-        fits = item.bytes == upload_bytes if item.role == "masked-update" else item.bytes <= MAX_SMALL_BYTES
-        if not fits:
+        upload_bytes = 4 * vote_length(self._terms.n) if vote else self._upload_bytes
+        exact = {"masked-update": upload_bytes, "decrypted-sum": self._ring_bytes}.get(item.role)
+        if item.bytes > MAX_SMALL_BYTES if exact is None else item.bytes != exact:
             raise PeerRefusedError(Reason.BAD_PAYLOAD)
 
     def _check_shares(self, event: Event, item: Object, sid: str) -> None:

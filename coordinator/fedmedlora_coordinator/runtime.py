@@ -136,7 +136,7 @@ class Federation:
             max_open_uploads=settings.limits.max_open_uploads_per_site,
         )
         model = GlobalModel.of_package(running.study, running.package)
-        self._payloads = Payloads(running.terms, self._blobs, model.ring_bytes)
+        self._payloads = Payloads(running.terms, self._blobs, model.ring_bytes, model.upload_bytes)
         self._progress = options.progress
         self._ledger = Ledger(
             terms=running.terms,

@@ -142,9 +142,9 @@ class FederationService(pb_grpc.FederationServicer):
     ) -> pb.GetChunkResponse:
         """Give one chunk of a blob that members may read."""
         try:
-            self._caller(context)
+            site = self._caller(context)
             digest, index = wire.read_get_chunk(request)
-            if not self._payloads.is_public(digest):
+            if not self._payloads.may_fetch(site, digest):
                 raise PeerRefusedError(Reason.UNKNOWN_BLOB)
             total, data, proof = self._blobs.chunk(digest, index)
         except Exception as error:  # noqa: BLE001

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from fedmedlora_core.config import Section, load_toml
 from fedmedlora_core.errors import PolicyRefusal
-from fedmedlora_core.secure_aggregation import Hex32, NotNegative, Positive
+from fedmedlora_core.secure_aggregation import CkksTerms, Hex32, NotNegative, Positive
 from fedmedlora_core.study import Study
 
 
@@ -28,6 +28,8 @@ class SitePolicy(Section):
         min_colluding_sites: Refuse a charter that withstands fewer colluding members than this.
         max_rounds: Most rounds of one study.
         exact_weights_allowed: Accept a study whose weights are exact sizes (see the study's warning).
+        ckks_key_holder: The member that this site lets hold the only CKKS key; empty refuses everybody.
+        ckks_shared_key_allowed: Accept a study in which every member holds the CKKS key.
     """
 
     studies: tuple[str, ...] = ()
@@ -37,6 +39,8 @@ class SitePolicy(Section):
     min_colluding_sites: NotNegative = 1
     max_rounds: Positive = 100
     exact_weights_allowed: bool = False
+    ckks_key_holder: str = ""
+    ckks_shared_key_allowed: bool = False
 
     @classmethod
     def load(cls, path: Path) -> SitePolicy:
@@ -73,6 +77,21 @@ class SitePolicy(Section):
             self._refuse(f"the study has {study.training.rounds} rounds, this site allows {self.max_rounds}")
         if study.aggregation.weights == "exact" and not self.exact_weights_allowed:
             self._refuse("the study uses exact weights, which this site does not allow")
+        if terms.ckks is not None:
+            self._judge_custody(terms.ckks)
+
+    def _judge_custody(self, ckks: CkksTerms) -> None:
+        """Refuse a custody of the CKKS key that this site has not named (R6.16.5)."""
+        if ckks.custody == "shared" and not self.ckks_shared_key_allowed:
+            self._refuse(
+                "every member would hold the CKKS key and could read this site's single updates; "
+                "ckks_shared_key_allowed is false"
+            )
+        if ckks.custody == "holder" and ckks.holder != self.ckks_key_holder:
+            self._refuse(
+                f"'{ckks.holder}' would hold the CKKS key and could read this site's single updates; "
+                f"ckks_key_holder names {self.ckks_key_holder or 'nobody'}"
+            )
 
     def _refuse(self, message: str) -> None:
         raise PolicyRefusal("policy", f"policy: {message}")

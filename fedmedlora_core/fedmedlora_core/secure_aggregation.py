@@ -18,6 +18,8 @@ Identifier = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,32}$")]
 Positive = Annotated[int, Field(ge=1, lt=2**53)]
 NotNegative = Annotated[int, Field(ge=0, lt=2**53)]
 Permille = Annotated[int, Field(ge=0, le=1000)]
+CKKS_CONTEXT_FILE = "ckks-context.bin"
+"""The public CKKS context in a study package, beside the study file."""
 
 
 class GraphTerms(Section):
@@ -39,7 +41,7 @@ class CkksTerms(Section):
 
     Attributes:
         custody: "holder": one site decrypts, and it could read single updates. "shared": every site holds
-            the key, and any of them could, together with the coordinator.
+            the key, and each of them could.
         holder: Id of the key holder; empty when the key is shared.
         context: Digest of the public context in the study package, hex.
     """
@@ -53,6 +55,21 @@ class CkksTerms(Section):
         if (self.custody == "holder") != bool(self.holder):
             raise ValueError("ckks.holder names the key holder if custody is 'holder', and nobody otherwise")
         return self
+
+    def warnings(self) -> list[str]:
+        """Say what this custody protects from whom; for every operator, before anything is signed."""
+        if self.custody == "holder":
+            found = [
+                f"CKKS: '{self.holder}' holds the only key: it opens sums that it added itself",
+                f"CKKS: '{self.holder}' could read any single update if its software were changed",
+                "CKKS: the coordinator or another site alone reads nothing; the two together may",
+            ]
+        else:
+            found = [
+                "CKKS: every site holds the key: the coordinator alone reads nothing",
+                "CKKS: any one site could read every single update if its software were changed",
+            ]
+        return [*found, "CKKS: colluding_sites protects nothing in this mode; masks withstand collusion"]
 
 
 class VoteTerms(Section):
@@ -102,6 +119,9 @@ class SecureAggregationTerms(Section):
     def _ckks_fits_mode(self) -> SecureAggregationTerms:
         if (self.mode == "ckks") != (self.ckks is not None):
             raise ValueError("the table secure_aggregation.ckks belongs to mode 'ckks', and only to it")
+        if self.mode == "ckks" and (self.graph is not None or self.vote is not None):
+            # R6.16.9: the flow of this suite adds no masks, so a graph is idle and a vote would be readable.
+            raise ValueError("mode 'ckks' has neither a graph nor a masked vote")
         return self
 
     @model_validator(mode="after")

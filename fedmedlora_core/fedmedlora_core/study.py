@@ -285,6 +285,8 @@ class Study(Section):
             found.append(
                 "no post-quantum key agreement: who records the traffic and later breaks X25519 reads it"
             )
+        if self.secure_aggregation.ckks is not None:
+            found += self.secure_aggregation.ckks.warnings()
         if self.aggregation.weights == "exact":
             found.append("exact weights: differences of published weight sums can reveal a site's size")
         if expected_weight is not None and expected_weight * 64 < self.aggregation.weight_max:

@@ -16,11 +16,13 @@ from fedmedlora_core.adapter import Adapter
 from fedmedlora_core.errors import ConfigError, CoreError
 from fedmedlora_core.learning.digest import base_digest
 from fedmedlora_core.policy import SitePolicy
+from fedmedlora_core.secure_aggregation import CKKS_CONTEXT_FILE
 from fedmedlora_core.shipped import shipped_base
 from fedmedlora_core.study import INITIAL_FOLDER, STUDY_FILE, Study
 from fedmedlora_crypto.errors import TermsError
 from fedmedlora_crypto.secagg.graph_parameters import GraphTerms, check_graph_terms
 from fedmedlora_site.config import ModelSection, SiteConfig
+from fedmedlora_site.custody import check_context, need_library
 from fedmedlora_site.durable import make_folder, sync_folder, write_atomic
 from fedmedlora_site.errors import AcceptanceError, FolderError
 from fedmedlora_site.folder import SiteFolder
@@ -56,6 +58,8 @@ def accept(root: Path, package: Path, *, base: Path | None = None) -> Study:
     SitePolicy.load(folder.policy).judge(study)
     check_model(study, config)
     _check_initial(study, package / INITIAL_FOLDER)
+    check_context(study, package / CKKS_CONTEXT_FILE)
+    need_library(study)
     _check_charter(study)
     _record(folder, study, package)
     if config != configured:
@@ -170,6 +174,8 @@ def _record(folder: SiteFolder, study: Study, package: Path) -> None:
     staging.mkdir(mode=0o700)
     shutil.copyfile(package / STUDY_FILE, staging / STUDY_FILE)
     shutil.copytree(package / INITIAL_FOLDER, staging / INITIAL_FOLDER)
+    if study.secure_aggregation.ckks is not None:
+        shutil.copyfile(package / CKKS_CONTEXT_FILE, staging / CKKS_CONTEXT_FILE)
     write_atomic(staging / folder.charter.name, study.canonical_json())
     sync_folder(staging)
     for stale in (folder.study, folder.mirror):  # nothing of this site's was signed under it

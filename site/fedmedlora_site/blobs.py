@@ -5,13 +5,14 @@ The file's name is its digest. A resume sends exactly these bytes; nothing ever 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from fedmedlora_audit.blob import BlobTree, blob_leaves
-from fedmedlora_audit.merkle import CHUNK_BYTES
-from fedmedlora_site.durable import make_folder, sync_folder, write_atomic
+from fedmedlora_audit.merkle import CHUNK_BYTES, leaf_hash
+from fedmedlora_site.durable import PRIVATE, make_folder, sync_folder, write_atomic
 from fedmedlora_site.errors import FolderError
 
 
@@ -66,6 +67,29 @@ class UploadFolder:
         if not path.is_file():
             write_atomic(path, bytes(data))
         return UploadFile(path, tree, len(data))
+
+    def store_stream(self, chunks: Iterable[bytes]) -> UploadFile:
+        """Write a payload that comes in chunks of 1 MiB; durable, whole or not at all.
+
+        Args:
+            chunks: Its chunks in order, the last one of any size from 1.
+        """
+        temporary = self._root / ".stream.tmp"
+        leaves: list[bytes] = []
+        total = 0
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, PRIVATE)
+        with os.fdopen(descriptor, "wb") as file:
+            for chunk in chunks:
+                leaves.append(leaf_hash(chunk))
+                total += len(chunk)
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+        tree = BlobTree(leaves, total)
+        path = self._root / tree.digest
+        temporary.replace(path)
+        sync_folder(self._root)
+        return UploadFile(path, tree, total)
 
     def open(self, digest: str) -> UploadFile:
         """Open a stored payload and check that it still has its digest.

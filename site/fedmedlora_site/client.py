@@ -131,7 +131,7 @@ class Wire(Protocol):
     async def get_blob(self, digest: str, *, total_bytes: int) -> bytes:
         """Download a payload, checked against its digest."""
 
-    async def get_chunk(self, digest: str, *, total_bytes: int, index: int) -> bytes:
+    async def get_chunk(self, digest: str, index: int, *, total_bytes: int) -> bytes:
         """Download one chunk of a payload, checked against its digest."""
 
     async def close(self) -> None:
@@ -236,29 +236,29 @@ class FederationClient:
             ForkError: A chunk is not what the signed event names (reason "wrong_digest").
         """
         out = bytearray(total_bytes)
-        for index in range(max(1, -(-total_bytes // wire.CHUNK_BYTES))):
-            data = await self.get_chunk(digest, total_bytes=total_bytes, index=index)
+        count = max(1, -(-total_bytes // wire.CHUNK_BYTES))
+        for index in range(count):
+            data = await self.get_chunk(digest, index, total_bytes=total_bytes)
             start = index * wire.CHUNK_BYTES
             out[start : start + len(data)] = data
         return bytes(out)
 
-    async def get_chunk(self, digest: str, *, total_bytes: int, index: int) -> bytes:
+    async def get_chunk(self, digest: str, index: int, *, total_bytes: int) -> bytes:
         """Download one chunk of a blob, checked against the digest (PROTOCOL §3.2).
 
         Args:
             digest: Blob digest from a signed event.
-            total_bytes: Its length from the same event.
-            index: Which chunk.
+            index: Number of the chunk, from 0.
+            total_bytes: The blob's length from the same event.
 
         Raises:
             TransportError: The connection broke.
-            RejectedError: The coordinator does not have the blob, or does not give it.
+            RejectedError: The coordinator does not have the blob, or keeps it from this site.
             ForkError: The chunk is not what the signed event names (reason "wrong_digest").
         """
         request = pb.GetChunkRequest(digest=digest, index=index)
         reply = await self._chunk_call(self._stub.GetChunk, request)
-        data = bytes(reply.data)
-        proof = [bytes(item) for item in reply.proof]
+        data, proof = bytes(reply.data), [bytes(item) for item in reply.proof]
         try:
             verify_chunk(digest=digest, total_bytes=total_bytes, index=index, data=data, proof=proof)
         except AuditError:

@@ -58,6 +58,7 @@ class PerformanceSection(Section):
     """Settings that change the time something takes, never its result."""
 
     mask_threads: Annotated[int, Field(ge=1, le=256)] = 1
+    ckks_processes: Annotated[int, Field(ge=0, le=16)] = 0  # 0: one a core
 
 
 class SiteConfig(Section):

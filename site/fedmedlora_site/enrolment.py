@@ -41,6 +41,8 @@ _POLICY_TEXT = """\
 # min_colluding_sites = 1
 # max_rounds = 100
 # exact_weights_allowed = false
+# ckks_key_holder = ""                  # member that may hold the only CKKS key and could read single updates
+# ckks_shared_key_allowed = false       # every member may hold the CKKS key, and each could
 """
 
 

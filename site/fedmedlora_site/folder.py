@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedmedlora_core.secure_aggregation import CKKS_CONTEXT_FILE
 from fedmedlora_site.errors import FolderError
 
 
@@ -78,6 +79,16 @@ class SiteFolder:
     def charter(self) -> Path:
         """Canonical JSON of the accepted study: exactly the bytes whose hash this site signs."""
         return self.study / "charter.json"
+
+    @property
+    def ckks_context(self) -> Path:
+        """The public CKKS context of the accepted study, where it has one."""
+        return self.study / CKKS_CONTEXT_FILE
+
+    @property
+    def ckks_secret(self) -> Path:
+        """The secret CKKS key, at sites that may decrypt."""
+        return self.keys / "ckks.key"
 
     @property
     def run(self) -> Path:

@@ -20,6 +20,7 @@ from fedmedlora_site.acceptance import check_members, load_accepted
 from fedmedlora_site.bases import Bases
 from fedmedlora_site.blobs import UploadFolder
 from fedmedlora_site.config import SiteConfig
+from fedmedlora_site.custody import Custody
 from fedmedlora_site.durable import make_folder
 from fedmedlora_site.errors import FolderError
 from fedmedlora_site.folder import SiteFolder
@@ -49,6 +50,7 @@ class Holdings:
     uploads: UploadFolder
     vault: Vault
     bases: Bases
+    custody: Custody | None = None
 
     def __repr__(self) -> str:
         """Name the site and nothing else."""
@@ -94,6 +96,7 @@ class Holdings:
             uploads=UploadFolder(folder.uploads),
             vault=Vault(folder.updates, keys.storage_key),
             bases=Bases(study, folder.study / INITIAL_FOLDER, folder.adapters),
+            custody=Custody.load(folder, study, terms, config.site.id),
         )
         if held.mirror.own_seq > held.outbox.last_seq:
             raise FolderError(

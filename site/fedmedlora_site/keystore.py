@@ -81,7 +81,7 @@ class Keystore:
             FolderError: A file is missing, malformed, or readable by others (the operator's).
         """
         values = [_read_secret(folder / name) for name in _SECRETS]
-        return cls(site, _read_private(folder / _TLS), *values)
+        return cls(site, read_private(folder / _TLS), *values)
 
     @property
     def event_signer(self) -> NoteSigner:
@@ -109,8 +109,12 @@ class Keystore:
         return HKDF(hashes.SHA256(), SECRET_BYTES, salt=None, info=info).derive(self.round_secret)
 
 
-def _read_private(path: Path) -> bytes:
-    """Read a key file that only its owner may read."""
+def read_private(path: Path) -> bytes:
+    """Read a key file that only its owner may read.
+
+    Raises:
+        FolderError: It is missing, a link, or readable by others (the operator's).
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     except OSError as exc:
@@ -123,7 +127,7 @@ def _read_private(path: Path) -> bytes:
 
 def _read_secret(path: Path) -> bytes:
     """Read a 32-byte secret."""
-    data = _read_private(path)
+    data = read_private(path)
     if len(data) != SECRET_BYTES:
         raise FolderError(f"{path}: expected {SECRET_BYTES} bytes, found {len(data)}")
     return data

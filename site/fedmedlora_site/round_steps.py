@@ -77,6 +77,7 @@ class RoundSteps:
     async def aggregate(self, duty: Duty) -> bool:
         """Accept an aggregate that this site decoded, stepped and checked itself (decision G41)."""
         session = self._context.session_of(duty)
+        self._need_own_sum(session)
         found = await self._derive(session)
         await self._sums.check(session)  # R4.6.2: nothing is signed before the chunks are checked
         self._held.bases.keep(found, round_number=session.round)
@@ -129,6 +130,12 @@ class RoundSteps:
         if (found.weight_sum, found.delta_digest, found.digest) != named:
             raise StepRefusal("aggregate", "bad_aggregate", "the sum does not decode to what was published")
         return found
+
+    def _need_own_sum(self, session: Session) -> None:
+        """A site that decrypted a sum itself accepts no other one (R6.16.8)."""
+        custody, own = self._held.terms.custody, session.responses.get(self._held.site)
+        if custody is not None and custody.decrypts(self._held.site) and own not in (None, session.ring):
+            raise StepRefusal("aggregate", "bad_aggregate", "this site decrypted another sum")
 
     async def _ensure_training(self, number: int, base: str) -> None:
         await self.drop_training(number)

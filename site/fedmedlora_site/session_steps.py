@@ -20,6 +20,9 @@ from fedmedlora_audit.event_data import (
     UpdateSubmitted,
 )
 from fedmedlora_audit.law import Duty, Session
+from fedmedlora_site.blobs import UploadFile
+from fedmedlora_site.ciphertexts import Progress, SumOpener, encrypt_upload
+from fedmedlora_site.custody import encode_sum, ring_values
 from fedmedlora_site.errors import StepRefusal
 from fedmedlora_site.markers import Consent
 from fedmedlora_site.session import LiveSession
@@ -107,10 +110,8 @@ class SessionSteps:
         self._need_support("upload", session, session.u2)
         payloads = await self.fetch("upload", {site: session.u2[site] for site in live.inbox(session.u2)})
         live.fix(_rows(session.u2), session.view, session.shares[held.site], payloads)
-        vector = await asyncio.to_thread(held.vault.load_ring, vector_name(held, session))
-        await asyncio.to_thread(live.mask, vector, threads=held.config.performance.mask_threads)
-        data = np.ascontiguousarray(vector, dtype="<u4").tobytes()
-        upload = await asyncio.to_thread(held.uploads.store, data)
+        progress = self._progress_of("upload", session.round)
+        upload = await asyncio.to_thread(self._seal, live, session, progress)
         self._context.strike("vote" if is_vote(session) else "upload", session.round)
         event = UpdateSubmitted(sid=session.sid, view=live.view, h_u2=live.h_u2)
         self._context.sign("update.submitted", event, duty, payload=("masked-update", upload))
@@ -146,11 +147,13 @@ class SessionSteps:
         self._need_signatures(session, live)
         live.check_request(signers=request.signers, self_of=request.self_of, pair_of=request.pair_of)
         self._need_unspent("unmask", session)
+        role, decrypted = await self._decrypt(live)
         held.markers.mark_released(session.sid, update=vector_id(held, session))
-        upload = held.uploads.store(live.open(request.signers))
+        shares = live.open(request.signers)
+        upload = held.uploads.store(shares if decrypted is None else decrypted)
         self._context.strike("unmask", session.round)
         data = UnmaskResponse(sid=session.sid, self_of=request.self_of, pair_of=request.pair_of)
-        self._context.sign("unmask.response", data, duty, payload=("opened-shares", upload))
+        self._context.sign("unmask.response", data, duty, payload=(role, upload))
         self._context.report(session.round, "unmask", 1, 1)
         return True
 
@@ -162,6 +165,51 @@ class SessionSteps:
         self._held.markers.mark_erased(sid)
         self._context.sign("attempt.erased", InSession(sid=sid), duty)
         return True
+
+    def _seal(self, live: LiveSession, session: Session, progress: Progress) -> UploadFile:
+        """Mask or encrypt the encoded update; the payload is whole on the disk when this returns."""
+        held = self._held
+        vector = held.vault.load_ring(vector_name(held, session))
+        live.mask(vector, threads=held.config.performance.mask_threads)
+        if held.custody is not None:
+            cores = held.config.performance.ckks_processes or None
+            return encrypt_upload(held.custody, vector, held.uploads, cores=cores, progress=progress)
+        return held.uploads.store(np.ascontiguousarray(vector, dtype="<u4").tobytes())
+
+    def _progress_of(self, step: str, round_number: int) -> Progress:
+        """Report a long step's progress from whatever thread it runs in; its end is reported by the step."""
+        loop = asyncio.get_running_loop()
+
+        def said(done: int, total: int) -> None:
+            if done < total:
+                loop.call_soon_threadsafe(self._context.report, round_number, step, done, total)
+
+        return said
+
+    async def _decrypt(self, live: LiveSession) -> tuple[str, bytes | None]:
+        """Return the role of this site's answer, and the sum if it is one that this site decrypts.
+
+        Nothing has left the site when this fails, so it may be done again.
+        """
+        held = self._held
+        if held.custody is None or held.custody.secret is None:
+            return "opened-shares", None
+        opener = SumOpener(
+            held.custody,
+            self._context.client,
+            values=ring_values(held.study),
+            threshold=held.terms.threshold,
+            index={site: i for i, site in enumerate(held.terms.member_ids, start=1)},
+        )
+        survivors = {row.id: row.digest for row in live.u3}
+        cores = held.config.performance.ckks_processes or None
+        total = await opener.open(
+            survivors,
+            held.mirror.object_bytes,
+            cores=cores,
+            progress=self._progress_of("unmask", live.round),
+        )
+        return "decrypted-sum", encode_sum(total)
 
     def drop(self) -> None:
         """Erase the secrets of the session this process lives in, if any."""
@@ -210,14 +258,9 @@ class SessionSteps:
                 raise StepRefusal("survivors", "spent", "this site consented in this session before")
             if earlier.survivors == consent.survivors:
                 continue
-            session = held.mirror.state.sids.get(earlier.sid)
-            sparse = held.terms.graph is not None  # R6.15.9
-            dead = (
-                0
-                if session is None
-                else session.erased_unopened(before=held.mirror.size, survivors_only=sparse)
-            )
-            if dead < held.terms.threshold:
+            state = held.mirror.state
+            session = state.sids.get(earlier.sid)
+            if session is None or not state.cannot_be_opened(session, before=held.mirror.size):
                 raise StepRefusal(
                     "survivors", "consent_spent", "another survivor set of this base was consented to before"
                 )

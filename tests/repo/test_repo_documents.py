@@ -72,4 +72,5 @@ def test_the_policy_file_that_enrolment_writes_shows_the_real_defaults() -> None
     assert set(shown) == set(SitePolicy.model_fields)
     for key, value in SitePolicy().model_dump().items():
         expected = str(value).lower() if isinstance(value, bool) else str(value).replace("()", "[]")
+        expected = f'"{value}"' if isinstance(value, str) else expected
         assert shown[key] == expected, key

@@ -10,7 +10,7 @@ import pytest
 
 from fedmedlora_testkit.repository import ROOT, sources
 
-HEAVY = ("torch", "transformers", "peft", "tokenizers")
+HEAVY = ("torch", "transformers", "peft", "tokenizers", "tenseal")
 WIRE = ("grpc", "google.protobuf")
 PROMISES = {
     "audit": ("fedmedlora_audit", (*HEAVY, *WIRE, "numpy", "scipy", "sqlalchemy", "safetensors")),

@@ -25,6 +25,7 @@ from fedmedlora_audit.event_data import (
     VotesCounted,
 )
 from fedmedlora_audit.events import Event
+from fedmedlora_audit.law.ckks_rules import answers_by_custody, publishes_what_was_decrypted
 from fedmedlora_audit.law.rule import STEPS, Rule, live_session, named_session, need, open_round
 from fedmedlora_audit.law.state import State
 from fedmedlora_audit.law.vote_rules import (
@@ -221,17 +222,12 @@ def one_survivor_set_per_base(state: State, event: Event, data: SurvivorsAgreed)
     T members that erased the first session without opening anything leave fewer than T shares of any secret;
     on a sparse graph T survivors leave too few shares of at least one of them (R6.15.9).
     """
-    sparse = state.terms.graph is not None
     session = state.sids[data.sid]
     for earlier in state.consented.get((session.base, session.purpose), ()):
         if earlier is session or event.actor.id not in earlier.agreed or set(earlier.u3) == set(session.u3):
             continue
-        erased = earlier.erased_unopened(before=event.saw.size, survivors_only=sparse)
-        need(
-            erased >= state.terms.threshold,
-            "G37",
-            f"{event.actor.id} consented to other survivors of this base before",
-        )
+        dead = state.cannot_be_opened(earlier, before=event.saw.size)
+        need(dead, "G37", f"{event.actor.id} consented to other survivors of this base before")
 
 
 def request_shows_consents(state: State, event: Event, data: UnmaskRequest) -> None:
@@ -338,13 +334,20 @@ RULES: Final[Mapping[str, tuple[Rule, ...]]] = {
         request_shows_consents,
         asks_for_survivors_and_dropped,
     ),
-    "unmask.response": (not_before("unmask"), not_erased, never_both_seeds, opens_what_was_asked),
+    "unmask.response": (
+        not_before("unmask"),
+        not_erased,
+        never_both_seeds,
+        opens_what_was_asked,
+        answers_by_custody,
+    ),
     "aggregate.published": (
         at_step("unmask", "A1"),
         of_purpose("update"),
         published_after_enough_opened,
         no_late_upload_is_opened,
         sums_the_survivors,
+        publishes_what_was_decrypted,
     ),
     "aggregate.accepted": (not_before("aggregate"), accepts_what_was_published),
     "votes.counted": (

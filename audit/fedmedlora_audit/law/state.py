@@ -204,6 +204,22 @@ class State:
         current = self.round
         return current.sessions[-1] if current is not None and current.sessions else None
 
+    def cannot_be_opened(self, session: Session, before: int) -> bool:
+        """Say whether an earlier session's sum is out of reach for good, by the log before an index (G37).
+
+        With masks fewer than T shares of any secret are left once T members erased theirs. R6.16.10: with
+        CKKS one key opens the sum, so everybody in it who holds the key must have erased unopened.
+        """
+        custody = self.terms.custody
+        if custody is None:
+            sparse = self.terms.graph is not None  # R6.15.9
+            return session.erased_unopened(before, survivors_only=sparse) >= self.terms.threshold
+        return all(
+            session.erased.get(site, before) < before and site not in session.responses
+            for site in session.u3
+            if custody.decrypts(site)
+        )
+
     def head(self, size: int | None = None) -> Saw:
         """Return the head of the first ``size`` entries (all by default), in the form of ``saw``."""
         size = self.size if size is None else size

@@ -154,6 +154,8 @@ class Federation:
         arguments += ["--title", "Synthetic clinic", "--seed", str(self.options.seed)]
         arguments += ["--coordinator-card", str(self.coordinator / "card.toml")]
         arguments += ["--secure", self.options.secure]
+        if self.options.secure == "ckks":
+            arguments += self._ckks_arguments()
         if self.options.rounds is not None:
             arguments += ["--rounds", str(self.options.rounds)]
         if self.options.vote_every:
@@ -163,18 +165,46 @@ class Federation:
             arguments += ["--member", cards[site_id]]
         run_command(arguments, self.transcript)
         if self.options.secure == "none":
-            self._allow_plain_updates()
+            self._allow("secure_aggregation_required = false")
+        if self.options.secure == "ckks":
+            self._hand_out_keys()
         run_commands(
             [["site", "accept", str(self.study), "--dir", str(self.site(s))] for s in self.options.site_ids],
             self.transcript,
         )
 
-    def _allow_plain_updates(self) -> None:
-        """With `--secure none` each hospital's operator has to allow it in the policy."""
+    def _allow(self, line: str) -> None:
+        """What weakens a study each hospital's operator has to allow in the policy."""
         for site_id in self.options.site_ids:
             policy = self.site(site_id) / "policy.toml"
             text = policy.read_text(encoding="utf-8")
-            policy.write_text(text + "secure_aggregation_required = false\n", encoding="utf-8")
+            policy.write_text(f"{text}{line}\n", encoding="utf-8")
+
+    def _ckks_arguments(self) -> list[str]:
+        """Have the first hospital make the CKKS key; returns what `study new` has to know of it."""
+        first, context = self.options.site_ids[0], self.out / "carried" / "ckks-context.bin"
+        arguments = ["site", "ckks-key", "--dir", str(self.site(first)), "--out", str(context)]
+        shared = self.options.ckks_custody == "shared"
+        if shared:
+            arguments += ["--shared-key-out", str(self.out / "carried" / "ckks.key")]
+        run_command(arguments, self.transcript)
+        self._allow("ckks_shared_key_allowed = true" if shared else f'ckks_key_holder = "{first}"')
+        found = ["--ckks-context", str(context), "--ckks-custody", self.options.ckks_custody]
+        return found if shared else [*found, "--ckks-holder", first]
+
+    def _hand_out_keys(self) -> None:
+        """Under a shared CKKS key every other hospital receives it by hand, and the copy goes."""
+        key, context = self.out / "carried" / "ckks.key", self.out / "carried" / "ckks-context.bin"
+        if self.options.ckks_custody == "holder":
+            return
+        run_commands(
+            [
+                ["site", "ckks-import", str(key), "--dir", str(self.site(s)), "--context", str(context)]
+                for s in self.options.site_ids[1:]
+            ],
+            self.transcript,
+        )
+        key.unlink()
 
     def train(self) -> None:
         """Run coordinator and hospitals until the study is closed, killing and restarting as asked.

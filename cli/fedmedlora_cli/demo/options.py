@@ -37,7 +37,8 @@ class DemoOptions:
         out: Folder that the demo makes; must not exist or be empty, unless it is an earlier demo's.
         sites: Number of hospitals, 3 to 10.
         rounds: Rounds of the study, or None for the profile's.
-        secure: "masks", or "none" for the same encoding without masks.
+        secure: "masks"; "ckks" for homomorphic encryption; "none" for the same encoding without either.
+        ckks_custody: Under CKKS: "holder" gives the first hospital the only key, "shared" all of them.
         drops: Sites to kill, with step and round.
         coordinator_kill: Step at which the coordinator is killed twice, before and after its durable write.
         full: Also train the centralised baseline and score each site's own tests.
@@ -51,7 +52,8 @@ class DemoOptions:
     out: Path
     sites: int = 4
     rounds: int | None = None
-    secure: Literal["masks", "none"] = "masks"
+    secure: Literal["masks", "ckks", "none"] = "masks"
+    ckks_custody: Literal["holder", "shared"] = "holder"
     drops: tuple[Fault, ...] = ()
     coordinator_kill: Fault | None = None
     full: bool = False

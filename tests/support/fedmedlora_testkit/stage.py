@@ -26,7 +26,7 @@ from fedmedlora_site.agent import Agent
 from fedmedlora_site.bases import Bases, NextBase
 from fedmedlora_site.blobs import UploadFile
 from fedmedlora_site.client import Batch
-from fedmedlora_site.errors import RejectedError, TransportError
+from fedmedlora_site.errors import ForkError, RejectedError, TransportError
 from fedmedlora_site.holdings import Holdings
 from fedmedlora_site.journal import Journal
 from fedmedlora_site.session import LiveSession
@@ -59,8 +59,8 @@ class StageLog(StudyLog):
 class Stage:
     """The play: one log, the blobs, the other sites' secrets, and the agent under test."""
 
-    def __init__(self, root: Path, **overrides: Any) -> None:
-        self.study = staged_study(**overrides)
+    def __init__(self, root: Path, study: Study | None = None, **overrides: Any) -> None:
+        self.study = study or staged_study(**overrides)
         self.root = make_site(root, self.study)
         self.log = StageLog(self.study)
         self.blobs: dict[str, bytes] = {}
@@ -217,7 +217,7 @@ class Stage:
             live.fix(rows, session.view, session.shares[site], payloads)
             vector = (vector_of or self.encoded)(number)
             live.mask(vector)
-            self.keep(site, "masked-update", vector.astype("<u4").tobytes())
+            self.keep(site, "masked-update", self.sealed(vector))
             log.upload(site)
         self.say()
         await self.until(lambda: OWN in session.updates)
@@ -241,10 +241,18 @@ class Stage:
         assert session.request is not None
         for site in session.request.signers:
             if site != OWN:
-                self.keep(site, "opened-shares", self.others[site].open(session.request.signers))
-                log.respond(site)
+                self.respond(site, self.others[site].open(session.request.signers))
         self.say()
         await self.until(lambda: OWN in session.responses)
+
+    def sealed(self, vector: np.ndarray[Any, np.dtype[np.uint32]]) -> bytes:
+        """The upload of an encoded and masked update."""
+        return bytes(vector.astype("<u4").tobytes())
+
+    def respond(self, site: str, shares: bytes) -> None:
+        """Answer the request for another site."""
+        self.keep(site, "opened-shares", shares)
+        self.log.respond(site)
 
     def ring_sum(self) -> bytes:
         """Add and unmask what was uploaded: the true sum."""
@@ -332,6 +340,8 @@ class StageWire:
         self._stage = stage
         self.down = False
         self.ahead = False
+        self.verified = False
+        self.lost_chunks = 0
         self.held_back: set[str] = set()  # types of events that the network keeps
         self.on_their_way: set[str] = set()  # those that it keeps at this moment
         self.on_withheld: Callable[[], None] = lambda: None
@@ -384,13 +394,18 @@ class StageWire:
         self._up()
         return self._stage.blobs[digest]
 
-    async def get_chunk(self, digest: str, *, total_bytes: int, index: int) -> bytes:
-        """Give one chunk; what the stage withholds is not there."""
-        self._up()
+    async def get_chunk(self, digest: str, index: int, *, total_bytes: int) -> bytes:
+        """Give a chunk of a payload, unless it is withheld; `verified` checks it as the real client does."""
         if digest in self._stage.withheld:
             self.on_withheld()
             raise RejectedError("unknown_blob")
-        return self._stage.blobs[digest][index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]
+        data = await self.get_blob(digest, total_bytes=total_bytes)
+        if self.lost_chunks:
+            self.lost_chunks -= 1
+            raise TransportError("the stage's network lost a chunk")
+        if self.verified and blob_digest(data) != digest:
+            raise ForkError("wrong_digest", "a chunk is not what the log names")
+        return data[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]
 
     async def close(self) -> None:
         """Nothing to close."""
@@ -403,11 +418,11 @@ class StageWire:
 Scene = Callable[[Stage], Awaitable[None]]
 
 
-def play(tmp_path: Path, scene: Scene, **overrides: Any) -> Stage:
+def play(tmp_path: Path, scene: Scene, make: Callable[..., Stage] = Stage, **overrides: Any) -> Stage:
     """Run a scene with the agent started."""
 
     async def act() -> Stage:
-        stage = Stage(tmp_path, **overrides)
+        stage = make(tmp_path, **overrides)
         try:
             stage.start()
             await scene(stage)

@@ -7,12 +7,15 @@ from typing import Any
 
 from fedmedlora_audit.note import ALG_COSIGNATURE, NoteSigner
 from fedmedlora_core.records import write_notes
+from fedmedlora_core.secure_aggregation import CKKS_CONTEXT_FILE, CkksTerms
 from fedmedlora_core.study import LogTerms, Study
 from fedmedlora_site.acceptance import accept
 from fedmedlora_site.config import SCHEMA, NetworkSection, SiteConfig, SiteSection, TrainerSection
+from fedmedlora_site.durable import create_private
 from fedmedlora_site.keystore import Keystore
 from fedmedlora_site.pins import Card, CoordinatorPins, PinnedKeys, Pins
 from fedmedlora_testkit.audit_log import ORIGIN, seed_of
+from fedmedlora_testkit.ckks import key_pair
 from fedmedlora_testkit.rehearsal import plain_notes, small_adapter
 from fedmedlora_testkit.studies import make_study
 
@@ -74,5 +77,17 @@ def make_site(root: Path, study: Study) -> Path:
     write_notes(folder / "data" / "notes.jsonl", plain_notes(OWN))
     study.write(root / "package" / "study.toml")
     ADAPTER.save(root / "package" / "initial")
+    if study.secure_aggregation.ckks is not None:
+        give_key(root, folder, study.secure_aggregation.ckks)
     accept(folder, root / "package")
     return folder
+
+
+def give_key(root: Path, folder: Path, ckks: CkksTerms) -> None:
+    """Put the public context into the package and what the custody says into the site's folder."""
+    context, secret = key_pair()
+    (root / "package" / CKKS_CONTEXT_FILE).write_bytes(context.encode())
+    policy = f'ckks_key_holder = "{ckks.holder}"\nckks_shared_key_allowed = true\n'
+    (folder / "policy.toml").write_text(policy)
+    if ckks.holder in ("", OWN):
+        create_private(folder / "keys" / "ckks.key", secret.encode())

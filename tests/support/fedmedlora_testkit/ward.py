@@ -103,7 +103,7 @@ class Ward:
         self.store = FlakyStore(self.folder.store, self.folder.head)
         self.blobs = BlobStore(self.folder.blobs, storage_key=setup.load_storage_key(self.folder))
         self.model = GlobalModel.of_package(self.study, self.folder.study)
-        self.payloads = Payloads(self.terms, self.blobs, self.model.ring_bytes)
+        self.payloads = Payloads(self.terms, self.blobs, self.model.ring_bytes, self.model.upload_bytes)
         self.ledger = Ledger(
             terms=self.terms,
             store=self.store,

@@ -36,6 +36,56 @@ def test_each_key_refuses_with_its_own_sentence(
     assert caught.value.reason == "policy"
 
 
+CONTEXT = "c" * 64
+SHARED = {"mode": "ckks", "ckks": {"custody": "shared", "context": CONTEXT}}
+HELD = {"mode": "ckks", "ckks": {"custody": "holder", "holder": "site-b", "context": CONTEXT}}
+
+
+@pytest.mark.parametrize(
+    ("policy", "values", "sentence"),
+    [
+        ({}, HELD, "'site-b' would hold the CKKS key .* names nobody"),
+        ({"ckks_key_holder": "site-a"}, HELD, "names site-a"),
+        ({"ckks_shared_key_allowed": True}, HELD, "names nobody"),
+        ({}, SHARED, "every member would hold"),
+        ({"ckks_key_holder": "site-b"}, SHARED, "every member would hold"),
+    ],
+)
+def test_a_custody_that_the_site_did_not_name_is_refused(
+    policy: dict[str, object], values: dict[str, object], sentence: str
+) -> None:
+    """R6.16.5: by default no key custody is good enough, and each has to be allowed by name."""
+    with pytest.raises(PolicyRefusal, match=sentence):
+        SitePolicy.model_validate(policy).judge(changed(make_study(), "secure_aggregation", **values))
+
+
+def test_a_named_holder_and_an_allowed_shared_key_are_accepted() -> None:
+    held = changed(make_study(), "secure_aggregation", **HELD)
+    SitePolicy.model_validate({"ckks_key_holder": "site-b"}).judge(held)
+    shared = changed(make_study(), "secure_aggregation", **SHARED)
+    SitePolicy.model_validate({"ckks_shared_key_allowed": True}).judge(shared)
+
+
+@pytest.mark.parametrize(("values", "words"), [(HELD, "'site-b' could read"), (SHARED, "any one site")])
+def test_a_ckks_study_says_who_could_read_what(values: dict[str, object], words: str) -> None:
+    warnings = "\n".join(changed(make_study(), "secure_aggregation", **values).warnings())
+    assert words in warnings
+    assert "colluding_sites protects nothing" in warnings
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"graph": {"neighbours": 2, "share_threshold": 2, "window_survivors": 1}},
+        {"vote": {"every_rounds": 1}},
+    ],
+)
+def test_ckks_has_neither_graph_nor_vote(values: dict[str, object]) -> None:
+    """R6.16.9: its flow adds no masks, so the votes would be readable."""
+    with pytest.raises(ConfigError, match="neither a graph nor a masked vote"):
+        changed(make_study(), "secure_aggregation", **HELD, **values)
+
+
 def test_unknown_key_names_the_nearest(tmp_path: Path) -> None:
     file = tmp_path / "policy.toml"
     file.write_text("secure_agregation_required = false\n")

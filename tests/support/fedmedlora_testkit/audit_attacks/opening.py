@@ -157,6 +157,12 @@ def response_after_erasing(log: StudyLog) -> bytes:
     return by_site(log, "site-a", "unmask.response", log.response_data(), "opened-shares")
 
 
+@attack("U6")
+def decrypted_sum_where_nobody_holds_a_key(log: StudyLog) -> bytes:
+    log.set_up().to_step("unmask")
+    return by_site(log, "site-a", "unmask.response", log.response_data(), "decrypted-sum")
+
+
 # -- the aggregate
 
 

@@ -1,0 +1,88 @@
+"""Federations of real processes under CKKS: the same sums as masks, and a key holder that may die.
+
+The hospitals rehearse, as in `test_integration_faults`; keys, ciphertexts, sums, log and verdict are real.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedmedlora_cli.demo.federation import Federation, clear_earlier_run
+from fedmedlora_cli.demo.options import DemoOptions, parse_coordinator_kill, parse_drop
+from fedmedlora_cli.demo.records import RoundRow, read_rounds
+from fedmedlora_core.adapter import Adapter
+from fedmedlora_core.study import Study
+
+pytestmark = pytest.mark.slow
+
+
+def run(out: Path, **options: Any) -> tuple[Federation, list[RoundRow]]:
+    """Run a short rehearsed federation to its end; the verdict on its log must be a pass."""
+    clear_earlier_run(out)
+    federation = Federation(DemoOptions(out=out, rounds=2, rehearsal=True, **options), lambda *_: None)
+    federation.provision()
+    federation.import_notes()
+    federation.agree()
+    if options.get("drops"):
+        settings = federation.coordinator / "coordinator.toml"
+        text = settings.read_text()
+        for key, seconds in (("grace_seconds", 3), ("ready_grace_seconds", 6), ("abort_seconds", 9)):
+            text = re.sub(rf"^{key} = .*$", f"{key} = {seconds}.0", text, flags=re.MULTILINE)
+        settings.write_text(text)
+    federation.train()
+    verdict = federation.review()
+    assert verdict["verdict"] == "pass", verdict
+    return federation, read_rounds(federation.bundle, Study.load(federation.study))
+
+
+def released(federation: Federation) -> str:
+    return Adapter.load(federation.coordinator / "released").digest
+
+
+@pytest.fixture(scope="module")
+def masked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Federation, list[RoundRow]]:
+    """The same study with masks."""
+    return run(tmp_path_factory.mktemp("masked") / "run")
+
+
+@pytest.mark.parametrize("custody", ["holder", "shared"])
+def test_encrypted_and_masked_federations_end_with_the_identical_adapter(
+    masked: tuple[Federation, list[RoundRow]], tmp_path: Path, custody: str
+) -> None:
+    federation, rows = run(tmp_path / "run", secure="ckks", ckks_custody=custody)
+    assert [row.ring for row in rows] == [row.ring for row in masked[1]]
+    assert [row.weight_sum for row in rows] == [row.weight_sum for row in masked[1]]
+    assert released(federation) == released(masked[0])
+    keys = sorted(str(path.parent.parent.name) for path in federation.out.rglob("ckks.key"))
+    assert keys == (["site-a"] if custody == "holder" else list(federation.options.site_ids))
+
+
+def test_a_coordinator_killed_around_the_sum_ends_with_the_identical_adapter(
+    masked: tuple[Federation, list[RoundRow]], tmp_path: Path
+) -> None:
+    federation, rows = run(
+        tmp_path / "run", secure="ckks", coordinator_kill=parse_coordinator_kill("unmask:2")
+    )
+    assert len(federation.killed) == 2
+    assert [row.ring for row in rows] == [row.ring for row in masked[1]]
+    assert released(federation) == released(masked[0])
+
+
+@pytest.mark.parametrize("step", ["upload", "unmask"])
+def test_a_key_holder_that_is_killed_costs_one_round(tmp_path: Path, step: str) -> None:
+    """R6.16.8."""
+    _, (first, second) = run(tmp_path / "run", secure="ckks", drops=(parse_drop(f"site-a@{step}:1"),))
+    assert (first.outcome, second.outcome) == ("aborted", "closed")
+    assert first.ring is None, "nothing was published"
+    assert "site-a" not in first.responses
+    assert "site-a" in second.survivors
+
+
+def test_another_site_that_is_killed_costs_nothing(tmp_path: Path) -> None:
+    _, (first, second) = run(tmp_path / "run", secure="ckks", drops=(parse_drop("site-b@unmask:1"),))
+    assert (first.outcome, second.outcome) == ("closed", "closed")
+    assert set(second.survivors) == {"site-a", "site-b", "site-c", "site-d"}
