@@ -128,7 +128,7 @@ class Wire(Protocol):
     async def put_blob(self, upload: UploadFile) -> None:
         """Upload a payload."""
 
-    async def get_blob(self, digest: str, *, total_bytes: int) -> bytes:
+    async def get_blob(self, digest: str, *, total_bytes: int) -> bytes | bytearray:
         """Download a payload, checked against its digest."""
 
     async def get_chunk(self, digest: str, *, total_bytes: int, index: int) -> bytes:
@@ -223,7 +223,7 @@ class FederationClient:
             )
             reply = await self._chunk_call(self._stub.PutChunk, request)
 
-    async def get_blob(self, digest: str, *, total_bytes: int) -> bytes:
+    async def get_blob(self, digest: str, *, total_bytes: int) -> bytes | bytearray:
         """Download a blob; every chunk is checked against the digest before it counts (PROTOCOL §3.2).
 
         Args:
@@ -240,7 +240,7 @@ class FederationClient:
             data = await self.get_chunk(digest, total_bytes=total_bytes, index=index)
             start = index * wire.CHUNK_BYTES
             out[start : start + len(data)] = data
-        return bytes(out)
+        return out
 
     async def get_chunk(self, digest: str, *, total_bytes: int, index: int) -> bytes:
         """Download one chunk of a blob, checked against the digest (PROTOCOL §3.2).

@@ -133,7 +133,7 @@ class SumChecker:
             if not 0 < sizes.get(digest, 0) <= MOST_PAYLOAD_BYTES:
                 raise CodecError(f"the payload of {site} has an impossible size")
             payload = await self._context.client.get_blob(digest, total_bytes=sizes[digest])
-            found[self._party(site)] = payload
+            found[self._party(site)] = bytes(payload)
         return found
 
     def _party(self, site: str) -> int:

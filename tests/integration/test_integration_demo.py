@@ -115,11 +115,12 @@ def test_the_aggregate_is_the_weighted_mean_within_the_stated_bound(
 
 def leaks(coordinator: Path, study: Study, updates: dict[str, LocalUpdate]) -> int:
     """Count blobs that give away one site's update when read as its plain encoding."""
-    codec, size = study.codec(), 4 * (study.adapter.dimension + 1)
+    codec, packing = study.codec(), study.packing()
     found = 0
     for data in stored_blobs(coordinator).values():
-        if len(data) == size:
-            values = np.frombuffer(data, dtype="<i4")[:-1].astype(np.float64) / codec.scale
+        if len(data) == packing.total_bytes:
+            signed = packing.read_bytes(data)[: study.adapter.dimension].view(np.int32)
+            values = signed.astype(np.float64) / codec.scale
             found += any(abs(np.corrcoef(values, u.delta)[0, 1]) > 0.99 for u in updates.values())
     return found
 
@@ -128,7 +129,7 @@ def test_the_coordinators_folder_holds_no_sites_update(
     out: Path, study: Study, updates: dict[str, LocalUpdate], tmp_path: Path
 ) -> None:
     sizes = [len(data) for data in stored_blobs(out / "coordinator").values()]
-    assert sizes.count(4 * (study.adapter.dimension + 1)) >= 4
+    assert sizes.count(study.packing().total_bytes) >= 4
     assert leaks(out / "coordinator", study, updates) == 0
     run_demo(
         DemoOptions(out=tmp_path / "plain", rounds=1, secure="none", baselines=False, keep_evidence=True)

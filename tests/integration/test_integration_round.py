@@ -18,7 +18,6 @@ from fedmedlora_audit.events import parse_event
 from fedmedlora_audit.merkle import leaf_hash
 from fedmedlora_audit.trust import Trust
 from fedmedlora_audit.verify import verify_bundle
-from fedmedlora_coordinator.model import ring_vector
 from fedmedlora_coordinator.reports import export_bundle, status
 from fedmedlora_coordinator.settings import Timing
 from fedmedlora_coordinator.store import read_entries
@@ -103,10 +102,11 @@ def test_a_run_gives_the_weighted_mean_and_a_bundle_that_passes(tmp_path: Path, 
 def uploads_seen(federation: Federation) -> list[Floats]:
     """What the coordinator could decode of every blob of an upload's size, taken as if it were not masked."""
     seen = []
-    codec, size = federation.study.codec(), 4 * (federation.study.adapter.dimension + 1)
+    codec, packing = federation.study.codec(), federation.study.packing()
+    dimension = federation.study.adapter.dimension
     for data in stored_blobs(federation.coordinator_root).values():
-        if len(data) == size:
-            values = ring_vector(data)[:-1].view(np.int32).astype(np.float64)
+        if len(data) == packing.total_bytes:
+            values = packing.read_bytes(data)[:dimension].view(np.int32).astype(np.float64)
             seen.append(values / codec.scale * codec.weight_max)
     return seen
 
