@@ -4,12 +4,13 @@ The law sees digests only; here are the bytes. An event whose payload is not on 
 receipt always covers the payload too.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final
 
 from fedmedlora_audit.charter import CharterTerms
 from fedmedlora_audit.event_data import AggregatePublished, SurvivorsFixed
 from fedmedlora_audit.events import Entry, Event, Object
+from fedmedlora_audit.merkle import CHUNK_BYTES
 from fedmedlora_coordinator.blobs import BlobStore
 from fedmedlora_coordinator.errors import PeerRefusedError
 from fedmedlora_coordinator.neighbourhoods import Neighbourhoods, party_of
@@ -29,7 +30,12 @@ class Payloads:
     """The rules about payloads, with what the log has said about digests so far."""
 
     def __init__(
-        self, terms: CharterTerms, blobs: BlobStore, ring_bytes: int, upload_bytes: int | None = None
+        self,
+        terms: CharterTerms,
+        blobs: BlobStore,
+        ring_bytes: int,
+        upload_bytes: int | None = None,
+        padding: Collection[int] = (),
     ) -> None:
         """Take the charter, the blobs and sizes in bytes.
 
@@ -38,11 +44,13 @@ class Payloads:
             blobs: The payloads.
             ring_bytes: Size of a ring sum.
             upload_bytes: Size of a site's upload where it is another one (CKKS).
+            padding: Offsets of the bytes of a ring vector that have to be zero.
         """
         self._terms = terms
         self._blobs = blobs
         self._ring_bytes = ring_bytes
         self._upload_bytes = ring_bytes if upload_bytes is None else upload_bytes
+        self._padding = padding
         self._summed: set[str] = set()  # uploads of a fixed U3
         self._roles: dict[str, str] = {}
         self._opened: dict[str, set[str]] = {}  # sid -> digests of opened shares
@@ -115,6 +123,17 @@ class Payloads:
         known = (self._ring_bytes, self._upload_bytes, 4 * vote_length(self._terms.n))
         if total_bytes > MAX_SMALL_BYTES and total_bytes not in known:
             raise PeerRefusedError(Reason.TOO_LARGE)
+
+    def check_chunk(self, total_bytes: int, index: int, data: bytes) -> None:
+        """Refuse a chunk of a ring vector with bytes behind its last word.
+
+        Raises:
+            PeerRefusedError: bad_payload.
+        """
+        # R4.5.2: found at the sum, one bad byte would cost everybody the round.
+        last = index * CHUNK_BYTES + len(data) - 1
+        if total_bytes == self._ring_bytes and last in self._padding and data[-1]:
+            raise PeerRefusedError(Reason.BAD_PAYLOAD)
 
     def check(self, event: Event) -> None:
         """Check the payload of a site's event before the event is written.

@@ -125,6 +125,7 @@ class FederationService(pb_grpc.FederationServicer):
             if chunk.data is None:
                 missing = self._blobs.query(chunk.digest, chunk.total_bytes)
             else:
+                self._payloads.check_chunk(chunk.total_bytes, chunk.index, chunk.data)
                 missing = self._blobs.put_chunk(
                     site,
                     digest=chunk.digest,

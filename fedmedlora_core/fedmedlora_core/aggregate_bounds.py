@@ -13,19 +13,22 @@ import math
 
 import numpy as np
 
-from fedmedlora_core.codec import CHUNK_VALUES, Codec, FloatVector
+from fedmedlora_core.codec import CHUNK_VALUES, CLIPPED_PERMILLE_MAX, Codec, FloatVector
 from fedmedlora_core.errors import AggregateBoundError
 
 RELATIVE_SLACK = 1e-6
 """Rounding of float32 in clipping and decoding, relative to the bound; each rounds by less than 2**-23."""
 
 
-def check_aggregate(average: FloatVector, weight_sum: int, *, codec: Codec, clip_norm: float, m: int) -> None:
+def check_aggregate(
+    average: FloatVector, weight_sum: int, clipped: int = 0, *, codec: Codec, clip_norm: float, m: int
+) -> None:
     """Refuse an aggregate that m clipped updates cannot give (R4.4.2, R4.4.4, R4.4.5).
 
     Args:
         average: Decoded weighted mean, float32 `(d,)`.
         weight_sum: Decoded W.
+        clipped: Decoded sum of the clipped shares, in thousandths.
         codec: Encoding of the study; gives the clip C, weight_max and the rounding error of one value.
         clip_norm: Largest L2 norm of one update; > 0.
         m: Sites in the sum; >= 1.
@@ -40,6 +43,8 @@ def check_aggregate(average: FloatVector, weight_sum: int, *, codec: Codec, clip
     # R4.4.2: a weight sum of nothing, or of more than m sites can declare
     if not 0 < weight_sum <= m * codec.weight_max:
         raise AggregateBoundError("weight_sum", f"the weight sum does not fit {m} sites")
+    if not 0 <= clipped <= m * CLIPPED_PERMILLE_MAX:  # R4.5.6
+        raise AggregateBoundError("clipped", f"the clipped shares do not fit {m} sites")
     largest, squares = 0.0, 0.0
     for start in range(0, average.shape[0], CHUNK_VALUES):
         chunk = average[start : start + CHUNK_VALUES].astype(np.float64)

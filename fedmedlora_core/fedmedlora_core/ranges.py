@@ -9,20 +9,20 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 BLOCK = 1 << 18
 """Values that a thread takes at least: below that, starting it costs more than it saves."""
 
-_pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
 
-
-def over_ranges(work: Callable[[int, int], None], count: int, threads: int) -> None:
+def over_ranges(work: Callable[[int, int], None], count: int, threads: int, *, block: int = BLOCK) -> None:
     """Call `work(first, last)` on ranges that cover 0..count, at most `threads` of them at a time.
 
     Args:
         work: Handles values first .. last-1; what it writes lies in its range.
         count: Values in all.
         threads: Ranges; >= 1. One range is worked on in the calling thread.
+        block: Every range begins at a multiple of it.
 
     Raises:
         ValueError: `threads` is below 1 (the caller's mistake).
@@ -30,8 +30,8 @@ def over_ranges(work: Callable[[int, int], None], count: int, threads: int) -> N
     """
     if threads < 1:
         raise ValueError("threads is at least 1")
-    blocks = -(-count // BLOCK)
-    step = -(-blocks // threads) * BLOCK
+    blocks = -(-count // block)
+    step = -(-blocks // threads) * block
     if blocks <= 1 or step >= count:
         if count:
             work(0, count)
@@ -44,9 +44,11 @@ def over_ranges(work: Callable[[int, int], None], count: int, threads: int) -> N
             raise error
 
 
+@cache
+def _pool_of(process: int, threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="vector")
+
+
 def _pool(threads: int) -> ThreadPoolExecutor:
-    """The process's pool of a size; a forked child has none of its parent's threads and gets its own."""
-    key = (os.getpid(), threads)
-    if key not in _pools:
-        _pools[key] = ThreadPoolExecutor(threads, thread_name_prefix="vector")
-    return _pools[key]
+    """Return the pool of this size, which lives as long as the process; a forked child gets its own."""
+    return _pool_of(os.getpid(), threads)

@@ -120,12 +120,6 @@ class SecureAggregationTerms(Section):
         if (self.mode == "ckks") != (self.ckks is not None):
             raise ValueError("the table secure_aggregation.ckks belongs to mode 'ckks', and only to it")
         if self.mode == "ckks" and (self.graph is not None or self.vote is not None):
-            # R6.16.9: the flow of this suite adds no masks, so a graph is idle and a vote would be readable.
+            # R6.16.9, R4.7.9: the flow of this suite adds no masks, so a graph is idle and a vote would be readable.
             raise ValueError("mode 'ckks' has neither a graph nor a masked vote")
-        return self
-
-    @model_validator(mode="after")
-    def _votes_are_masked(self) -> SecureAggregationTerms:
-        if self.mode == "ckks" and self.vote is not None:  # R4.7.9: its sessions carry no masks
-            raise ValueError("a study with mode 'ckks' has no vote: its coordinator would read every vote")
         return self

@@ -98,6 +98,16 @@ class Keystore:
         info = b"fedmedlora/v1/rounding\0" + study_id.encode() + b"\0" + str(round_number).encode()
         return HKDF(hashes.SHA256(), SECRET_BYTES, salt=None, info=info).derive(self.round_secret)
 
+    def draw_key(self, sid: str, ring: str) -> bytes:
+        """Derive the key by which this site draws the chunks of one published sum (R4.6.4).
+
+        Args:
+            sid: The session, 64 hex.
+            ring: Digest of the published sum, 64 hex.
+        """
+        info = b"fedmedlora/v1/chunk-draw\0" + bytes.fromhex(sid) + bytes.fromhex(ring)
+        return HKDF(hashes.SHA256(), SECRET_BYTES, salt=None, info=info).derive(self.round_secret)
+
     def graph_secret(self, charter: str, round_number: int) -> bytes:
         """Derive where one round's chain of contributions to the graph starts (R6.15.6).
 

@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 
 from fedmedlora_audit.event_data import AggregateAccepted, Base, CharterSigned, UpdateReady
 from fedmedlora_audit.law import ClosedRound, Duty, Session
-from fedmedlora_core.codec import clip_update
 from fedmedlora_core.errors import CoreError, NonFiniteError
 from fedmedlora_crypto.secagg.graph import commitment
 from fedmedlora_crypto.xof import Keystream
@@ -22,6 +21,7 @@ from fedmedlora_site.errors import StepRefusal, TrainingError
 from fedmedlora_site.step import StepContext
 from fedmedlora_site.sum_check import SumChecker
 from fedmedlora_site.training import TrainingJob, TrainingOutcome, TrainingProgress, training_seed
+from fedmedlora_site.update import encode_update
 
 
 class RoundSteps:
@@ -81,6 +81,7 @@ class RoundSteps:
         found = await self._derive(session)
         await self._sums.check(session)  # R4.6.2: nothing is signed before the chunks are checked
         self._held.bases.keep(found, round_number=session.round)
+        self._note_clipped(session.round, found.clipped_permille)
         self._context.strike("aggregate", session.round)
         data = AggregateAccepted(sid=session.sid, ring=session.ring, next_base=found.digest)
         self._context.sign("aggregate.accepted", data, duty)
@@ -137,6 +138,13 @@ class RoundSteps:
         if custody is not None and custody.decrypts(self._held.site) and own not in (None, session.ring):
             raise StepRefusal("aggregate", "bad_aggregate", "this site decrypted another sum")
 
+    def _note_clipped(self, number: int, permille: float) -> None:
+        """Keep the study's mean clipped share, and warn this site's operator above the limit (R4.5.7)."""
+        held = self._held
+        limit = held.study.secure_aggregation.clipped_warn_permille
+        held.clipping.record_study(number, permille, warned=permille > limit)
+        self._context.report_clipped(number, permille, warned=permille > limit)
+
     async def _ensure_training(self, number: int, base: str) -> None:
         await self.drop_training(number)
         if self._training is not None and self._training.done():
@@ -176,17 +184,17 @@ class RoundSteps:
         await asyncio.to_thread(self._encode, number, outcome)
 
     def _encode(self, number: int, outcome: TrainingOutcome) -> None:
-        """Clip, weigh and encode an update with this round's own rounding stream (PROTOCOL §4)."""
+        """Encode an update with this round's own rounding stream and keep it for every attempt."""
         study, held = self._held.study, self._held
         stream = Keystream(held.keys.rounding_key(study.study.id, number))
+        threads = held.config.performance.threads
         try:
-            clipped, _ = clip_update(outcome.delta, clip_value=study.clip_value, clip_norm=study.clip_norm)
-            weight = study.weight_rule().weight_of(n_notes=outcome.n_notes, loss=outcome.loss)
-            encoded = study.codec().encode(clipped, weight=weight, words=stream.words)
+            encoded, permille = encode_update(study, outcome, stream, threads=threads)
         except NonFiniteError as exc:
             raise StepRefusal("train", "not_finite", f"nothing is sent: {exc}") from None
         except CoreError as exc:
             raise StepRefusal("train", "training_failed", str(exc)) from None
+        held.clipping.record_own(number, permille)
         held.vault.store_ring(held.update_name(number), encoded)
 
     async def _until_slot(self) -> None:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Mapping
 
-import numpy as np
-
 from fedmedlora_audit.event_data import (
     IdDigest,
     InSession,
@@ -20,6 +18,7 @@ from fedmedlora_audit.event_data import (
     UpdateSubmitted,
 )
 from fedmedlora_audit.law import Duty, Session
+from fedmedlora_core.vote import vote_packing
 from fedmedlora_site.blobs import UploadFile
 from fedmedlora_site.ciphertexts import Progress, SumOpener, encrypt_upload
 from fedmedlora_site.custody import encode_sum, ring_values
@@ -27,6 +26,7 @@ from fedmedlora_site.errors import StepRefusal
 from fedmedlora_site.markers import Consent
 from fedmedlora_site.session import LiveSession
 from fedmedlora_site.step import StepContext
+from fedmedlora_site.update import mask_and_store
 from fedmedlora_site.vote import is_vote, vector_id, vector_name
 
 MOST_PAYLOAD_BYTES = 16 << 20
@@ -168,13 +168,15 @@ class SessionSteps:
 
     def _seal(self, live: LiveSession, session: Session, progress: Progress) -> UploadFile:
         """Mask or encrypt the encoded update; the payload is whole on the disk when this returns."""
-        held = self._held
-        vector = held.vault.load_ring(vector_name(held, session))
-        live.mask(vector, threads=held.config.performance.mask_threads)
+        held, name = self._held, vector_name(self._held, session)
         if held.custody is not None:
+            vector = held.vault.load_ring(name)
+            live.mask(vector)  # adds nothing in this suite; a second time it refuses
             cores = held.config.performance.ckks_processes or None
             return encrypt_upload(held.custody, vector, held.uploads, cores=cores, progress=progress)
-        return held.uploads.store(np.ascontiguousarray(vector, dtype="<u4").tobytes())
+        packing = vote_packing(held.terms.n) if is_vote(session) else held.study.packing()
+        threads = held.config.performance.threads
+        return mask_and_store(packing, held.vault, name, live, held.uploads, threads=threads)
 
     def _progress_of(self, step: str, round_number: int) -> Progress:
         """Report a long step's progress from whatever thread it runs in; its end is reported by the step."""
@@ -209,7 +211,7 @@ class SessionSteps:
             cores=cores,
             progress=self._progress_of("unmask", live.round),
         )
-        return "decrypted-sum", encode_sum(total)
+        return "decrypted-sum", encode_sum(held.study, total)
 
     def drop(self) -> None:
         """Erase the secrets of the session this process lives in, if any."""
@@ -287,7 +289,7 @@ class SessionSteps:
                 raise StepRefusal(step, "bad_share", f"the payload of {site} has an impossible size")
         get = self._context.client.get_blob
         found = await asyncio.gather(*(get(d, total_bytes=sizes[d]) for d in digests.values()))
-        return dict(zip(digests, found, strict=True))
+        return {site: bytes(data) for site, data in zip(digests, found, strict=True)}
 
 
 def _rows(digests: Mapping[str, str]) -> tuple[IdDigest, ...]:

@@ -8,7 +8,6 @@ chunks, whatever the length of the update and the number of sites.
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Mapping
 
 from fedmedlora_audit.law import Session
@@ -41,6 +40,7 @@ class SumChecker:
         """Start without anything fetched."""
         self._context = context
         self._withheld: dict[str, int] = {}
+        self._checked: set[tuple[str, int]] = set()  # (sid, chunk) found right: a broken connection resumes
 
     async def check(self, session: Session) -> None:
         """Check every chunk of a session's published sum that falls to this site (R4.6.2).
@@ -49,7 +49,7 @@ class SumChecker:
             StepRefusal: The sum is wrong ("wrong_sum"), or what would prove it is withheld or does not
                 rebuild the masks ("no_evidence").
             ForkError: A payload is not what the log names (reason "wrong_digest").
-            TransportError: The connection broke; nothing is kept.
+            TransportError: The connection broke; the next call goes on after the last checked chunk.
         """
         if session.suite == CKKS_SUITE:  # a sum of ciphertexts is checked by its own rules
             return
@@ -74,13 +74,13 @@ class SumChecker:
     async def _check(self, session: Session) -> None:
         terms, sizes = self._terms(session), self._context.held.mirror.object_bytes
         cut = packing_of_blob(sizes[session.ring], bits=self._context.held.terms.wire_bits)
-        # R4.6.4: the draw comes after the published sum is in this site's verified mirror.
+        # R4.6.4: the digest comes from this site's verified mirror, and a repeated draw is the same.
         assigned = chunks_of(
             terms,
             self._party(self._context.held.site),
             bytes.fromhex(session.ring),
             cut.frames,
-            secrets.SystemRandom().sample,
+            self._context.held.keys.draw_key(session.sid, session.ring),
         )
         if not assigned:
             return
@@ -90,7 +90,9 @@ class SumChecker:
             raise CodecError("an upload has another size than the sum")
         for done, index in enumerate(assigned):
             self._context.report(session.round, "aggregate", done, len(assigned) + 1)
-            await self._check_chunk(check, cut, index, session.ring, uploads)
+            if (session.sid, index) not in self._checked:
+                await self._check_chunk(check, cut, index, session.ring, uploads)
+                self._checked.add((session.sid, index))
 
     async def _check_chunk(
         self, check: SumCheck, cut: Packing, index: int, ring: str, uploads: list[str]
@@ -131,7 +133,7 @@ class SumChecker:
             if not 0 < sizes.get(digest, 0) <= MOST_PAYLOAD_BYTES:
                 raise CodecError(f"the payload of {site} has an impossible size")
             payload = await self._context.client.get_blob(digest, total_bytes=sizes[digest])
-            found[self._party(site)] = payload
+            found[self._party(site)] = bytes(payload)
         return found
 
     def _party(self, site: str) -> int:

@@ -5,26 +5,26 @@ include at least T + K - n = c + 1 of these, hence an honest one: no altered chu
 hangs on who is assigned, so the coordinator gains nothing by trying sums until it likes the assignment; the
 rule only spreads the work evenly.
 
-In larger studies each site draws its chunks from its own randomness, after the published sum is in its
-verified mirror, so that the coordinator cannot know which chunks will be looked at when it commits to the
-sum.
+In larger studies each site draws its chunks with a secret of its own and the sum's digest, so that the
+coordinator cannot know which chunks will be looked at when it commits to the sum. The draw is the same
+whenever it is repeated: otherwise a coordinator would break the connection at a chunk that it altered until
+the site draws others.
 """
 
+import itertools
 import math
-from collections.abc import Callable, Sequence
 from typing import Final
 
 from fedmedlora_crypto import labels
 from fedmedlora_crypto.encoding import digest_fields
 from fedmedlora_crypto.secagg.session import SessionTerms
+from fedmedlora_crypto.xof import Keystream
 
 FULL_CHECK_MEMBERS: Final = 16
 """Largest study in which every chunk is checked for certain."""
+_DRAW_WORDS: Final = 1024
 MISSED_PER_MILLE: Final = 10
 """In larger studies: the most that the honest acceptors together may miss one altered chunk."""
-
-Draw = Callable[[Sequence[int], int], list[int]]
-"""(population, count) -> that many of its elements, without repetition, by the site's own randomness."""
 
 
 def checkers(terms: SessionTerms, ring: bytes, chunk: int) -> tuple[int, ...]:
@@ -56,7 +56,7 @@ def spot_chunks(terms: SessionTerms, chunks: int) -> int:
     return min(chunks, max(1, math.ceil(chunks * (1 - missed))))
 
 
-def chunks_of(terms: SessionTerms, party: int, ring: bytes, chunks: int, draw: Draw) -> tuple[int, ...]:
+def chunks_of(terms: SessionTerms, party: int, ring: bytes, chunks: int, key: bytes) -> tuple[int, ...]:
     """Return the chunks that a party has to check before it accepts a sum, ascending.
 
     Args:
@@ -64,11 +64,36 @@ def chunks_of(terms: SessionTerms, party: int, ring: bytes, chunks: int, draw: D
         party: The one that is about to accept.
         ring: Digest of the published sum, 32 bytes, from the verified log.
         chunks: Number of chunks of the sum.
-        draw: The party's own randomness; asked only in studies of more than `FULL_CHECK_MEMBERS`.
+        key: 32 bytes that only this party can compute, for this sum alone; used in studies of more than
+            `FULL_CHECK_MEMBERS`.
     """
     if terms.n <= FULL_CHECK_MEMBERS:
         return tuple(chunk for chunk in range(chunks) if party in checkers(terms, ring, chunk))
-    return tuple(sorted(draw(range(chunks), spot_chunks(terms, chunks))))
+    return draw_chunks(key, chunks, spot_chunks(terms, chunks))
+
+
+def draw_chunks(key: bytes, chunks: int, count: int) -> tuple[int, ...]:
+    """Return `count` different chunks out of `chunks`, uniformly, the same for the same key; ascending.
+
+    Args:
+        key: 32 bytes, used for this draw only.
+        chunks: 1 to 2**32 - 1.
+        count: 0 to `chunks`.
+
+    Raises:
+        ValueError: More are wanted than there are (the caller's mistake).
+    """
+    if not 0 <= count <= chunks:
+        raise ValueError("no more chunks can be drawn than there are")
+    stream, limit = Keystream(key), 2**32 - 2**32 % chunks
+    drawn: set[int] = set()
+    for start in itertools.count(0, _DRAW_WORDS):
+        for word in stream.words(start, _DRAW_WORDS).tolist():
+            if len(drawn) == count:
+                return tuple(sorted(drawn))
+            if word < limit:  # a remainder of the rest would favour the first chunks
+                drawn.add(word % chunks)
+    raise AssertionError("a keystream does not end")  # pragma: no cover
 
 
 def catch_probability(chunks: int, altered: int, checked: int) -> float:

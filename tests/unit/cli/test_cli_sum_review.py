@@ -20,8 +20,8 @@ from fedmedlora_coordinator.reports import export_bundle
 from fedmedlora_crypto.secagg.assignment import catch_probability
 from fedmedlora_testkit.ward import Ward
 
-LONG = 2_000_000  # values: eight chunks an upload
-ALTERED = 700_000  # a value in chunk 2
+LONG = 2_000_000  # values: several chunks an upload
+ALTERED = 700_000
 
 
 class Case:
@@ -34,6 +34,11 @@ class Case:
         genesis = self.ward.ledger.entries[0].leaf
         (root / "trust.json").write_bytes(Trust.from_terms(self.ward.terms, genesis=genesis).to_json())
         export_bundle(self.ward.folder.root, root / "bundle")
+
+    @property
+    def chunks(self) -> int:
+        """Chunks of an upload and of a sum."""
+        return self.ward.study.packing().frames
 
     def evidence(self, *rounds: int) -> Path:
         for number in rounds:
@@ -102,8 +107,9 @@ def test_one_rounds_folder_is_enough_for_its_sum(honest: Case) -> None:
 def test_a_spot_check_says_its_chunks_and_its_chance(honest: Case) -> None:
     _, found = honest.verify("--evidence", str(honest.root / "evidence"), "--spot", "3")
     assert found["result"] == "pass"
-    assert "6 of 16 chunks" in found["sentence"]
-    assert f"probability {catch_probability(8, 1, 3):.4g}" in found["sentence"]
+    assert honest.chunks > 3
+    assert f"6 of {2 * honest.chunks} chunks" in found["sentence"]
+    assert f"probability {catch_probability(honest.chunks, 1, 3):.4g}" in found["sentence"]
 
 
 def test_without_evidence_the_sum_is_not_judged_and_never_passes(honest: Case, tmp_path: Path) -> None:
@@ -117,7 +123,7 @@ def test_one_altered_value_is_found_by_event_and_chunk(lying: Case) -> None:
     code, found = lying.verify("--evidence", str(lying.root / "evidence"))
     published = next(e for e in lying.ward.ledger.entries if e.event.type == "aggregate.published")
     assert (code, found["result"], found["first"]) == (1, "fail", published.index)
-    assert f"chunk {ALTERED * 4 >> 20}" in found["sentence"]
+    assert f"chunk {ALTERED // lying.ward.study.packing().frame_words} " in found["sentence"]
     assert f"value {ALTERED}" in found["sentence"]
 
 
@@ -128,12 +134,12 @@ def test_without_the_evidence_the_altered_sum_passes_every_other_check(lying: Ca
 
 @pytest.mark.slow
 def test_a_spot_check_finds_it_with_the_stated_probability(lying: Case) -> None:
-    """Sixty reviewers with four of eight chunks each: half of them see it."""
-    caught = sum(
-        lying.verify("--evidence", str(lying.root / "evidence"), "--spot", "4")[0] for _ in range(60)
-    )
-    expected = catch_probability(8, 1, 4)
-    assert expected == pytest.approx(0.5)
+    """Sixty reviewers, each with half of the chunks."""
+    half = lying.chunks // 2
+    evidence = str(lying.root / "evidence")
+    caught = sum(lying.verify("--evidence", evidence, "--spot", str(half))[0] for _ in range(60))
+    expected = catch_probability(lying.chunks, 1, half)
+    assert expected == pytest.approx(half / lying.chunks)
     assert abs(caught / 60 - expected) <= 6 * (0.25 / 60) ** 0.5
 
 
@@ -151,7 +157,7 @@ def test_damaged_evidence_is_named_by_its_file(honest: Case, tmp_path: Path, dam
     content = target.read_bytes() if damage != "sid" else index.read_bytes()
     changed, new = {
         "missing": (target, None),
-        "leaves": (target.with_suffix(".leaves"), bytes(32 * 8)),
+        "leaves": (target.with_suffix(".leaves"), bytes(32 * honest.chunks)),
         "longer": (target, content + b"x"),
         "flipped": (target, bytes([content[0] ^ 1]) + content[1:]),
         "index": (index, b"[]"),

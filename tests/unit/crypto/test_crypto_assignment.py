@@ -16,6 +16,7 @@ from fedmedlora_crypto.secagg.assignment import (
     checkers,
     checkers_per_chunk,
     chunks_of,
+    draw_chunks,
     spot_chunks,
 )
 from fedmedlora_crypto.secagg.session import quorum
@@ -60,27 +61,31 @@ def test_the_work_is_spread_evenly_and_differs_from_sum_to_sum() -> None:
     assert len(seen) == 5
 
 
-def never(population: object, count: int) -> list[int]:
-    raise AssertionError("a small study draws nothing")
-
-
 def test_a_party_of_a_small_study_checks_what_falls_to_it() -> None:
     terms = terms_of(FULL_CHECK_MEMBERS)
-    found = {p: chunks_of(terms, p, RING, 30, never) for p in range(1, FULL_CHECK_MEMBERS + 1)}
+    found = {p: chunks_of(terms, p, RING, 30, bytes([p]) * 32) for p in range(1, FULL_CHECK_MEMBERS + 1)}
     for chunk in range(30):
         assert tuple(p for p, chunks in found.items() if chunk in chunks) == checkers(terms, RING, chunk)
 
 
-def test_a_party_of_a_large_study_checks_what_it_draws() -> None:
+def test_a_party_of_a_large_study_checks_what_its_own_secret_draws() -> None:
+    """R4.6.4: the same chunks whenever it is asked again, and others for another party or sum."""
     terms = terms_of(FULL_CHECK_MEMBERS + 1)
-    asked: list[int] = []
+    first, again, other = (chunks_of(terms, 1, RING, 160, key * 32) for key in (b"a", b"a", b"b"))
+    assert first == again != other
+    assert len(first) == len(set(first)) == spot_chunks(terms, 160)
 
-    def draw(population: object, count: int) -> list[int]:
-        asked.append(count)
-        return [9, 2, 5]
 
-    assert chunks_of(terms, 1, RING, 160, draw) == (2, 5, 9)
-    assert asked == [spot_chunks(terms, 160)]
+def test_draws_are_uniform_without_repetition() -> None:
+    counts = Counter(i for k in range(3000) for i in draw_chunks(k.to_bytes(32, "big"), 7, 3))
+    expected = 3000 * 3 / 7
+    assert set(counts) == set(range(7))
+    # Six standard deviations of a binomial count.
+    assert all(abs(count - expected) < 6 * (3000 * 3 / 7 * 4 / 7) ** 0.5 for count in counts.values())
+    assert draw_chunks(bytes(32), 5000, 5000) == tuple(range(5000))
+    assert draw_chunks(bytes(32), 3, 0) == ()
+    with pytest.raises(ValueError, match="no more"):
+        draw_chunks(bytes(32), 3, 4)
 
 
 @pytest.mark.parametrize("n", [17, 50, 100, 1000])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from fedmedlora_audit.blob import blob_digest
@@ -43,11 +42,13 @@ def altered(stage: Stage, *, checked_here: bool = True) -> bytes:
 
     A change that small lies within every bound on weights, values and norm.
     """
+    packing = stage.study.packing()
     for value in range(ADAPTER.dimension):
-        words = np.frombuffer(stage.ring_sum(), dtype="<u4").copy()
+        words = packing.read_bytes(stage.ring_sum())
         words[value] += 1
-        if (OWN in assigned(stage, words.tobytes())) is checked_here:
-            return words.tobytes()
+        ring = b"".join(packing.frames_of(words))
+        if (OWN in assigned(stage, ring)) is checked_here:
+            return ring
     raise AssertionError("no alteration gives this assignment")
 
 

@@ -1,8 +1,9 @@
-"""What a check of a long sum holds in memory: a few chunks, whatever the length and the number of sites."""
+"""Sums of many chunks: what their check holds in memory, which chunks it takes, and who can change that."""
 
 from __future__ import annotations
 
 import asyncio
+import secrets
 import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,12 +17,15 @@ from fedmedlora_audit.law import Session
 from fedmedlora_audit.merkle import CHUNK_BYTES
 from fedmedlora_core.packing import Packing
 from fedmedlora_crypto.secagg.assignment import chunks_of
-from fedmedlora_site.errors import StepRefusal
+from fedmedlora_crypto.secagg.suites import MASKED_SUITE, PLAIN_SUITE
+from fedmedlora_site.errors import StepRefusal, TransportError
+from fedmedlora_site.keystore import Keystore
 from fedmedlora_site.step import StepContext
 from fedmedlora_site.sum_check import FETCHES, SumChecker
 from fedmedlora_testkit.secagg import Ward, vectors_of
 
-SITES, CHUNKS = 5, 12
+CHUNKS = 12
+KEYS = Keystore("site-1", b"", *(bytes([number]) * 32 for number in range(4)))
 
 
 class Disk:
@@ -48,9 +52,12 @@ class Disk:
             return file.read(CHUNK_BYTES)
 
 
-def finished(disk: Disk, bits: int, wrong: int | None) -> tuple[Ward, Session]:
-    """A session of five sites with a sum of twelve chunks, one of them wrong if so wanted."""
-    ward, packing = Ward(SITES), Packing(bits, CHUNKS * (CHUNK_BYTES // (bits // 8)) - 5)
+def finished(
+    disk: Disk, bits: int, wrong: int | None, *, n: int = 5, chunks: int = CHUNKS, suite: str = MASKED_SUITE
+) -> tuple[Ward, Session]:
+    """A session with a sum of many chunks, one of them wrong if so wanted."""
+    ward = Ward(n, suite=suite)
+    packing = Packing(bits, chunks * (CHUNK_BYTES // (bits // 8)) - 5)
     ward.advertise()
     ward.share()
     ward.upload(vectors_of(ward.parties, packing.count))
@@ -80,16 +87,19 @@ def checker(ward: Ward, disk: Disk, bits: int) -> SumChecker:
         n=ward.terms.n,
         threshold=ward.terms.threshold,
         colluding_sites=ward.terms.colluding,
-        member_ids=tuple(f"site-{party}" for party in range(1, SITES + 1)),
+        member_ids=tuple(f"site-{party}" for party in ward.parties),
         wire_bits=bits,
     )
-    held = SimpleNamespace(terms=terms, site="site-1", mirror=SimpleNamespace(object_bytes=disk.sizes))
+    held = SimpleNamespace(
+        terms=terms, site="site-1", keys=KEYS, mirror=SimpleNamespace(object_bytes=disk.sizes)
+    )
     context = SimpleNamespace(held=held, client=disk, report=lambda *_: None)
     return SumChecker(cast(StepContext, context))
 
 
-def of_site_1(ward: Ward, session: Session) -> tuple[int, ...]:
-    return chunks_of(ward.terms, 1, bytes.fromhex(session.ring), CHUNKS, lambda _, count: [])
+def of_site_1(ward: Ward, session: Session, chunks: int = CHUNKS) -> tuple[int, ...]:
+    key = KEYS.draw_key(session.sid, session.ring)
+    return chunks_of(ward.terms, 1, bytes.fromhex(session.ring), chunks, key)
 
 
 @pytest.mark.parametrize("bits", [24, 32])
@@ -120,3 +130,57 @@ def test_a_wrong_chunk_among_many_is_found_when_it_is_this_sites(tmp_path: Path)
     with pytest.raises(StepRefusal, match=f"chunk {wrong} ") as caught:
         asyncio.run(checker(ward, disk, 24).check(session))
     assert caught.value.reason == "wrong_sum"
+
+
+class Cutting(Disk):
+    """A coordinator that lets the connection break whenever one chunk is asked for."""
+
+    cut: int | None = None
+
+    async def get_chunk(self, digest: str, *, total_bytes: int, index: int) -> bytes:
+        if index == self.cut:
+            raise TransportError("the connection broke")
+        return await super().get_chunk(digest, total_bytes=total_bytes, index=index)
+
+
+def passes(root: Path, tries: int = 20) -> bool:
+    """Whether a site of a large study passes a wrong sum whose wrong chunk it cannot get, if it tries on."""
+    disk = Cutting(root)
+    for wrong in range(4):
+        ward, session = finished(disk, 32, wrong, n=17, chunks=4, suite=PLAIN_SUITE)
+        if wrong in of_site_1(ward, session, 4):
+            break
+    disk.cut = wrong
+    check = checker(ward, disk, 32)
+    for _ in range(tries):
+        try:
+            asyncio.run(check.check(session))
+        except TransportError:
+            continue
+        return True
+    return False
+
+
+def test_breaking_the_connection_at_a_wrong_chunk_gains_nothing(tmp_path: Path) -> None:
+    """R4.6.4: a repeated draw is the same, so the chunk is asked for again."""
+    assert not passes(tmp_path)
+
+
+def test_with_a_fresh_draw_each_time_it_would_be_accepted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Keystore, "draw_key", lambda *_: secrets.token_bytes(32))
+    assert passes(tmp_path)
+
+
+def test_a_broken_connection_goes_on_after_the_last_checked_chunk(tmp_path: Path) -> None:
+    disk = Cutting(tmp_path)
+    ward, session = finished(disk, 32, None)
+    own = of_site_1(ward, session)
+    check, disk.cut = checker(ward, disk, 32), own[-1]
+    with pytest.raises(TransportError):
+        asyncio.run(check.check(session))
+    disk.cut = None
+    disk.fetched.clear()
+    asyncio.run(check.check(session))
+    assert {index for _, index in disk.fetched} == {own[-1]}
