@@ -260,6 +260,8 @@ def _vote_every(rules: "_Fields") -> int:
     if rules.values.get("vote") is None:
         return 0
     every = rules.section("vote").number("every_rounds")
+    if rules.text("mode") == "ckks":  # R4.7.9: its sessions carry no masks, so every vote could be read
+        raise CharterError("a study with mode 'ckks' has no vote")
     if every < 1:
         raise CharterError("secure_aggregation.vote.every_rounds is at least 1")
     return every

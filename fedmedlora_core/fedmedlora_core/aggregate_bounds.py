@@ -3,8 +3,8 @@
 Under masks nobody sees a single update, so nobody can check one. What can be checked is the sum: m sites that
 clip their updates and weigh them as the study says cannot give a weight sum outside 1..m * weight_max, an
 average with a value beyond the clip, or an average whose L2 norm is beyond the clip of norms. An aggregate
-beyond a bound is refused, whoever caused it; within the bounds one lying site can move the average anywhere,
-whatever weight it declares, and only the vote (PROTOCOL §4.7) finds that.
+beyond a bound is refused, whoever caused it. R4.4.6: within the bounds one lying site can move the average
+anywhere, whatever weight it declares, and only the vote (PROTOCOL §4.7) finds that.
 """
 
 from __future__ import annotations

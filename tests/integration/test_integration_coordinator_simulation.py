@@ -48,7 +48,7 @@ FAULTS = st.lists(
     st.builds(
         Fault,
         after=st.integers(0, 25),
-        what=st.sampled_from(["drop", "back", "restart", "cut", "heal", "kill", "kill-persisted"]),
+        what=st.sampled_from(["drop", "back", "restart", "cut", "heal", "turn", "kill", "kill-persisted"]),
         site=st.sampled_from(SITES),
     ),
     max_size=8,
@@ -65,6 +65,8 @@ def happen(ward: Ward, fault: Fault) -> None:
         hospital.restart()
     elif fault.what in ("cut", "heal"):
         hospital.cut_off = fault.what == "cut"
+    elif fault.what == "turn":
+        hospital.against = not hospital.against
     elif fault.what.startswith("kill"):
         FlakyStore.arm(1, after=fault.what == "kill-persisted")
 
@@ -103,11 +105,12 @@ def play(ward: Ward, faults: list[Fault]) -> State:
         Fault(6, "drop", "site-a"),
     ]
 )
+@example(faults=[Fault(0, "turn", site) for site in SITES])
 @example(faults=[Fault(20, "drop", "site-a"), Fault(10, "kill", "site-a"), Fault(5, "back", "site-a")])
 def test_whatever_fails_the_adapter_is_the_mean_over_the_logged_survivors(faults: list[Fault]) -> None:
     FlakyStore.arm(None)
     with tempfile.TemporaryDirectory() as folder, mock.patch.object(os, "fsync"):
-        ward = Ward(Path(folder), rounds=3)
+        ward = Ward(Path(folder), rounds=3, secure_aggregation__vote={"every_rounds": 2})
         state = play(ward, faults)
         check(ward, state, Path(folder) / "bundle")
         ward.store.close()
@@ -117,7 +120,7 @@ def check(ward: Ward, state: State, bundle: Path) -> None:
     counted = []
     for number in sorted(state.rounds):
         current = state.rounds[number]
-        survivors = sorted(current.sessions[-1].u3) if current.outcome == "closed" else []
+        survivors = sorted(current.summed.u3) if current.outcome == "closed" and current.summed else []
         assert not survivors or len(survivors) >= ward.terms.threshold
         counted.append(survivors)
     assert state.run_closed

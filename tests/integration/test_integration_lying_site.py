@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fedmedlora_audit.charter import CharterTerms
-from fedmedlora_audit.event_data import VotesCounted
+from fedmedlora_audit.event_data import RoundClosed, VotesCounted
 from fedmedlora_audit.events import Event, parse_event
 from fedmedlora_audit.merkle import leaf_hash
 from fedmedlora_audit.trust import Trust
@@ -64,7 +64,8 @@ def test_a_harmful_update_is_voted_down_and_the_adapter_stays(tmp_path: Path) ->
     after_round_1 = next(e.data for e in events if e.type == "round.closed")
     found = status(federation.coordinator_root)
     assert (found["closed"], found["rolled_back"]) == (1, 1)
-    assert found["released"] == after_round_1.next_base  # type: ignore[union-attr]
+    assert isinstance(after_round_1, RoundClosed)
+    assert found["released"] == after_round_1.next_base
     assert abs(float(released(federation).mean())) < 0.001
     for site in federation.ids:
         kept = {

@@ -69,6 +69,7 @@ def test_a_new_adapter_that_nobody_finds_worse_is_taken(tmp_path: Path) -> None:
 
 
 def test_a_majority_against_rolls_the_round_back_and_the_adapter_stays(tmp_path: Path) -> None:
+    """R4.7.7: the next round starts from the old adapter."""
     ward = voting(tmp_path, rounds=2)
     turn_against(ward, "site-a", "site-b", "site-c")
     ward.run(lambda state: len(state.rounds) == 2)
@@ -99,6 +100,7 @@ def test_without_the_vote_the_same_adapter_is_taken(tmp_path: Path) -> None:
 
 
 def test_votes_are_taken_only_in_the_charters_rounds(tmp_path: Path) -> None:
+    """R4.7.1."""
     ward = voting(tmp_path, rounds=3, every_rounds=2)
     ward.run()
     votes = [s.round for s in ward.ledger.state.sids.values() if s.purpose == "score"]
@@ -161,6 +163,20 @@ def test_a_survivor_that_disputes_during_the_vote_stops_the_round(tmp_path: Path
     assert outcomes(ward) == ["aborted"]
     aborted = next(e.event for e in ward.ledger.entries if e.event.type == "round.aborted")
     assert aborted.reason == "disagreement"
+
+
+def test_a_voter_that_finds_another_count_stops_the_round(tmp_path: Path) -> None:
+    ward = voting(tmp_path, rounds=1)
+    ward.hospital("site-d").refuses.add("count")
+    ward.run(in_vote("count"))
+    vote = ward.ledger.state.session
+    assert vote is not None
+    refusal = StepRefused(step="count", reason="wrong_count", sid=vote.sid)
+    ward.submit(ward.hospital("site-d"), "step.refused", refusal, 1)
+    ward.run()
+    aborted = next(e.event for e in ward.ledger.entries if e.event.type == "round.aborted")
+    assert aborted.reason == "disagreement"
+    assert ward.model.digest == ward.terms.initial_adapter
 
 
 def test_members_see_the_payloads_of_a_vote_once_it_is_counted(tmp_path: Path) -> None:

@@ -7,11 +7,16 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
+import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmedlora_core.errors import VoteError
+from fedmedlora_audit.charter import CharterTerms
+from fedmedlora_audit.errors import CharterError
+from fedmedlora_core.errors import ConfigError, VoteError
 from fedmedlora_core.vote import SLOTS, count_votes, encode_vote, is_worse, slots_of, vote_length
+from fedmedlora_testkit.audit_log import charter_table
+from fedmedlora_testkit.studies import make_study
 
 
 def summed(votes: list[bool], slots: list[int], n: int = 8) -> np.ndarray:
@@ -73,3 +78,24 @@ def test_a_sum_of_another_length_is_refused() -> None:
 )
 def test_worse_is_by_more_than_the_margin_or_not_finite(after: float, worse: bool) -> None:
     assert is_worse(before=1.0, after=after, margin_milli=20) is worse
+
+
+def test_a_study_whose_sessions_carry_no_masks_has_no_vote() -> None:
+    """R4.7.9: under mode "ckks" the coordinator would read every vote."""
+    vote = {"every_rounds": 1, "margin_milli": 20}
+    ckks = {"custody": "shared", "context": "1" * 64}
+    study = make_study(overrides={"secure_aggregation__vote": vote})
+    assert study.secure_aggregation.vote is not None
+    table = {**charter_table()["secure_aggregation"], "vote": vote}
+    assert CharterTerms.from_json(rfc8785.dumps(charter_table(secure_aggregation=table))).vote_every == 1
+    with pytest.raises(ConfigError, match="no vote"):
+        make_study(
+            overrides={
+                "secure_aggregation__mode": "ckks",
+                "secure_aggregation__ckks": ckks,
+                "secure_aggregation__vote": vote,
+            }
+        )
+    table = {**table, "mode": "ckks", "ckks": ckks}
+    with pytest.raises(CharterError, match="no vote"):
+        CharterTerms.from_json(rfc8785.dumps(charter_table(secure_aggregation=table)))

@@ -19,7 +19,8 @@ from fedmedlora_site.session_steps import SessionSteps
 from fedmedlora_site.training import EvaluationJob, EvaluationOutcome, RehearsalTrainer
 from fedmedlora_site.vote_steps import VoteSteps
 from fedmedlora_testkit import audit_votes as votes
-from fedmedlora_testkit.stage import OTHERS, OWN, Stage, play, reasons
+from fedmedlora_testkit.stage import Stage, VectorOf, play, reasons
+from fedmedlora_testkit.stage_site import OTHERS, OWN
 
 VOTING = {"secure_aggregation__vote": {"every_rounds": 1, "margin_milli": 20}}
 
@@ -37,7 +38,7 @@ class Measuring(RehearsalTrainer):
         return self.losses
 
 
-def others(*against: str) -> Any:
+def others(*against: str) -> VectorOf:
     """The votes of the sites that the test plays."""
 
     def vote(place: int) -> np.ndarray[Any, np.dtype[np.uint32]]:
