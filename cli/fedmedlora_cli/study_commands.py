@@ -61,13 +61,12 @@ def new(
 
     if out.exists() and any(out.iterdir()):
         raise ConfigError(f"{out}: is not empty; choose a new folder")
-    overrides: dict[str, object] = {}
-    if rounds is not None:
-        overrides["training__rounds"] = rounds
-    if secure is not None:
-        overrides["secure_aggregation__mode"] = secure
-    if key_agreement is not None:
-        overrides["secure_aggregation__key_agreement"] = key_agreement
+    overrides = _given(
+        training__rounds=rounds,
+        secure_aggregation__mode=secure,
+        secure_aggregation__key_agreement=key_agreement,
+        secure_aggregation__wire_bits=wire_bits,
+    )
     if vote_every is not None:
         vote = {"every_rounds": vote_every, "margin_milli": vote_margin_milli}
         overrides["secure_aggregation__vote"] = vote if vote_every else None
@@ -75,8 +74,6 @@ def new(
         raise ConfigError("--secure ckks and --ckks-context go together; `site ckks-key` makes the context")
     if ckks_context is not None:
         overrides["secure_aggregation__ckks"] = ckks_table(ckks_context, ckks_custody, ckks_holder)
-    if wire_bits is not None:
-        overrides["secure_aggregation__wire_bits"] = wire_bits
     try:
         study = build_package(
             out,
@@ -102,6 +99,11 @@ def new(
     say(f"charter digest, to be read out before anybody accepts: {study.digest}")
 
 
+def _given(**overrides: object) -> dict[str, object]:
+    """Return the overrides that were asked for."""
+    return {name: value for name, value in overrides.items() if value is not None}
+
+
 @app.command()
 def check(
     study: Annotated[Path, typer.Argument(help="A study file or package.", metavar="STUDY")],
@@ -115,7 +117,6 @@ def check(
     if study.is_dir():
         _check_initial(study, loaded)
         _check_ckks(study, loaded)
-    codec = loaded.codec()
     terms = loaded.secure_aggregation
     write_json(
         json_file,

@@ -120,6 +120,6 @@ class SecureAggregationTerms(Section):
         if (self.mode == "ckks") != (self.ckks is not None):
             raise ValueError("the table secure_aggregation.ckks belongs to mode 'ckks', and only to it")
         if self.mode == "ckks" and (self.graph is not None or self.vote is not None):
-            # R6.16.9, R4.7.9: the flow of this suite adds no masks, so a graph is idle and a vote would be readable.
+            # R6.16.9, R4.7.9: this suite adds no masks; a graph would be idle, a vote readable.
             raise ValueError("mode 'ckks' has neither a graph nor a masked vote")
         return self

@@ -22,7 +22,7 @@ from fedmedlora_testkit import audit_votes as votes
 from fedmedlora_testkit.stage import Stage, VectorOf, play, reasons
 from fedmedlora_testkit.stage_site import OTHERS, OWN
 
-VOTING = {"secure_aggregation__vote": {"every_rounds": 1, "margin_milli": 20}}
+VOTING: dict[str, Any] = {"secure_aggregation__vote": {"every_rounds": 1, "margin_milli": 20}}
 
 
 class Measuring(RehearsalTrainer):
@@ -280,7 +280,7 @@ def test_with_another_law_the_site_still_votes_only_on_what_it_checked(
 ) -> None:
     """Defence in depth (R4.7.2): the law of this site is switched off, its own comparison refuses."""
     monkeypatch.setattr(mirror_module, "apply", law.fold)
-    every = {"secure_aggregation__vote": {"every_rounds": 2}} if lie == "round" else VOTING
+    every: dict[str, Any] = {"secure_aggregation__vote": {"every_rounds": 2}} if lie == "round" else VOTING
 
     async def scene(stage: Stage) -> None:
         await to_the_vote(stage)
