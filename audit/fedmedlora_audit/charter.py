@@ -23,7 +23,8 @@ from fedmedlora_audit.errors import CharterError, NoteError
 from fedmedlora_audit.events import COORDINATOR_ID
 from fedmedlora_audit.note import ALG_COSIGNATURE, ALG_ED25519, VerifierKey
 
-SUITES: Final[Mapping[str, str]] = {"masks": "x25519-aes256ctr/1", "none": "plain/1"}
+SUITES: Final[Mapping[str, str]] = {"ckks": "ckks/1", "none": "plain/1"}
+MASKED_SUITES: Final[Mapping[str, str]] = {"hybrid": "xwing-aes256ctr/1", "x25519": "x25519-aes256ctr/1"}
 _ID: Final = re.compile(r"[a-z0-9-]{1,32}")
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
@@ -92,9 +93,7 @@ class CharterTerms:
         study = _Fields(_load(charter), "charter")
         log, rules = study.section("log"), study.section("secure_aggregation")
         members = _members(study.rows("members"))
-        suite = SUITES.get(rules.text("mode"))
-        if suite is None:
-            raise CharterError("secure_aggregation.mode is 'masks' or 'none'")
+        suite = _suite(rules)
         terms = cls(
             digest=hashlib.sha256(charter).hexdigest(),
             study_id=study.section("study").identifier("id"),
@@ -141,6 +140,19 @@ def _check_distinct(terms: CharterTerms) -> None:
         keys += [member.event_vkey, member.witness_vkey]
     if len({VerifierKey.parse(key).public for key in keys}) != len(keys):
         raise CharterError("every key of a charter belongs to one party and one role", check="G32")
+
+
+def _suite(rules: "_Fields") -> str:
+    """Return the suite that mode and key agreement stand for (R6.7.3)."""
+    mode = rules.text("mode")
+    if mode == "masks":
+        suite = MASKED_SUITES.get(rules.text("key_agreement"))
+        if suite is None:
+            raise CharterError("secure_aggregation.key_agreement is 'hybrid' or 'x25519'")
+        return suite
+    if mode not in SUITES:
+        raise CharterError("secure_aggregation.mode is 'masks', 'ckks' or 'none'")
+    return SUITES[mode]
 
 
 def _members(rows: "list[_Fields]") -> dict[str, MemberKeys]:

@@ -27,7 +27,7 @@ Step = Literal[
     "sign", "plan", "train", "advertise", "share", "upload", "survivors", "unmask", "aggregate", "erase"
 ]
 Purpose = Literal["update", "statistics", "score"]
-Suite = Literal["x25519-aes256ctr/1", "plain/1"]
+Suite = Literal["xwing-aes256ctr/1", "x25519-aes256ctr/1", "ckks/1", "plain/1"]
 LeftOutReason = Literal["silent", "duplicate_key", "low_order_key", "malformed_key"]
 RefusalReason = Literal[
     "not_in_roster",

@@ -30,6 +30,9 @@ def new(
     ] = None,
     rounds: Annotated[int | None, typer.Option(help="Rounds, instead of the profile's.")] = None,
     secure: Annotated[str | None, typer.Option(help="masks or none, instead of the profile's.")] = None,
+    key_agreement: Annotated[
+        str | None, typer.Option(help="hybrid (with ML-KEM-768) or x25519, instead of the profile's.")
+    ] = None,
 ) -> None:
     """Write a study package from the members' cards: the charter and the initial adapter.
 
@@ -45,6 +48,8 @@ def new(
         overrides["training__rounds"] = rounds
     if secure is not None:
         overrides["secure_aggregation__mode"] = secure
+    if key_agreement is not None:
+        overrides["secure_aggregation__key_agreement"] = key_agreement
     try:
         study = build_package(
             out,

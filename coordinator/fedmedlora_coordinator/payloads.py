@@ -17,7 +17,7 @@ from fedmedlora_crypto.secagg.aggregator import Aggregator
 from fedmedlora_crypto.secagg.session import SessionTerms
 from fedmedlora_protos.wire import Reason
 
-MAX_SMALL_BYTES: Final = 1 << 20  # keys, shares and opened shares of any study fit
+MAX_SMALL_BYTES: Final = 4 << 20  # keys, shares and opened shares of any study fit (1024 members, hybrid)
 PUBLIC_ROLES: Final = frozenset({"keys", "shares", "ring-sum", "adapter"})
 
 

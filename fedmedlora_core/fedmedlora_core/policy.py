@@ -13,7 +13,8 @@ from pydantic import Field
 
 from fedmedlora_core.config import Section, load_toml
 from fedmedlora_core.errors import PolicyRefusal
-from fedmedlora_core.study import Hex32, NotNegative, Positive, Study
+from fedmedlora_core.secure_aggregation import Hex32, NotNegative, Positive
+from fedmedlora_core.study import Study
 
 
 class SitePolicy(Section):

@@ -9,12 +9,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from fedmedlora_core.config import Section, load_toml, parse_table
 from fedmedlora_core.errors import ConfigError
+from fedmedlora_core.secure_aggregation import (
+    CkksTerms,
+    GraphTerms,
+    NotNegative,
+    Permille,
+    Positive,
+    VoteTerms,
+)
 from fedmedlora_core.study import (
     SCHEMA,
     AggregationTerms,
@@ -22,10 +30,7 @@ from fedmedlora_core.study import (
     LogTerms,
     Member,
     ModelTerms,
-    NotNegative,
     Percent,
-    Positive,
-    SecureAggregationTerms,
     Study,
     StudyInfo,
     TrainingTerms,
@@ -45,7 +50,13 @@ class AdapterShape(Section):
 class SecureAggregationSettings(Section):
     """Secure-aggregation settings before the member count is known."""
 
-    mode: Annotated[str, Field(pattern="^(masks|none)$")]
+    mode: Literal["masks", "ckks", "none"]
+    key_agreement: Literal["hybrid", "x25519"] = "hybrid"
+    wire_bits: Literal[16, 24, 32] = 32
+    clipped_warn_permille: Permille = 50
+    graph: GraphTerms | None = None
+    ckks: CkksTerms | None = None
+    vote: VoteTerms | None = None
     colluding_sites: NotNegative | None = None
     min_sites: Annotated[int, Field(ge=3)] = 3
     clip_value_micro: Positive
@@ -132,14 +143,11 @@ def compose_study(
     n = len(members)
     settings = profile.secure_aggregation
     colluding = n // 3 if settings.colluding_sites is None else settings.colluding_sites
-    secure = SecureAggregationTerms(
-        mode="none" if settings.mode == "none" else "masks",
-        colluding_sites=colluding,
-        threshold=threshold_for(n, colluding),
-        min_sites=settings.min_sites,
-        clip_value_micro=settings.clip_value_micro,
-        clip_norm_micro=settings.clip_norm_micro,
-    )
+    secure = {
+        **settings.model_dump(mode="json", exclude_none=True),
+        "colluding_sites": colluding,
+        "threshold": threshold_for(n, colluding),
+    }
     table = {
         "schema": SCHEMA,
         "study": info.model_dump(mode="json"),
@@ -153,7 +161,7 @@ def compose_study(
         "labels": profile.labels.model_dump(mode="json"),
         "training": profile.training.model_dump(mode="json"),
         "aggregation": profile.aggregation.model_dump(mode="json"),
-        "secure_aggregation": secure.model_dump(mode="json"),
+        "secure_aggregation": secure,
         "splits": {"seed": info.seed, **profile.splits.model_dump(mode="json")},
         "members": [member.model_dump(mode="json") for member in members],
     }

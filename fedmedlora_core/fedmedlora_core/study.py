@@ -22,17 +22,20 @@ from fedmedlora_core.aggregation import WeightRule
 from fedmedlora_core.codec import Codec
 from fedmedlora_core.config import Section, load_toml
 from fedmedlora_core.errors import CodecError, ConfigError
+from fedmedlora_core.secure_aggregation import (
+    Hex32,
+    Identifier,
+    NotNegative,
+    Positive,
+    SecureAggregationTerms,
+)
 
 SCHEMA = "fedmedlora-study/1"
 STUDY_FILE = "study.toml"
 INITIAL_FOLDER = "initial"
 
-Identifier = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,32}$")]
 Label = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
-Hex32 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 VerifierKeyText = Annotated[str, Field(min_length=40, max_length=256)]
-Positive = Annotated[int, Field(ge=1, lt=2**53)]
-NotNegative = Annotated[int, Field(ge=0, lt=2**53)]
 Percent = Annotated[int, Field(ge=1, le=80)]
 
 
@@ -124,17 +127,6 @@ class AggregationTerms(Section):
         return self
 
 
-class SecureAggregationTerms(Section):
-    """Masks, thresholds and clips; charter constants over the full member list (PROTOCOL §2.3)."""
-
-    mode: Literal["masks", "none"]
-    colluding_sites: NotNegative
-    threshold: Positive
-    min_sites: Annotated[int, Field(ge=3)]
-    clip_value_micro: Positive
-    clip_norm_micro: Positive
-
-
 class SplitTerms(Section):
     """Split of each site's notes by patient."""
 
@@ -210,6 +202,8 @@ class Study(Section):
             raise ValueError("threshold - colluding_sites must be at least 2")
         if not 3 <= terms.min_sites <= needed:
             raise ValueError(f"min_sites must lie in 3..{needed}")
+        if terms.ckks is not None and terms.ckks.holder and terms.ckks.holder not in self.member_ids:
+            raise ValueError(f"ckks.holder '{terms.ckks.holder}' is not a member")
 
     def _check_support(self) -> None:
         """An encoder's classifier rows belong to label types: each needs at least T annotating members."""
@@ -265,7 +259,7 @@ class Study(Section):
 
     def canonical_json(self) -> bytes:
         """RFC 8785 bytes of the study: what is hashed and signed."""
-        return rfc8785.dumps(self.model_dump(mode="json", by_alias=True))
+        return rfc8785.dumps(self.model_dump(mode="json", by_alias=True, exclude_none=True))
 
     @property
     def digest(self) -> str:
@@ -277,6 +271,10 @@ class Study(Section):
         found = []
         if self.secure_aggregation.mode == "none":
             found.append("secure aggregation is off: the coordinator sees every site's update and weight")
+        if self.secure_aggregation.mode == "masks" and self.secure_aggregation.key_agreement == "x25519":
+            found.append(
+                "no post-quantum key agreement: who records the traffic and later breaks X25519 reads it"
+            )
         if self.aggregation.weights == "exact":
             found.append("exact weights: differences of published weight sums can reveal a site's size")
         if expected_weight is not None and expected_weight * 64 < self.aggregation.weight_max:
@@ -288,7 +286,8 @@ class Study(Section):
     def write(self, path: Path) -> None:
         """Write the study as TOML; `Study.load` of the file gives an equal study."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(tomli_w.dumps(self.model_dump(mode="json", by_alias=True)), encoding="utf-8")
+        table = self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        path.write_text(tomli_w.dumps(table), encoding="utf-8")
 
     @classmethod
     def load(cls, path: Path) -> Study:

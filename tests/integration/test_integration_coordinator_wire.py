@@ -292,7 +292,7 @@ def test_chunks_go_up_with_proofs_and_come_down_only_when_public(
         assert error.details() == "malformed"
         assert (await stub.PutChunk(put(0, data[: wire.CHUNK_BYTES]))).next_missing == 1
         assert (await stub.PutChunk(put(1, data[wire.CHUNK_BYTES :]))).complete
-        large = pb.PutChunkRequest(digest="0" * 64, total_bytes=len(data) + 4, query=True)
+        large = pb.PutChunkRequest(digest="0" * 64, total_bytes=5 << 20, query=True)
         error = await failure(stub.PutChunk(large))
         assert (error.code(), error.details()) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "too_large")
         # Complete, but named in no event: nobody's to read.

@@ -43,7 +43,13 @@ class Suite:
 MASKED_SUITE = "x25519-aes256ctr/1"
 HYBRID_SUITE = "xwing-aes256ctr/1"
 PLAIN_SUITE = "plain/1"  # the same flow without masks: the switch of the tests that nothing leaks
+CKKS_SUITE = "ckks/1"  # the same flow without masks, over uploads that are encrypted instead
 SUITES = {
     suite.name: suite
-    for suite in (Suite(MASKED_SUITE), Suite(HYBRID_SUITE, hybrid=True), Suite(PLAIN_SUITE, masked=False))
+    for suite in (
+        Suite(MASKED_SUITE),
+        Suite(HYBRID_SUITE, hybrid=True),
+        Suite(PLAIN_SUITE, masked=False),
+        Suite(CKKS_SUITE, masked=False),
+    )
 }

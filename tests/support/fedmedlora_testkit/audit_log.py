@@ -57,6 +57,7 @@ def charter_table(n: int = 4, **changes: Any) -> dict[str, Any]:
         "members": members,
         "secure_aggregation": {
             "mode": "masks",
+            "key_agreement": "hybrid",
             "colluding_sites": c,
             "threshold": threshold_of(n, c),
             "min_sites": 3,

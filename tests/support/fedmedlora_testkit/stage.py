@@ -247,7 +247,9 @@ class Stage:
             total += np.frombuffer(self.blobs[digest], dtype="<u4")
         terms = log.terms
         aggregator = Aggregator(
-            SessionTerms(bytes.fromhex(session.sid), terms.n, terms.threshold, terms.colluding_sites)
+            SessionTerms(
+                bytes.fromhex(session.sid), terms.n, terms.threshold, terms.colluding_sites, terms.suite
+            )
         )
 
         def by_index(digests: dict[str, str]) -> dict[int, bytes]:

@@ -108,3 +108,9 @@ def test_warnings_say_what_a_setting_weakens() -> None:
     assert "exact weights" in sentences
     assert "1/64" in sentences
     assert make_study().warnings() == []
+
+
+def test_post_quantum_key_agreement_is_the_default() -> None:
+    assert make_study().secure_aggregation.key_agreement == "hybrid"
+    weaker = changed(make_study(), "secure_aggregation", key_agreement="x25519")
+    assert "post-quantum" in " ".join(weaker.warnings())

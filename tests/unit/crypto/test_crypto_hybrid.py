@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fedmedlora_crypto import labels
 from fedmedlora_crypto.errors import (
     DuplicateKeyError,
     MalformedKeyError,
@@ -21,9 +22,17 @@ from fedmedlora_crypto.hybrid import (
     wrap,
 )
 from fedmedlora_crypto.keys import AgreementKey, derive_key
-from fedmedlora_crypto.secagg import HYBRID_SUITE, SUITES, masks
-from fedmedlora_crypto.secagg.messages import KeysMessage, SharesMessage, decode_keys, decode_shares
+from fedmedlora_crypto.secagg import HYBRID_SUITE, MASKED_SUITE, SUITES, masks
+from fedmedlora_crypto.secagg.messages import (
+    KeysMessage,
+    SharesMessage,
+    decode_keys,
+    decode_opened,
+    decode_shares,
+)
+from fedmedlora_crypto.secagg.reference import repeatable_source
 from fedmedlora_crypto.secagg.roster import read_keys
+from fedmedlora_crypto.shamir import combine_shares
 from fedmedlora_crypto.xof import add_keystreams
 from fedmedlora_testkit.secagg import SID, Ward, plain_sum, vectors_of
 
@@ -234,3 +243,46 @@ def test_forged_wraps_are_useless_with_the_x25519_term() -> None:
 
 def test_repr_is_silent() -> None:
     assert repr(key_of(1)) == "AgreementKey(...)"
+
+
+# Years later X25519 falls: the attacker has recorded every payload, computes the X25519 secret of any two
+# advertised keys, and was the coordinator, so it was given the survivors' self seeds. ML-KEM stands.
+
+
+def recorded_session_reads_the_victim(suite: str) -> bool:
+    """Strip party 2's recorded upload with nothing but X25519 secrets, payloads and the opened self seed."""
+    ward = Ward(4, suite=suite)
+    ward.run_to(ward.upload)
+    layout, binding = SUITES[suite], ward.terms.binding(ward.view)
+    keys = {i: decode_keys(ward.keys[i], sid=SID, party=i, suite=layout).mask_key for i in ward.keys}
+    ward.agree()
+    ward.open()
+    shares = {
+        holder: dict(zip(message.dealers, message.shares, strict=True))[2]
+        for holder, payload in ward.opened.items()
+        for message in [decode_opened(payload, sid=SID, party=holder)]
+    }
+    streams = [(masks.self_mask(binding, 2, combine_shares(shares)), -1)]
+    for peer in (1, 3, 4):
+        victim = _WithPublic(_broken(ward, 2), keys[2])
+        stream, sign = masks.pair_mask(binding, (2, victim), (peer, keys[peer]))  # a_uv stays unknown
+        streams.append((stream, -sign))
+    stripped = ward.masked[2].copy()
+    add_keystreams(stripped, streams)
+    return np.array_equal(stripped, vectors_of([2])[2])
+
+
+def _broken(ward: Ward, party: int) -> AgreementKey:
+    """The X25519 private key of a party, as whoever breaks X25519 finds it from the public one."""
+    seed = repeatable_source(SID + bytes([party]))(32)  # the first that a party draws is its s
+    return AgreementKey(seed, label=labels.MASK_KEY_SEED, sid=SID)
+
+
+def test_recorded_session_is_read_once_x25519_is_broken_without_ml_kem() -> None:
+    # R6.14.1, R6.14.3 taken out: the suite without ML-KEM
+    assert recorded_session_reads_the_victim(MASKED_SUITE)
+
+
+def test_recorded_session_stays_closed_once_x25519_is_broken_with_ml_kem() -> None:
+    # R6.14.3
+    assert not recorded_session_reads_the_victim(HYBRID_SUITE)

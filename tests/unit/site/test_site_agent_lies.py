@@ -11,8 +11,7 @@ import pytest
 from fedmedlora_audit import event_data as of
 from fedmedlora_audit import law
 from fedmedlora_audit.note import NoteSigner
-from fedmedlora_crypto.sealed import TAG_BYTES
-from fedmedlora_crypto.shamir import SHARE_BYTES
+from fedmedlora_crypto.secagg import HYBRID_SUITE, SUITES
 from fedmedlora_site import mirror as mirror_module
 from fedmedlora_site.errors import (
     ForkError,
@@ -28,7 +27,7 @@ from fedmedlora_testkit.audit_log import seed_of
 from fedmedlora_testkit.stage import Stage, play, reasons
 from fedmedlora_testkit.stage_site import ADAPTER
 
-BOX_BYTES = 2 * SHARE_BYTES + TAG_BYTES
+SUITE = SUITES[HYBRID_SUITE]
 
 
 # -- lies in the payloads and figures, which the law cannot see
@@ -74,7 +73,8 @@ def test_shares_of_another_session_are_refused(tmp_path: Path) -> None:
         await stage.shared()
         digest = stage.log.session.shares["site-b"]
         payload = bytearray(stage.blobs[digest])
-        payload[-3 * BOX_BYTES] ^= 1  # boxes for site-a, site-c and site-d end the payload
+        # boxes for site-a, site-c and site-d and wraps for the last two end the payload
+        payload[-2 * SUITE.wrap_bytes - 3 * SUITE.box_bytes] ^= 1
         stage.blobs[digest] = bytes(payload)  # the real client would refuse the digest already
         stage.log.coordinate()
         stage.say()

@@ -101,7 +101,9 @@ def test_the_sum_of_the_survivors_comes_out(gone: tuple[str, ...]) -> None:
     for upload in ward.uploads.values():
         total += np.frombuffer(upload, dtype="<u4")
     index = {site: i for i, site in enumerate(SITES, start=1)}
-    session = SessionTerms(bytes.fromhex(ward.sid), TERMS.n, TERMS.threshold, TERMS.colluding_sites)
+    session = SessionTerms(
+        bytes.fromhex(ward.sid), TERMS.n, TERMS.threshold, TERMS.colluding_sites, TERMS.suite
+    )
     Aggregator(session).unmask(
         total,
         {index[s]: p for s, p in ward.keys.items()},
