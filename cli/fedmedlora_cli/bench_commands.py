@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from fedmedlora_bench.ie import run_ie
+from fedmedlora_cli import bench_secagg_command
 from fedmedlora_cli.demo.table import results_table
 from fedmedlora_cli.output import JsonOption, write_json
 
@@ -51,3 +52,6 @@ def ie(
     write_json(json_file, result)
     if json_file is None or str(json_file) != "-":
         Console().print(results_table(result["systems"]))
+
+
+app.command("secagg")(bench_secagg_command.command)

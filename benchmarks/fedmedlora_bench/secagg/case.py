@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedmedlora_core.codec import FloatVector
 from fedmedlora_core.errors import ConfigError
@@ -113,14 +114,13 @@ class Case:
                     np.clip(values, -limit, limit, out=values)
                     file.write(memoryview(values).cast("B"))
 
-    def exact_mean(self, values: int) -> FloatVector:
+    def exact_mean(self, values: int) -> NDArray[np.float64]:
         """Weighted mean of the survivors' updates, of the first so many values, in float64."""
-        total = np.zeros(values)
+        total = np.zeros(values, dtype=np.float64)
         for site in self.survivors:
             update = np.fromfile(self.vectors, np.float32, count=values, offset=self._offset(site))
             total += self.weight(site) * update.astype(np.float64)
-        mean: FloatVector = (total / sum(map(self.weight, self.survivors))).astype(np.float32)
-        return mean
+        return total / sum(map(self.weight, self.survivors))
 
     def with_suite(self, suite: str) -> Case:
         """Return the same case under another suite."""

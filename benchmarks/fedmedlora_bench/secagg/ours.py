@@ -151,7 +151,7 @@ class Pass:
         share_bytes: Bytes of one site's shares payload; a mean, since in a hybrid suite the site with the
             smaller index wraps the secret of a pair.
         max_error: Largest deviation from the exact weighted mean over the first million values.
-        error_bound: What the specification promises for it.
+        error_bound: What the specification promises for it; the rounding of the float32 result included.
     """
 
     clients: list[Parts]
@@ -200,7 +200,8 @@ def play_round(case: Case) -> Played:
         key_bytes=len(exchange.keys[1]),
         share_bytes=sum(map(len, exchange.shares.values())) / case.sites,
         max_error=float(np.abs(mean[:checked] - case.exact_mean(checked)).max()),
-        error_bound=codec_of(case).error_bound(weight_sum=weight_sum, m=len(case.survivors)),
+        error_bound=codec_of(case).error_bound(weight_sum=weight_sum, m=len(case.survivors))
+        + float(np.spacing(np.float32(case.clip))) / 2,
     )
     return Played(figures, sid, exchange, uploads, opened)
 
