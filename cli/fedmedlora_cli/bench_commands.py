@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from fedmedlora_bench.ie import run_ie
-from fedmedlora_cli import bench_secagg_command
+from fedmedlora_cli import bench_report_command, bench_secagg_command
 from fedmedlora_cli.demo.table import results_table
 from fedmedlora_cli.output import JsonOption, write_json
 
@@ -55,3 +55,4 @@ def ie(
 
 
 app.command("secagg")(bench_secagg_command.command)
+app.command("report")(bench_report_command.command)

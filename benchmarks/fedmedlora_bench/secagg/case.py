@@ -112,7 +112,7 @@ class Case:
                     values = generator.standard_normal(count, dtype=np.float32)
                     np.multiply(values, np.float32(_SPREAD), out=values)
                     np.clip(values, -limit, limit, out=values)
-                    file.write(memoryview(values).cast("B"))
+                    file.write(values.data)
 
     def exact_mean(self, values: int) -> NDArray[np.float64]:
         """Weighted mean of the survivors' updates, of the first so many values, in float64."""

@@ -89,7 +89,7 @@ class SiteWork:
         with self.watch.part("masks"):
             self._party.mask(encoded, threads=case.threads)
         with self.watch.part("hash"):
-            packed = memoryview(encoded).cast("B")
+            packed = encoded.data.cast("B")
             _ = BlobTree(blob_leaves(packed), len(packed)).digest
         return packed
 
@@ -233,9 +233,7 @@ def raw_aes_seconds(case: Case) -> float:
     share = -(-words // case.threads)
     watch = Stopwatch()
     with ThreadPoolExecutor(case.threads) as pool, watch.part("aes"):
-        jobs = [
-            pool.submit(_encrypt, min(share, words - first), streams) for first in range(0, words, share)
-        ]
+        jobs = [pool.submit(_encrypt, min(share, words - first), streams) for first in range(0, words, share)]
         for job in jobs:
             job.result()
     return watch.parts["wall"]["aes"]
@@ -244,9 +242,7 @@ def raw_aes_seconds(case: Case) -> float:
 def _encrypt(words: int, streams: int) -> None:
     zeros = memoryview(bytes(CHUNK_WORDS * WORD_BYTES))
     scratch = bytearray(CHUNK_WORDS * WORD_BYTES)
-    ciphers = [
-        Cipher(AES256(secrets.token_bytes(32)), CTR(bytes(16))).encryptor() for _ in range(streams)
-    ]
+    ciphers = [Cipher(AES256(secrets.token_bytes(32)), CTR(bytes(16))).encryptor() for _ in range(streams)]
     for start in range(0, words, CHUNK_WORDS):
         size = min(CHUNK_WORDS, words - start) * WORD_BYTES
         for cipher in ciphers:

@@ -15,9 +15,11 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
 
@@ -25,10 +27,9 @@ import flwr.server.workflow.secure_aggregation.secaggplus_workflow as server_sid
 import numpy as np
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.app.error import Error
-from flwr.common import Code, FitIns, FitRes, Parameters, Status, ndarrays_to_parameters
+from flwr.common import Code, FitIns, FitRes, Parameters, Status, bytes_to_ndarray, ndarrays_to_parameters
 from flwr.compat.common import recorddict_compat as compat
 from flwr.server.compat.legacy_context import LegacyContext
-from flwr.server.strategy import FedAvg
 from flwr.server.workflow.constant import MAIN_CONFIGS_RECORD, MAIN_PARAMS_RECORD
 from flwr.supercore.task_identity import TaskIdentity
 
@@ -36,6 +37,8 @@ from flwr.supercore.task_identity import TaskIdentity
 client_side = importlib.import_module("flwr.client.mod.secure_aggregation.secaggplus_mod")
 
 NOT_COUNTED = "not counted"
+WHOLE = "whole"
+TENSOR_TYPE = "numpy.ndarray"
 ARITHMETIC = "arithmetic"  # belongs to the stage that it is done in
 CHECKED_VALUES = 1 << 20
 
@@ -74,43 +77,52 @@ SERVER_PARTS = {
 }
 
 
+Parts = dict[str, dict[str, float]]
+Settings = dict[str, Any]
+
+
 class Clock:
     """Adds up wall and processor seconds by part; what is wrapped does not nest."""
 
-    def __init__(self):
-        self.wall, self.cpu = {}, {}
+    current: "Clock"  # of whoever is at work
 
-    def run(self, part, function, *args, **kwargs):
+    def __init__(self) -> None:
+        """Start at zero."""
+        self.wall: dict[str, float] = {}
+        self.cpu: dict[str, float] = {}
+
+    def run(self, part: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call a function and count its time to a part."""
         cpu, wall = time.process_time(), time.perf_counter()
         try:
             return function(*args, **kwargs)
         finally:
-            self.add(part, time.perf_counter() - wall, time.process_time() - cpu)
-
-    def add(self, part, wall, cpu):
-        self.wall[part] = self.wall.get(part, 0.0) + wall
-        self.cpu[part] = self.cpu.get(part, 0.0) + cpu
+            self.wall[part] = self.wall.get(part, 0.0) + time.perf_counter() - wall
+            self.cpu[part] = self.cpu.get(part, 0.0) + time.process_time() - cpu
 
 
-current = Clock()  # of whoever is at work
-
-
-def clocked(module, names):
+def clocked(module: ModuleType, names: dict[str, str]) -> None:
     """Put a clock around functions of a module, under the names by which the module calls them."""
     for name, part in names.items():
         setattr(module, name, _clocked(getattr(module, name), part))
 
 
-def _clocked(function, part):
-    return lambda *args, **kwargs: current.run(part, function, *args, **kwargs)
+def _clocked(function: Callable[..., Any], part: str) -> Callable[..., Any]:
+    return lambda *args, **kwargs: Clock.current.run(part, function, *args, **kwargs)
 
 
-def counted(clock, rest, arithmetic=ARITHMETIC):
-    """Parts without what is not counted; `rest` names the part of what no clock was around."""
+def counted(clock: Clock, rest: str, arithmetic: str = ARITHMETIC) -> Parts:
+    """Return the parts without what is not counted.
+
+    Args:
+        clock: Where the time was added up; `WHOLE` is all of it.
+        rest: Part of what no clock was around.
+        arithmetic: Part of the bare additions.
+    """
     parts = {}
     for kind in ("wall", "cpu"):
         seconds = dict(getattr(clock, kind))
-        total = seconds.pop("whole") - seconds.pop(NOT_COUNTED, 0.0)
+        total = seconds.pop(WHOLE) - seconds.pop(NOT_COUNTED, 0.0)
         known = sum(seconds.values())
         if ARITHMETIC in seconds:
             seconds[arithmetic] = seconds.get(arithmetic, 0.0) + seconds.pop(ARITHMETIC)
@@ -122,46 +134,47 @@ def counted(clock, rest, arithmetic=ARITHMETIC):
 class Client:
     """One client: its context and its modifier."""
 
-    def __init__(self, case, site):
+    def __init__(self, case: Settings, site: int) -> None:
+        """Take part without having said anything."""
         self.case, self.site = case, site
         self.clock = Clock()
         self.context = Context(run_id=1, node_id=site, node_config={}, state=RecordDict(), run_config={})
 
-    def answer(self, message):
+    def answer(self, message: Any) -> Any:
         """Let the modifier handle one message."""
-        global current
-        before, current = current, self.clock
+        before, Clock.current = Clock.current, self.clock
         try:
             return self.clock.run(
-                "whole", client_side.secaggplus_mod, message, self.context, self._train_clocked
+                WHOLE, client_side.secaggplus_mod, message, self.context, self._train_not_counted
             )
         finally:
-            current = before
+            Clock.current = before
 
-    def _train_clocked(self, message, context):
-        return current.run(NOT_COUNTED, self._train, message, context)
+    def _train_not_counted(self, message: Any, context: Any) -> Any:
+        return self.clock.run(NOT_COUNTED, self._train, message)
 
-    def _train(self, message, context):
+    def _train(self, message: Any) -> Any:
         count, offset = self.case["params"], (self.site - 1) * self.case["params"] * 4
         update = np.fromfile(self.case["vectors"], dtype=np.float32, count=count, offset=offset)
-        result = FitRes(
-            Status(Code.OK, ""), ndarrays_to_parameters([update]), self.case["weights"][self.site - 1], {}
-        )
+        weight = self.case["weights"][self.site - 1]
+        result = FitRes(Status(Code.OK, ""), ndarrays_to_parameters([update]), weight, {})
         return Message(compat.fitres_to_recorddict(result, False), reply_to=message)
 
 
 class Grid:
     """Messages of the workflow, answered in this process; its time is not the server's."""
 
-    def __init__(self, case, clients):
+    def __init__(self, case: Settings, clients: dict[int, Client]) -> None:
+        """Connect the clients."""
         self.case, self.clients = case, clients
         self.collecting = False
         self.upload_bytes = 0
 
-    def send_and_receive(self, messages, *, timeout=None):
-        return current.run(NOT_COUNTED, self._answers, list(messages))
+    def send_and_receive(self, messages: list[Any], *, timeout: float | None = None) -> Any:
+        """Answer messages, as the workflow's grid does."""
+        return Clock.current.run(NOT_COUNTED, self._answers, messages)
 
-    def _answers(self, messages):
+    def _answers(self, messages: list[Any]) -> list[Any]:
         answers = [self._answer(message) for message in messages]
         for answer in answers:
             if self.collecting and not answer.has_error():
@@ -169,7 +182,7 @@ class Grid:
                 self.upload_bytes = sum(map(len, record[server_side.Key.MASKED_PARAMETERS]))
         return answers
 
-    def _answer(self, message):
+    def _answer(self, message: Any) -> Any:
         site = message.metadata.dst_node_id
         if self.collecting and site not in self.case["survivors"]:
             return Message(Error(0, "dropped out"), reply_to=message)
@@ -177,46 +190,41 @@ class Grid:
         return self.clients[site].answer(copy.deepcopy(message))
 
 
-class Strategy(FedAvg):
+class Strategy:
     """Chooses every client and takes the mean as it comes out of the workflow."""
 
-    def __init__(self, clients):
-        super().__init__()
-        self.clients, self.mean = clients, None
+    def __init__(self, clients: dict[int, Client]) -> None:
+        """Know the clients."""
+        self.clients = clients
+        self.mean: Any = None
 
-    def configure_fit(self, server_round, parameters, client_manager):
+    def configure_fit(self, server_round: int, parameters: Any, client_manager: Any) -> list[Any]:
+        """Choose every client."""
         return [
-            (SimpleNamespace(node_id=site, cid=str(site)), FitIns(Parameters([], "numpy.ndarray"), {}))
+            (SimpleNamespace(node_id=site, cid=str(site)), FitIns(Parameters([], TENSOR_TYPE), {}))
             for site in self.clients
         ]
 
-    def aggregate_fit(self, server_round, results, failures):
-        return current.run(NOT_COUNTED, self._keep, results)
+    def aggregate_fit(self, server_round: int, results: list[Any], failures: list[Any]) -> Any:
+        """Keep the mean, which the workflow has put in the place of every client's parameters."""
+        return Clock.current.run(NOT_COUNTED, self._keep, results)
 
-    def _keep(self, results):
-        self.mean = server_side.bytes_to_ndarray(results[0][1].parameters.tensors[0])
+    def _keep(self, results: list[Any]) -> tuple[None, dict[str, float]]:
+        self.mean = bytes_to_ndarray(results[0][1].parameters.tensors[0])
         return None, {}
 
 
-def run_round(case):
-    """Run one round and return the parts of a client and of the server."""
-    global current
+def run_round(case: Settings) -> dict[str, Any]:
+    """Run one round and return the parts of each client and of the server."""
     clients = {site: Client(case, site) for site in range(1, case["sites"] + 1)}
     grid, strategy = Grid(case, clients), Strategy(clients)
-    context = LegacyContext(
-        Context(run_id=1, node_id=0, node_config={}, state=RecordDict(), run_config={}), strategy=strategy
-    )
-    context.state.config_records[MAIN_CONFIGS_RECORD] = ConfigRecord({"current_round": 1})
-    context.state.array_records[MAIN_PARAMS_RECORD] = compat.parameters_to_arrayrecord(
-        Parameters([], "numpy.ndarray"), True
-    )
+    context, state = server_context(strategy), server_side.WorkflowState()
     workflow = server_side.SecAggPlusWorkflow(
         num_shares=1.0,  # every site holds a share of every other's, as on our side
         reconstruction_threshold=case["threshold"] / case["sites"],
         max_weight=float(case["weight_max"]),
         clipping_range=case["clip"],
     )
-    state = server_side.WorkflowState()
     light, accumulate, unmask = Clock(), Clock(), Clock()
     for stage, clock in (
         (workflow.setup_stage, light),
@@ -224,9 +232,9 @@ def run_round(case):
         (workflow.collect_masked_vectors_stage, accumulate),
         (workflow.unmask_stage, unmask),
     ):
-        current = clock
+        Clock.current = clock
         grid.collecting = clock is accumulate
-        if not clock.run("whole", stage, grid, context, state):
+        if not clock.run(WHOLE, stage, grid, context, state):
             raise RuntimeError(f"the peer gave up in {stage.__name__}")
     return {
         "clients": [counted(clients[site].clock, "other") for site in case["survivors"]],
@@ -236,27 +244,40 @@ def run_round(case):
     }
 
 
-def server_parts(light, accumulate, unmask):
+def server_context(strategy: Strategy) -> Any:
+    """Return the server's context as the workflow finds it at the start of a round."""
+    plain = Context(run_id=1, node_id=0, node_config={}, state=RecordDict(), run_config={})
+    context = LegacyContext(plain, strategy=strategy)
+    context.state.config_records[MAIN_CONFIGS_RECORD] = ConfigRecord({"current_round": 1})
+    empty = compat.parameters_to_arrayrecord(Parameters([], TENSOR_TYPE), True)
+    context.state.array_records[MAIN_PARAMS_RECORD] = empty
+    return context
+
+
+def server_parts(light: Clock, accumulate: Clock, unmask: Clock) -> Parts:
     """Join the stages: the sum is one part, and what follows the unmasking belongs to the decoding."""
-    stages = [counted(light, "other"), counted(accumulate, "accumulate", "accumulate"), counted(unmask, "decode", "unmask")]
-    joined = {}
-    for kind in ("wall", "cpu"):
-        seconds = {}
-        for stage in stages:
+    stages = (
+        counted(light, "other"),
+        counted(accumulate, "accumulate", "accumulate"),
+        counted(unmask, "decode", "unmask"),
+    )
+    joined: Parts = {"wall": {}, "cpu": {}}
+    for stage in stages:
+        for kind, seconds in joined.items():
             for name, value in stage[kind].items():
                 seconds[name] = seconds.get(name, 0.0) + value
-        joined[kind] = seconds
     return joined
 
 
-def save_mean(case, mean):
+def save_mean(case: Settings, mean: Any) -> str:
     """Write the first values of the mean, so that whoever asked can see that the round was right."""
     path = Path(case["folder"]) / "peer-mean.f32"
     mean[:CHECKED_VALUES].astype(np.float32).tofile(path)
     return str(path)
 
 
-def main():
+def main() -> None:
+    """Say the versions, then answer each line with a round."""
     case = json.loads(sys.argv[1])
     TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
     logging.disable(logging.ERROR)
@@ -266,9 +287,11 @@ def main():
     packages = ("flwr", "numpy", "cryptography", "pycryptodome", "protobuf")
     hello = {"python": platform.python_version()} | {name: version(name) for name in packages}
     answers, sys.stdout = sys.stdout, sys.stderr  # what else is printed must not break the lines
-    print(json.dumps(hello), file=answers, flush=True)
+    answers.write(json.dumps(hello) + "\n")
+    answers.flush()
     for _ in sys.stdin:
-        print(json.dumps(run_round(case)), file=answers, flush=True)
+        answers.write(json.dumps(run_round(case)) + "\n")
+        answers.flush()
 
 
 if __name__ == "__main__":
