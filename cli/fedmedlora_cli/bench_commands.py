@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from fedmedlora_bench.ie import run_ie
 from fedmedlora_cli import bench_report_command, bench_secagg_command
 from fedmedlora_cli.demo.table import results_table
 from fedmedlora_cli.output import JsonOption, write_json
@@ -47,6 +46,8 @@ def ie(
 
     Example: fedmedlora bench ie --data corpora --base models/minilm-l6 --json ie.json
     """
+    from fedmedlora_bench.ie import run_ie  # brings torch, which the other commands do without
+
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     result = run_ie(data=data, base=base, seeds=seeds, scenarios=tuple(scenario or ("main",)), quick=quick)
     write_json(json_file, result)
