@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from fedmedlora_bench.report import write_report
 from fedmedlora_cli.output import say
 
 
@@ -22,5 +21,7 @@ def command(
 
     Example: fedmedlora bench report docs/results --out report.html
     """
+    from fedmedlora_bench.report import write_report  # brings matplotlib, which nothing else needs
+
     shown = write_report(folder, out, plots=plots)
     say(f"{out}: {', '.join(shown)}")
