@@ -14,13 +14,16 @@ Rules:
 What this does not do: read or write files; hand in a readable object or bytes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Protocol
 
 from fedmedlora_audit.errors import ProofError
 from fedmedlora_audit.merkle import CHUNK_BYTES, Tree, leaf_hash, verify_inclusion
 
 BLOB_ALG: Final = "rfc6962-1mib"
+
+Buffer = bytes | bytearray | memoryview
 
 
 class Readable(Protocol):
@@ -30,12 +33,30 @@ class Readable(Protocol):
         """Return up to ``size`` bytes, none at the end."""
 
 
-def blob_leaves(source: bytes | bytearray | memoryview | Readable) -> list[bytes]:
+def blob_leaves(source: Buffer | Readable) -> list[bytes]:
     """Return the leaf hash of every chunk, in order; memory stays at one chunk for a readable."""
     return [leaf_hash(chunk) for chunk in _chunks(source)]
 
 
-def blob_digest(source: bytes | bytearray | memoryview | Readable) -> str:
+def chunk_leaves(count: int, chunk: Callable[[int], Buffer], *, threads: int = 1) -> list[bytes]:
+    """Return the leaf hash of every chunk of a blob that is made chunk by chunk, in order.
+
+    Args:
+        count: Number of chunks.
+        chunk: Makes the chunk of an index; with several threads it is called from them.
+        threads: Worker threads; the hashes do not depend on it, and memory holds one chunk for each.
+    """
+
+    def leaf(index: int) -> bytes:
+        return leaf_hash(chunk(index))
+
+    if threads <= 1:
+        return [leaf(index) for index in range(count)]
+    with ThreadPoolExecutor(max_workers=threads) as pool:
+        return list(pool.map(leaf, range(count)))
+
+
+def blob_digest(source: Buffer | Readable) -> str:
     """Return the digest of a blob as 64 hex characters."""
     tree = Tree()
     for chunk in _chunks(source):
@@ -92,11 +113,11 @@ def _root(digest: str) -> bytes:
         raise ProofError("a blob digest is 64 hex characters") from None
 
 
-def _chunks(source: bytes | bytearray | memoryview | Readable) -> Iterator[bytes]:
+def _chunks(source: Buffer | Readable) -> Iterator[Buffer]:
     if isinstance(source, bytes | bytearray | memoryview):
         view = memoryview(source).cast("B")
         for start in range(0, len(view), CHUNK_BYTES):
-            yield bytes(view[start : start + CHUNK_BYTES])
+            yield view[start : start + CHUNK_BYTES]
         return
     while chunk := _read_full(source):
         yield chunk

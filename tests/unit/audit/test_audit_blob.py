@@ -4,7 +4,14 @@ import io
 
 import pytest
 
-from fedmedlora_audit.blob import BlobTree, blob_digest, blob_leaves, chunk_count, verify_chunk
+from fedmedlora_audit.blob import (
+    BlobTree,
+    blob_digest,
+    blob_leaves,
+    chunk_count,
+    chunk_leaves,
+    verify_chunk,
+)
 from fedmedlora_audit.errors import ProofError
 from fedmedlora_audit.merkle import CHUNK_BYTES, EMPTY_ROOT, leaf_hash, node_hash
 
@@ -30,6 +37,17 @@ def test_digest_same_from_bytes_file_and_short_reads(size: int) -> None:
     assert blob_digest(data) == blob_digest(io.BytesIO(data)) == blob_digest(Trickle(data))
     assert blob_leaves(memoryview(data)) == blob_leaves(io.BytesIO(data))
     assert len(blob_leaves(data)) == chunk_count(size)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_leaves_of_chunks_made_one_by_one_do_not_depend_on_the_threads(threads: int) -> None:
+    data = b"".join(bytes([n]) * CHUNK_BYTES for n in range(7)) + b"tail"
+
+    def chunk(index: int) -> bytes:
+        return data[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]
+
+    assert chunk_leaves(8, chunk, threads=threads) == blob_leaves(data)
+    assert chunk_leaves(0, chunk, threads=threads) == []
 
 
 def test_verify_chunk_good_accepted_and_every_defect_refused() -> None:
