@@ -1,10 +1,13 @@
 """What a result is shown as: recognised by what it holds, never by the name of its file.
 
 * Of `bench secagg`: the rows of the cost table, and bars of the parts.
-* A list of objects that say `sites` (of `bench simulate`): a table, and the growth over the sites.
+* A list of objects whose `sites` differ (of `bench simulate`): a table, and the growth over the sites.
 * Any other list of flat objects (the rows that compare CKKS with masks): a table, and bars of what they call
   seconds.
-* What is left: a table of facts. Nothing in a result is silently left out but what is nested deeper.
+* What is left: a table of facts.
+
+Objects inside objects are shown flat, "site seconds mean"; only what each single step cost is left to the
+file.
 """
 
 from __future__ import annotations
@@ -17,8 +20,11 @@ from typing import Any
 from fedmedlora_bench.report.plots import Plot, growth_lines, stacked_bars
 from fedmedlora_bench.secagg.rows import PARTS, PEERS, beside_rows, columns, conditions, cost_rows
 
-_NAMES = ("method", "mode", "name", "suite", "scheme", "what")
+_NAMES = ("way", "method", "mode", "name", "scheme", "what")
 """Keys that name a row of a comparison."""
+_SIZES = ("params", "values", "dimension")
+_LEFT_OUT = ("steps", "dropped")
+_MOST_COLUMNS = 8
 
 
 @dataclass(frozen=True)
@@ -51,14 +57,11 @@ def section_of(name: str, result: Mapping[str, Any]) -> Section:
     if str(result.get("schema", "")).startswith("fedmedlora-bench-secagg/"):
         return _secagg(name, result)
     section = Section(name)
-    facts = {key: value for key, value in result.items() if not isinstance(value, list | dict)}
     for key, value in result.items():
-        if isinstance(value, dict):
-            facts |= {f"{key}, {inner}": v for inner, v in value.items() if not isinstance(v, list | dict)}
-        elif rows := _flat_rows(value):
+        if rows := _flat_rows(value):
             section.grids.append(_grid(rows))
             section.plots.extend(_plots(f"{name}-{key}", rows))
-    if facts:
+    if facts := _flat(result):
         section.grids.append(_grid([{"": key, "value": value} for key, value in facts.items()]))
     return section
 
@@ -88,17 +91,32 @@ def _secagg(name: str, result: Mapping[str, Any]) -> Section:
 
 
 def _flat_rows(value: object) -> list[dict[str, Any]]:
-    """Return a list of objects without the nested parts of each; empty if it is none."""
+    """Return a list of objects, each made flat; empty if it is none."""
     if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
         return []
-    return [{key: v for key, v in row.items() if not isinstance(v, list | dict)} for row in value]
+    return [_flat(row) for row in value]
+
+
+def _flat(row: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """Bring the values of inner objects up, under the names of both; lists are left out."""
+    flat: dict[str, Any] = {}
+    for key, value in row.items():
+        if isinstance(value, dict) and key not in _LEFT_OUT:
+            flat |= _flat(value, f"{before}{key} ")
+        elif not isinstance(value, list | dict):
+            flat[before + key] = value
+    return flat
 
 
 def _plots(name: str, rows: Sequence[Mapping[str, Any]]) -> Iterator[Plot]:
-    timed = [key for key in rows[0] if "seconds" in key and all(_positive(row.get(key)) for row in rows)]
+    timed = [
+        key
+        for key in rows[0]
+        if "seconds" in key and not key.endswith(" max") and all(_positive(row.get(key)) for row in rows)
+    ]
     if not timed or len(rows) < 2:
         return
-    if all(_positive(row.get("sites")) for row in rows):
+    if all(_positive(row.get("sites")) for row in rows) and len({row["sites"] for row in rows}) > 1:
         ordered = sorted(rows, key=lambda row: float(row["sites"]))
         yield growth_lines(
             name,
@@ -121,17 +139,22 @@ def _panels(
     shown = [key for key in timed if key not in totals] or totals
     panels: dict[str, dict[str, dict[str, float]]] = {}
     for row in rows:
-        size = next((row[key] for key in ("params", "values", "dimension") if key in row), None)
+        size = next((row[key] for key in _SIZES if key in row), None)
         title = "" if size is None else f"{size:,} values"
         panels.setdefault(title, {})[str(row[label])] = {_words(key): row[key] for key in shown}
     return panels
 
 
 def _grid(rows: Sequence[Mapping[str, Any]]) -> Grid:
+    """Lay out objects as a table; few objects with many keys stand side by side."""
     head = tuple(dict.fromkeys(key for row in rows for key in row))
     cells = tuple(tuple(_cell(row.get(key)) for key in head) for row in rows)
     numbers = tuple(any(_number(row.get(key)) for row in rows) for key in head)
-    return Grid(tuple(map(_words, head)), cells, numbers, (False,) * len(cells))
+    names = tuple(map(_words, head))
+    if len(head) > _MOST_COLUMNS and len(rows) <= _MOST_COLUMNS:
+        first, *rest = zip(names, *cells, strict=True)
+        return Grid(first, tuple(rest), (False, *(True for _ in rows)), (False,) * len(rest))
+    return Grid(names, cells, numbers, (False,) * len(cells))
 
 
 def _words(key: str) -> str:

@@ -40,15 +40,19 @@ SECAGG: dict[str, Any] = {
 SIMULATE = {
     "dimension": 100_000,
     "growth": [
-        {"sites": sites, "site_seconds": sites / 1000, "coordinator_seconds": sites / 100, "note": "x"}
+        {
+            "sites": sites,
+            "site": {"seconds": {"mean": sites / 1000, "max": sites}, "steps": {"share": {"mean": 1.0}}},
+            "coordinator": {"seconds": sites / 100},
+        }
         for sites in (1000, 10, 100)
     ],
 }
 CKKS = {
     "rows": [
-        {"method": method, "params": params, "seconds": 1.5, "upload_bytes": 10, "trusted": "<b>nobody</b>"}
-        for params in (1_300_000, 11_300_000)
-        for method in ("masks", "ckks")
+        {"way": way, "sites": 4, "values": values, "site_seconds": 1.5, "trusted": "<b>nobody</b>"}
+        for values in (1_300_000, 11_300_000)
+        for way in ("masks", "ckks")
     ]
 }
 
@@ -88,8 +92,20 @@ def test_the_same_results_give_the_same_page(folder: Path, tmp_path: Path) -> No
 def test_growth_is_plotted_along_the_sites_in_order() -> None:
     section = section_of("simulate", SIMULATE)
     lines = section.plots[0].figure.axes[0].get_lines()
-    assert [line.get_label() for line in lines] == ["site seconds", "coordinator seconds"]
+    assert [line.get_label() for line in lines] == ["site seconds mean", "coordinator seconds"]
     assert list(lines[0].get_xdata()) == [10, 100, 1000]
+
+
+def test_single_steps_are_left_to_the_file() -> None:
+    head = section_of("simulate", SIMULATE).grids[0].head
+    assert head == ("sites", "site seconds mean", "site seconds max", "coordinator seconds")
+
+
+def test_few_objects_with_many_keys_stand_side_by_side() -> None:
+    rows = [{"sites": n} | {f"figure_{i}": n * i for i in range(12)} for n in (10, 100)]
+    grid = section_of("wide", {"rows": rows}).grids[0]
+    assert grid.head == ("sites", "10", "100")
+    assert grid.rows[2] == ("figure 2", "20", "200")
 
 
 def test_methods_of_one_size_stand_beside_each_other() -> None:
@@ -100,7 +116,7 @@ def test_methods_of_one_size_stand_beside_each_other() -> None:
 
 def test_a_result_of_another_kind_is_shown_as_facts() -> None:
     section = section_of("other", {"answer": 42, "deep": {"yes": True, "none": None}, "words": ["a"]})
-    assert section.grids[0].rows == (("answer", "42"), ("deep, yes", "yes"), ("deep, none", "-"))
+    assert section.grids[0].rows == (("answer", "42"), ("deep yes", "yes"), ("deep none", "-"))
     assert not section.plots
 
 
