@@ -2,7 +2,7 @@
 
 ``python -m fedmedlora_bench.cost_tables`` writes them between their markers; with ``--check`` it writes
 nothing and fails if a part is stale. The results are what `fedmedlora bench … --json` wrote, committed
-unchanged in ``docs/results``.
+unchanged in ``docs/results``; plots are written beside them.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fedmedlora_bench.readme_table import replace_part
+from fedmedlora_bench.report.sections import Grid, section_of
 from fedmedlora_bench.secagg.rows import Row, beside_rows, columns, conditions, cost_rows
 
 DOCUMENT = Path("docs/COST.md")
@@ -28,7 +29,22 @@ def render_secagg(result: Mapping[str, Any]) -> str:
     return "\n".join(parts)
 
 
-PARTS: dict[str, Callable[[Mapping[str, Any]], str]] = {"secagg": render_secagg}
+def render_any(name: str) -> Callable[[Mapping[str, Any]], str]:
+    """Return how a result is laid out that the report page lays out too: its plots, then its tables."""
+
+    def render(result: Mapping[str, Any]) -> str:
+        section = section_of(name, result)
+        plots = [f"![{plot.says}](results/{plot.name}.svg)" for plot in section.plots]
+        return "\n\n".join([*plots, *map(_grid, section.grids)])
+
+    return render
+
+
+PARTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "secagg": render_secagg,
+    "simulate": render_any("simulate"),
+    "ckks": render_any("ckks"),
+}
 """Name of a part, which is also that of its file of results, and how it is laid out."""
 
 
@@ -39,6 +55,21 @@ def generated(text: str, results: Path) -> str:
         if file.is_file():
             text = replace_part(text, name, render(json.loads(file.read_text(encoding="utf-8"))))
     return text
+
+
+def write_plots(results: Path) -> None:
+    """Write the plots that the document shows beside their results, as SVG."""
+    for name, render in PARTS.items():
+        file = results / f"{name}.json"
+        if render is not render_secagg and file.is_file():
+            for plot in section_of(name, json.loads(file.read_text(encoding="utf-8"))).plots:
+                (results / f"{plot.name}.svg").write_bytes(plot.render("svg"))
+
+
+def _grid(grid: Grid) -> str:
+    rule = "".join("|---:" if number else "|---" for number in grid.numbers) + "|"
+    rows = ["| " + " | ".join(cells) + " |" for cells in grid.rows]
+    return "\n".join(["| " + " | ".join(grid.head) + " |", rule, *rows])
 
 
 def _table(heads: Sequence[str], rows: Sequence[Row]) -> str:
@@ -61,6 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.check:
         return int(fresh != current)
     arguments.document.write_text(fresh, encoding="utf-8")
+    write_plots(arguments.results)
     return 0
 
 

@@ -162,13 +162,18 @@ def test_the_cost_page_is_filled_from_the_results_and_a_stale_one_is_found(
     result: dict[str, Any], tmp_path: Path
 ) -> None:
     page = tmp_path / "COST.md"
-    page.write_text("<!-- secagg:begin -->\n<!-- secagg:end -->\n", encoding="utf-8")
-    (tmp_path / "secagg.json").write_text(json.dumps(beside_peer(result, 12.0)), encoding="utf-8")
+    marks = [f"<!-- {name}:begin -->\n<!-- {name}:end -->\n" for name in cost_tables.PARTS]
+    page.write_text("".join(marks), encoding="utf-8")
+    growth = {"growth": [{"sites": n, "seconds": n / 10} for n in (10, 100)]}
+    for name, content in (("secagg", beside_peer(result, 12.0)), ("simulate", growth)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
     arguments = ["--document", str(page), "--results", str(tmp_path)]
     assert cost_tables.main([*arguments, "--check"]) == 1
     assert cost_tables.main(arguments) == 0
     assert cost_tables.main([*arguments, "--check"]) == 0
-    assert "| client, wall clock |" in page.read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
+    assert "| client, wall clock |" in text and "| 100 | 10 |" in text
+    assert "](results/simulate-growth.svg)" in text and (tmp_path / "simulate-growth.svg").is_file()
 
 
 def test_the_committed_cost_page_is_fresh() -> None:
