@@ -14,8 +14,9 @@ Rules:
 What this does not do: read or write files; hand in a readable object or bytes.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, Protocol
 
 from fedmedlora_audit.errors import ProofError
@@ -24,6 +25,7 @@ from fedmedlora_audit.merkle import CHUNK_BYTES, Tree, leaf_hash, verify_inclusi
 BLOB_ALG: Final = "rfc6962-1mib"
 
 Buffer = bytes | bytearray | memoryview
+_AHEAD = 2  # chunks made ahead for each thread
 
 
 class Readable(Protocol):
@@ -38,22 +40,32 @@ def blob_leaves(source: Buffer | Readable) -> list[bytes]:
     return [leaf_hash(chunk) for chunk in _chunks(source)]
 
 
-def chunk_leaves(count: int, chunk: Callable[[int], Buffer], *, threads: int = 1) -> list[bytes]:
-    """Return the leaf hash of every chunk of a blob that is made chunk by chunk, in order.
+def hashed_chunks(
+    count: int, chunk: Callable[[int], Buffer], *, threads: int = 1
+) -> Iterator[tuple[Buffer, bytes]]:
+    """Yield each chunk of a blob that is made chunk by chunk, with its leaf hash, in order.
 
     Args:
         count: Number of chunks.
         chunk: Makes the chunk of an index; with several threads it is called from them.
-        threads: Worker threads; the hashes do not depend on it, and memory holds one chunk for each.
+        threads: Worker threads; what comes does not depend on it; memory holds a few chunks for each.
     """
 
-    def leaf(index: int) -> bytes:
-        return leaf_hash(chunk(index))
+    def made(index: int) -> tuple[Buffer, bytes]:
+        data = chunk(index)
+        return data, leaf_hash(data)
 
     if threads <= 1:
-        return [leaf(index) for index in range(count)]
+        yield from map(made, range(count))
+        return
     with ThreadPoolExecutor(max_workers=threads) as pool:
-        return list(pool.map(leaf, range(count)))
+        ahead: deque[Future[tuple[Buffer, bytes]]] = deque()
+        for index in range(count):
+            ahead.append(pool.submit(made, index))
+            if len(ahead) > _AHEAD * threads:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
 
 
 def blob_digest(source: Buffer | Readable) -> str:

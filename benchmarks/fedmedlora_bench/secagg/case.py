@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fedmedlora_core.codec import FloatVector
 from fedmedlora_core.errors import ConfigError
@@ -17,7 +17,8 @@ from fedmedlora_crypto.secagg import HYBRID_SUITE, quorum
 LLAMA_3_8B_ADAPTER = 41_943_040
 """Values of a LoRA adapter of rank 16 on all linear layers of a model of Llama-3-8B's shape."""
 
-_SPREAD = 0.004  # standard deviation of a value of an update; its clip is five of them
+_SPREAD = 0.004  # standard deviation of a value of an update
+_CLIP = 3.3 * _SPREAD  # one value in a thousand lies beyond
 _DRAWN_AT_ONCE = 1 << 22
 _VECTORS = "updates.f32"
 
@@ -48,7 +49,7 @@ class Case:
     wire_bits: int = 32
     threads: int = 1
     suite: str = HYBRID_SUITE
-    clip: float = 5 * _SPREAD
+    clip: float = _CLIP
     weight_max: int = 1000
     folder: str = ""
     seed: int = 1
@@ -76,6 +77,11 @@ class Case:
         return quorum(self.sites, self.colluding)
 
     @property
+    def clip_norm(self) -> float:
+        """Largest L2 norm of an update: as large as the clip allows anyway, since the peer has none."""
+        return self.clip * math.sqrt(self.params)
+
+    @property
     def dropped(self) -> tuple[int, ...]:
         """The sites that drop out: the last ones; sites count from 1."""
         return tuple(range(self.sites - self.drop + 1, self.sites + 1))
@@ -99,32 +105,32 @@ class Case:
         return np.fromfile(self.vectors, dtype=np.float32, count=self.params, offset=self._offset(site))
 
     def draw_updates(self) -> None:
-        """Draw the updates of all sites and write them; the same seed gives the same file.
-
-        All values lie within the clip, since the two sides clip at different places: we the update, the peer
-        the weighted update.
-        """
-        generator, limit = np.random.default_rng(self.seed), np.float32(self.clip)
+        """Draw the updates of all sites and write them; the same seed gives the same file."""
+        generator = np.random.default_rng(self.seed)
         with self.vectors.open("wb") as file:
             for _ in range(self.sites):
                 for start in range(0, self.params, _DRAWN_AT_ONCE):
                     count = min(_DRAWN_AT_ONCE, self.params - start)
                     values = generator.standard_normal(count, dtype=np.float32)
                     np.multiply(values, np.float32(_SPREAD), out=values)
-                    np.clip(values, -limit, limit, out=values)
                     file.write(values.data)
 
-    def exact_mean(self, values: int) -> NDArray[np.float64]:
-        """Weighted mean of the survivors' updates, of the first so many values, in float64."""
-        total = np.zeros(values, dtype=np.float64)
-        for site in self.survivors:
-            update = np.fromfile(self.vectors, np.float32, count=values, offset=self._offset(site))
-            total += self.weight(site) * update.astype(np.float64)
-        return total / sum(map(self.weight, self.survivors))
+    def deviation(self, mean: FloatVector) -> float:
+        """Return the largest deviation of a mean from the exact weighted mean of the survivors' updates.
 
-    def with_suite(self, suite: str) -> Case:
-        """Return the same case under another suite."""
-        return replace(self, suite=suite)
+        Left out are values that a site's clip changed, since the two sides clip at different places: we the
+        update, the peer the weighted update.
+
+        Args:
+            mean: The first values of a decoded mean.
+        """
+        total, within = np.zeros(len(mean), dtype=np.float64), np.ones(len(mean), dtype=np.bool_)
+        for site in self.survivors:
+            update = np.fromfile(self.vectors, np.float32, count=len(mean), offset=self._offset(site))
+            within &= np.abs(update) <= np.float32(self.clip)
+            total += self.weight(site) * update.astype(np.float64)
+        exact = total / sum(map(self.weight, self.survivors))
+        return float(np.abs(mean - exact)[within].max(initial=0.0))
 
     def to_json(self) -> str:
         """Return what a child process is started with."""

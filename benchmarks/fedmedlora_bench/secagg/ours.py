@@ -7,29 +7,26 @@ runs one of the two alone in a process.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES256
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 
-from fedmedlora_audit.blob import BlobTree, blob_leaves
+from fedmedlora_audit.blob import BlobTree, hashed_chunks
 from fedmedlora_bench.secagg.case import Case
 from fedmedlora_bench.secagg.stopwatch import Parts, Stopwatch
-from fedmedlora_coordinator.model import add_chunks
-from fedmedlora_core.codec import Codec, FloatVector, RingVector, clip_update
+from fedmedlora_core.codec import CLIPPED_MAX, Codec, FloatVector, RingVector, clip_update, clipped_permille
+from fedmedlora_core.ring_chunks import RingChunks
 from fedmedlora_crypto.secagg import Aggregator, Party, SessionTerms
 from fedmedlora_crypto.secagg.reference import reference_view
 from fedmedlora_crypto.xof import CHUNK_WORDS, WORD_BYTES, Keystream
 
 CHECKED_VALUES = 1 << 20
 """Values of the mean that are compared with the exact one after every round."""
-
-_FRAME_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -48,7 +45,19 @@ def terms_of(case: Case, sid: bytes) -> SessionTerms:
 
 def codec_of(case: Case) -> Codec:
     """Return the codec of a case."""
-    return Codec(clip=case.clip, n=case.sites, weight_max=case.weight_max)
+    return Codec(
+        clip=case.clip,
+        n=case.sites,
+        weight_max=case.weight_max,
+        ring_bits=case.wire_bits,
+        extra_max=(CLIPPED_MAX,),
+    )
+
+
+def chunks_of(case: Case) -> RingChunks:
+    """Return how the vectors of a case are cut and packed."""
+    codec = codec_of(case)
+    return RingChunks(codec.length(case.params), codec.ring_bits)
 
 
 class SiteWork:
@@ -77,21 +86,35 @@ class SiteWork:
         with self.watch.part("shares"):
             self._party.fix(shares)
 
-    def upload(self, update: FloatVector) -> bytes | memoryview:
-        """Clip, encode, mask and hash an update; returns the bytes that would be sent."""
+    def upload(self, update: FloatVector, send: Callable[[bytes], None]) -> None:
+        """Clip, encode, mask, pack and hash an update.
+
+        Args:
+            update: The update; spent afterwards, as it is at a site.
+            send: Takes each chunk of the packed upload, in order.
+        """
         case = self.case
         with self.watch.part("encode"):
-            clipped, _ = clip_update(update, clip_value=case.clip, clip_norm=1e3 * case.clip * case.params)
-            encoded = codec_of(case).encode(
-                clipped, weight=case.weight(self.site), words=self._rounding.words
+            clipped, share = clip_update(
+                update, clip_value=case.clip, clip_norm=case.clip_norm, in_place=True
             )
-            del clipped
+            encoded = codec_of(case).encode(
+                clipped,
+                weight=case.weight(self.site),
+                words=self._rounding.words,
+                extras=(clipped_permille(share),),
+                threads=case.threads,
+            )
         with self.watch.part("masks"):
             self._party.mask(encoded, threads=case.threads)
         with self.watch.part("hash"):
-            packed = encoded.data.cast("B")
-            _ = BlobTree(blob_leaves(packed), len(packed)).digest
-        return packed
+            cut, leaves = chunks_of(case), []
+            for data, leaf in hashed_chunks(
+                cut.count, lambda index: cut.pack_chunk(index, encoded), threads=case.threads
+            ):
+                leaves.append(leaf)
+                send(bytes(data))
+            _ = BlobTree(leaves, cut.total_bytes).digest
 
     def open(self, survivors: tuple[int, ...]) -> bytes:
         """Agree to the survivors and open one share of each."""
@@ -121,20 +144,19 @@ class CoordinatorWork:
                 self._aggregator.check_shares(site, payload, u1=exchange.keys, view=exchange.view)
 
     def sum(
-        self, exchange: Exchange, uploads: Iterable[Iterable[bytes]], opened: Mapping[int, bytes]
+        self, exchange: Exchange, uploads: Iterable[Iterator[bytes]], opened: Mapping[int, bytes]
     ) -> FloatVector:
         """Add the uploads, take the masks off and decode; returns the weighted mean."""
-        case = self.case
+        case, cut = self.case, chunks_of(self.case)
         with self.watch.part("accumulate"):
-            total: RingVector = np.zeros(case.params + 1, dtype=np.uint32)
-            for chunks in uploads:
-                add_chunks(total, iter(chunks))
+            total: RingVector = np.zeros(cut.length, dtype=np.uint32)
+            cut.add_all(total, list(uploads), threads=case.threads)
         with self.watch.part("unmask"):
             self._aggregator.unmask(
                 total, exchange.keys, exchange.shares, case.survivors, opened, threads=case.threads
             )
         with self.watch.part("decode"):
-            mean, _, _ = codec_of(case).decode(total)
+            mean, _, _ = codec_of(case).decode(total, threads=case.threads, in_place=True)
         return mean
 
 
@@ -146,6 +168,7 @@ class Pass:
         clients: Parts of each site that uploaded.
         coordinator: Parts of the coordinator.
         raw_aes: Wall seconds of the bare cipher over the bytes of one site's masks, once after each site.
+        hash_check: Wall seconds of hashing all uploads again, as the coordinator does on their arrival.
         upload_bytes: Bytes of one upload.
         key_bytes: Bytes of one site's keys payload.
         share_bytes: Bytes of one site's shares payload; a mean, since in a hybrid suite the site with the
@@ -157,6 +180,7 @@ class Pass:
     clients: list[Parts]
     coordinator: Parts
     raw_aes: list[float]
+    hash_check: float
     upload_bytes: int
     key_bytes: int
     share_bytes: float
@@ -171,7 +195,7 @@ class Played:
     figures: Pass
     sid: bytes
     exchange: Exchange
-    uploads: dict[int, bytes | memoryview]
+    uploads: dict[int, list[bytes]]
     opened: dict[int, bytes]
 
 
@@ -182,24 +206,24 @@ def play_round(case: Case) -> Played:
     sites = {i: SiteWork(case, terms, i) for i in range(1, case.sites + 1)}
     coordinator = CoordinatorWork(case, terms)
     exchange = exchange_of(sites, coordinator)
-    uploads: dict[int, bytes | memoryview] = {}
+    uploads: dict[int, list[bytes]] = {i: [] for i in case.survivors}
     raw_aes = []
     for i in case.survivors:
         sites[i].fix(exchange.shares)
-        uploads[i] = sites[i].upload(case.update(i))
+        sites[i].upload(case.update(i), uploads[i].append)
         raw_aes.append(raw_aes_seconds(case))
     opened = {i: sites[i].open(case.survivors) for i in case.survivors}
-    mean = coordinator.sum(exchange, map(frames, uploads.values()), opened)
-    checked = min(CHECKED_VALUES, case.params)
+    mean = coordinator.sum(exchange, map(iter, uploads.values()), opened)
     weight_sum = sum(map(case.weight, case.survivors))
     figures = Pass(
         clients=[sites[i].watch.parts for i in case.survivors],
         coordinator=coordinator.watch.parts,
         raw_aes=raw_aes,
-        upload_bytes=len(next(iter(uploads.values()))),
+        hash_check=hash_seconds(case, list(uploads.values())),
+        upload_bytes=sum(map(len, uploads[1])),
         key_bytes=len(exchange.keys[1]),
         share_bytes=sum(map(len, exchange.shares.values())) / case.sites,
-        max_error=float(np.abs(mean[:checked] - case.exact_mean(checked)).max()),
+        max_error=case.deviation(mean[:CHECKED_VALUES]),
         error_bound=codec_of(case).error_bound(weight_sum=weight_sum, m=len(case.survivors))
         + float(np.spacing(np.float32(case.clip))) / 2,
     )
@@ -216,10 +240,14 @@ def exchange_of(sites: Mapping[int, SiteWork], coordinator: CoordinatorWork) -> 
     return exchange
 
 
-def frames(upload: bytes | memoryview) -> Iterable[Any]:
-    """Cut an upload into the frames in which it arrives, without copying."""
-    view = memoryview(upload)
-    return (view[at : at + _FRAME_BYTES] for at in range(0, len(view), _FRAME_BYTES))
+def hash_seconds(case: Case, uploads: Sequence[Sequence[bytes]]) -> float:
+    """Wall seconds of the leaf hashes of all uploads, on the threads of the case."""
+    watch = Stopwatch()
+    with watch.part("hash"):
+        for chunks in uploads:
+            for _ in hashed_chunks(len(chunks), chunks.__getitem__, threads=case.threads):
+                pass
+    return watch.parts["wall"]["hash"]
 
 
 def raw_aes_seconds(case: Case) -> float:
@@ -229,7 +257,7 @@ def raw_aes_seconds(case: Case) -> float:
     size, and no addition.
     """
     streams = case.sites  # the self mask and one for each other site
-    words = case.params + 1
+    words = codec_of(case).length(case.params)
     share = -(-words // case.threads)
     watch = Stopwatch()
     with ThreadPoolExecutor(case.threads) as pool, watch.part("aes"):

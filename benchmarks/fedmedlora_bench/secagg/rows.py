@@ -107,6 +107,10 @@ def beside_rows(result: Mapping[str, Any]) -> list[Row]:
     memory = result["memory"]
     rows = [
         Row("masks over bare AES-256-CTR", f"{result['mask_over_raw_aes_ratio']:.2f}"),
+        Row(
+            "check of the uploads' hashes on arrival, not counted above",
+            seconds(result["hash_check_seconds"]),
+        ),
         Row("peak memory of a site, vectors", f"{memory['site']['vectors']:.2f}"),
         Row("peak memory of the coordinator, vectors", f"{memory['coordinator']['vectors']:.2f}"),
         Row("largest error of a value", f"{result['max_error']:.1e}", _error(result["peer_max_error"])),

@@ -112,7 +112,8 @@ def _take_turns(
             if them is not None and peer is not None:
                 bar.advance(f"{peer.name}: pass {number} of {repeats}")
                 theirs.append(them.ask() | {"name": peer.name})
-                theirs[-1]["max_error"] = _deviation(case, Path(theirs[-1].pop("mean")))
+                mean = np.fromfile(theirs[-1].pop("mean"), dtype=np.float32)
+                theirs[-1]["max_error"] = case.deviation(mean)
             bar.advance(f"ours: pass {number} of {repeats}")
             ours.append(us.ask())
     return ours, theirs, versions, suites
@@ -143,6 +144,7 @@ def _result(case: Case, ours: Passes, theirs: Passes) -> dict[str, Any]:
         "peer_upload_bytes_per_value": theirs[0]["upload_bytes"] / case.params if theirs else None,
         "mask_over_raw_aes_ratio": median(m / r for m, r in zip(masks, raw, strict=True)),
         "raw_aes_seconds": median(raw),
+        "hash_check_seconds": median(one["hash_check"] for one in ours),
         "seconds": {"ours": mine} | ({"peer": peer} if peer else {}),
         "max_error": max(one["max_error"] for one in ours),
         "error_bound": ours[0]["error_bound"],
@@ -162,12 +164,6 @@ def _ratio(peer: dict[str, Parts], ours: dict[str, Parts], role: str, kind: str)
     """How many times our seconds the peer takes."""
     theirs, mine = ((side[role]["wall"] if kind == "wall" else side[role]["cpu"]) for side in (peer, ours))
     return theirs["total"] / mine["total"]
-
-
-def _deviation(case: Case, mean: Path) -> float:
-    """Largest deviation of the peer's mean from the exact one, over the values that it wrote."""
-    found = np.fromfile(mean, dtype=np.float32)
-    return float(np.abs(found - case.exact_mean(found.shape[0])).max())
 
 
 def machine() -> dict[str, Any]:

@@ -9,7 +9,7 @@ from fedmedlora_audit.blob import (
     blob_digest,
     blob_leaves,
     chunk_count,
-    chunk_leaves,
+    hashed_chunks,
     verify_chunk,
 )
 from fedmedlora_audit.errors import ProofError
@@ -40,14 +40,16 @@ def test_digest_same_from_bytes_file_and_short_reads(size: int) -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
-def test_leaves_of_chunks_made_one_by_one_do_not_depend_on_the_threads(threads: int) -> None:
+def test_chunks_made_one_by_one_and_their_leaves_do_not_depend_on_the_threads(threads: int) -> None:
     data = b"".join(bytes([n]) * CHUNK_BYTES for n in range(7)) + b"tail"
 
     def chunk(index: int) -> bytes:
         return data[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]
 
-    assert chunk_leaves(8, chunk, threads=threads) == blob_leaves(data)
-    assert chunk_leaves(0, chunk, threads=threads) == []
+    made = list(hashed_chunks(8, chunk, threads=threads))
+    assert b"".join(piece for piece, _ in made) == data
+    assert [leaf for _, leaf in made] == blob_leaves(data)
+    assert list(hashed_chunks(0, chunk, threads=threads)) == []
 
 
 def test_verify_chunk_good_accepted_and_every_defect_refused() -> None:

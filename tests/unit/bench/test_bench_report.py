@@ -28,6 +28,7 @@ SECAGG: dict[str, Any] = {
     "client_wall_ratio": 1.0, "client_cpu_ratio": 1.0,
     "coordinator_wall_ratio": 1.0, "coordinator_cpu_ratio": 1.0,
     "upload_bytes_per_value": 4.0, "peer_upload_bytes_per_value": 8.0, "mask_over_raw_aes_ratio": 1.2,
+    "hash_check_seconds": 0.2,
     "seconds": {"ours": SIDE, "peer": SIDE},
     "memory": {"site": {"vectors": 3.0}, "coordinator": {"vectors": 2.0}},
     "max_error": 1e-9, "peer_max_error": 1e-8, "error_bound": 2e-9,
