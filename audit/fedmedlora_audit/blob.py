@@ -14,18 +14,13 @@ Rules:
 What this does not do: read or write files; hand in a readable object or bytes.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from typing import Final, Protocol
 
 from fedmedlora_audit.errors import ProofError
 from fedmedlora_audit.merkle import CHUNK_BYTES, Tree, leaf_hash, verify_inclusion
 
 BLOB_ALG: Final = "rfc6962-1mib"
-
-Buffer = bytes | bytearray | memoryview
-_AHEAD = 2  # chunks made ahead for each thread
 
 
 class Readable(Protocol):
@@ -35,40 +30,12 @@ class Readable(Protocol):
         """Return up to ``size`` bytes, none at the end."""
 
 
-def blob_leaves(source: Buffer | Readable) -> list[bytes]:
+def blob_leaves(source: bytes | bytearray | memoryview | Readable) -> list[bytes]:
     """Return the leaf hash of every chunk, in order; memory stays at one chunk for a readable."""
     return [leaf_hash(chunk) for chunk in _chunks(source)]
 
 
-def hashed_chunks(
-    count: int, chunk: Callable[[int], Buffer], *, threads: int = 1
-) -> Iterator[tuple[Buffer, bytes]]:
-    """Yield each chunk of a blob that is made chunk by chunk, with its leaf hash, in order.
-
-    Args:
-        count: Number of chunks.
-        chunk: Makes the chunk of an index; with several threads it is called from them.
-        threads: Worker threads; what comes does not depend on it; memory holds a few chunks for each.
-    """
-
-    def made(index: int) -> tuple[Buffer, bytes]:
-        data = chunk(index)
-        return data, leaf_hash(data)
-
-    if threads <= 1:
-        yield from map(made, range(count))
-        return
-    with ThreadPoolExecutor(max_workers=threads) as pool:
-        ahead: deque[Future[tuple[Buffer, bytes]]] = deque()
-        for index in range(count):
-            ahead.append(pool.submit(made, index))
-            if len(ahead) > _AHEAD * threads:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
-
-
-def blob_digest(source: Buffer | Readable) -> str:
+def blob_digest(source: bytes | bytearray | memoryview | Readable) -> str:
     """Return the digest of a blob as 64 hex characters."""
     tree = Tree()
     for chunk in _chunks(source):
@@ -125,11 +92,11 @@ def _root(digest: str) -> bytes:
         raise ProofError("a blob digest is 64 hex characters") from None
 
 
-def _chunks(source: Buffer | Readable) -> Iterator[Buffer]:
+def _chunks(source: bytes | bytearray | memoryview | Readable) -> Iterator[bytes]:
     if isinstance(source, bytes | bytearray | memoryview):
         view = memoryview(source).cast("B")
         for start in range(0, len(view), CHUNK_BYTES):
-            yield view[start : start + CHUNK_BYTES]
+            yield bytes(view[start : start + CHUNK_BYTES])
         return
     while chunk := _read_full(source):
         yield chunk

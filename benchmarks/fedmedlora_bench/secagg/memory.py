@@ -7,7 +7,8 @@ before the base is taken, and the update itself counts.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import os
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,10 @@ from fedmedlora_bench.secagg.ours import (
     exchange_of,
     terms_of,
 )
+from fedmedlora_core.packing import FRAME_BYTES
 
 _FLOAT_BYTES = 4
 _SENT = "sent.json"
-_FRAME_BYTES = 1 << 20
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
 _RESET_PEAK = "5"
@@ -67,7 +68,12 @@ def of_coordinator(case: Case) -> dict[str, float]:
     work = CoordinatorWork(case, terms_of(case, bytes.fromhex(sent["sid"])))
     exchange = Exchange(keys, bytes.fromhex(sent["view"]), shares)
     base = start_of_peak()
-    work.sum(exchange, (_stored(folder / f"upload-{site}") for site in case.survivors), opened)
+    files = {str(site): (folder / f"upload-{site}").open("rb", buffering=0) for site in case.survivors}
+    try:
+        work.sum(exchange, lambda site, index: _chunk(files[site], index), opened)
+    finally:
+        for file in files.values():
+            file.close()
     return figures(case, base)
 
 
@@ -92,8 +98,6 @@ def _status(name: str) -> int:
     raise KeyError(name)
 
 
-def _stored(path: Path) -> Iterator[bytes]:
-    """Read a stored upload frame by frame."""
-    with path.open("rb") as file:
-        while frame := file.read(_FRAME_BYTES):
-            yield frame
+def _chunk(file: FileIO, index: int) -> bytes:
+    """Read one chunk of a stored upload, from any thread."""
+    return os.pread(file.fileno(), FRAME_BYTES, index * FRAME_BYTES)

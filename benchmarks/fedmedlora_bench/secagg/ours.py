@@ -7,7 +7,7 @@ runs one of the two alone in a process.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -16,11 +16,12 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES256
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 
-from fedmedlora_audit.blob import BlobTree, hashed_chunks
+from fedmedlora_audit.blob import BlobTree, hash_chunks
 from fedmedlora_bench.secagg.case import Case
 from fedmedlora_bench.secagg.stopwatch import Parts, Stopwatch
-from fedmedlora_core.codec import CLIPPED_MAX, Codec, FloatVector, RingVector, clip_update, clipped_permille
-from fedmedlora_core.ring_chunks import RingChunks
+from fedmedlora_coordinator.model import Fetch, add_uploads
+from fedmedlora_core.codec import EXTRAS, Codec, FloatVector, RingVector, clip_update, clipped_permille
+from fedmedlora_core.packing import Packing
 from fedmedlora_crypto.secagg import Aggregator, Party, SessionTerms
 from fedmedlora_crypto.secagg.reference import reference_view
 from fedmedlora_crypto.xof import CHUNK_WORDS, WORD_BYTES, Keystream
@@ -45,19 +46,12 @@ def terms_of(case: Case, sid: bytes) -> SessionTerms:
 
 def codec_of(case: Case) -> Codec:
     """Return the codec of a case."""
-    return Codec(
-        clip=case.clip,
-        n=case.sites,
-        weight_max=case.weight_max,
-        ring_bits=case.wire_bits,
-        extra_max=(CLIPPED_MAX,),
-    )
+    return Codec(clip=case.clip, n=case.sites, weight_max=case.weight_max, ring_bits=case.wire_bits)
 
 
-def chunks_of(case: Case) -> RingChunks:
-    """Return how the vectors of a case are cut and packed."""
-    codec = codec_of(case)
-    return RingChunks(codec.length(case.params), codec.ring_bits)
+def packing_of(case: Case) -> Packing:
+    """Return the frames of a case's vectors: the values, the weight, the clipped share."""
+    return Packing(case.wire_bits, case.params + 1 + EXTRAS)
 
 
 class SiteWork:
@@ -86,7 +80,7 @@ class SiteWork:
         with self.watch.part("shares"):
             self._party.fix(shares)
 
-    def upload(self, update: FloatVector, send: Callable[[bytes], None]) -> None:
+    def upload(self, update: FloatVector, send: Callable[[bytes], object]) -> None:
         """Clip, encode, mask, pack and hash an update.
 
         Args:
@@ -95,26 +89,22 @@ class SiteWork:
         """
         case = self.case
         with self.watch.part("encode"):
-            clipped, share = clip_update(
-                update, clip_value=case.clip, clip_norm=case.clip_norm, in_place=True
+            clipped, fraction = clip_update(
+                update, clip_value=case.clip, clip_norm=case.clip_norm, out=update
             )
             encoded = codec_of(case).encode(
                 clipped,
                 weight=case.weight(self.site),
                 words=self._rounding.words,
-                extras=(clipped_permille(share),),
+                extras=(clipped_permille(fraction),),
                 threads=case.threads,
             )
         with self.watch.part("masks"):
             self._party.mask(encoded, threads=case.threads)
         with self.watch.part("hash"):
-            cut, leaves = chunks_of(case), []
-            for data, leaf in hashed_chunks(
-                cut.count, lambda index: cut.pack_chunk(index, encoded), threads=case.threads
-            ):
-                leaves.append(leaf)
-                send(bytes(data))
-            _ = BlobTree(leaves, cut.total_bytes).digest
+            packing = packing_of(case)
+            leaves = hash_chunks(packing.frames_of(encoded), sink=send, threads=case.threads)
+            _ = BlobTree(leaves, packing.total_bytes).digest
 
     def open(self, survivors: tuple[int, ...]) -> bytes:
         """Agree to the survivors and open one share of each."""
@@ -143,20 +133,25 @@ class CoordinatorWork:
             for site, payload in exchange.shares.items():
                 self._aggregator.check_shares(site, payload, u1=exchange.keys, view=exchange.view)
 
-    def sum(
-        self, exchange: Exchange, uploads: Iterable[Iterator[bytes]], opened: Mapping[int, bytes]
-    ) -> FloatVector:
-        """Add the uploads, take the masks off and decode; returns the weighted mean."""
-        case, cut = self.case, chunks_of(self.case)
+    def sum(self, exchange: Exchange, fetch: Fetch, opened: Mapping[int, bytes]) -> FloatVector:
+        """Add the uploads, take the masks off and decode; returns the weighted mean.
+
+        Args:
+            exchange: Keys and shares.
+            fetch: Gives a chunk of a site's upload, by the site's number as text.
+            opened: Opened shares of the survivors.
+        """
+        case, packing = self.case, packing_of(self.case)
         with self.watch.part("accumulate"):
-            total: RingVector = np.zeros(cut.length, dtype=np.uint32)
-            cut.add_all(total, list(uploads), threads=case.threads)
+            total: RingVector = np.zeros(packing.count, dtype=np.uint32)
+            add_uploads(total, packing, map(str, case.survivors), fetch, threads=case.threads)
         with self.watch.part("unmask"):
             self._aggregator.unmask(
                 total, exchange.keys, exchange.shares, case.survivors, opened, threads=case.threads
             )
         with self.watch.part("decode"):
-            mean, _, _ = codec_of(case).decode(total, threads=case.threads, in_place=True)
+            room = total[: case.params].view(np.float32)
+            mean, _, _ = codec_of(case).decode(total, extras=EXTRAS, out=room, threads=case.threads)
         return mean
 
 
@@ -213,7 +208,7 @@ def play_round(case: Case) -> Played:
         sites[i].upload(case.update(i), uploads[i].append)
         raw_aes.append(raw_aes_seconds(case))
     opened = {i: sites[i].open(case.survivors) for i in case.survivors}
-    mean = coordinator.sum(exchange, map(iter, uploads.values()), opened)
+    mean = coordinator.sum(exchange, lambda site, index: uploads[int(site)][index], opened)
     weight_sum = sum(map(case.weight, case.survivors))
     figures = Pass(
         clients=[sites[i].watch.parts for i in case.survivors],
@@ -245,8 +240,7 @@ def hash_seconds(case: Case, uploads: Sequence[Sequence[bytes]]) -> float:
     watch = Stopwatch()
     with watch.part("hash"):
         for chunks in uploads:
-            for _ in hashed_chunks(len(chunks), chunks.__getitem__, threads=case.threads):
-                pass
+            hash_chunks(chunks, sink=len, threads=case.threads)
     return watch.parts["wall"]["hash"]
 
 
@@ -257,7 +251,7 @@ def raw_aes_seconds(case: Case) -> float:
     size, and no addition.
     """
     streams = case.sites  # the self mask and one for each other site
-    words = codec_of(case).length(case.params)
+    words = packing_of(case).count
     share = -(-words // case.threads)
     watch = Stopwatch()
     with ThreadPoolExecutor(case.threads) as pool, watch.part("aes"):

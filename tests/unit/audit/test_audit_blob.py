@@ -4,14 +4,7 @@ import io
 
 import pytest
 
-from fedmedlora_audit.blob import (
-    BlobTree,
-    blob_digest,
-    blob_leaves,
-    chunk_count,
-    hashed_chunks,
-    verify_chunk,
-)
+from fedmedlora_audit.blob import BlobTree, blob_digest, blob_leaves, chunk_count, verify_chunk
 from fedmedlora_audit.errors import ProofError
 from fedmedlora_audit.merkle import CHUNK_BYTES, EMPTY_ROOT, leaf_hash, node_hash
 
@@ -37,19 +30,6 @@ def test_digest_same_from_bytes_file_and_short_reads(size: int) -> None:
     assert blob_digest(data) == blob_digest(io.BytesIO(data)) == blob_digest(Trickle(data))
     assert blob_leaves(memoryview(data)) == blob_leaves(io.BytesIO(data))
     assert len(blob_leaves(data)) == chunk_count(size)
-
-
-@pytest.mark.parametrize("threads", [1, 2, 5])
-def test_chunks_made_one_by_one_and_their_leaves_do_not_depend_on_the_threads(threads: int) -> None:
-    data = b"".join(bytes([n]) * CHUNK_BYTES for n in range(7)) + b"tail"
-
-    def chunk(index: int) -> bytes:
-        return data[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]
-
-    made = list(hashed_chunks(8, chunk, threads=threads))
-    assert b"".join(piece for piece, _ in made) == data
-    assert [leaf for _, leaf in made] == blob_leaves(data)
-    assert list(hashed_chunks(0, chunk, threads=threads)) == []
 
 
 def test_verify_chunk_good_accepted_and_every_defect_refused() -> None:
