@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Mapping
 
-import numpy as np
-
 from fedmedlora_audit.event_data import (
     IdDigest,
     InSession,
@@ -20,6 +18,7 @@ from fedmedlora_audit.event_data import (
     UpdateSubmitted,
 )
 from fedmedlora_audit.law import Duty, Session
+from fedmedlora_site.blobs import UploadFile
 from fedmedlora_site.errors import StepRefusal
 from fedmedlora_site.markers import Consent
 from fedmedlora_site.session import LiveSession
@@ -104,10 +103,7 @@ class SessionSteps:
         self._need_support("upload", session.u2)
         payloads = await self._fetch("upload", session.u2)
         live.fix(_rows(session.u2), session.view, session.shares[held.site], payloads)
-        vector = await asyncio.to_thread(held.vault.load_ring, held.update_name(session.round))
-        await asyncio.to_thread(live.mask, vector, threads=held.config.performance.mask_threads)
-        data = np.ascontiguousarray(vector, dtype="<u4").tobytes()
-        upload = await asyncio.to_thread(held.uploads.store, data)
+        upload = await asyncio.to_thread(self._mask_and_store, live, session.round)
         self._context.strike("upload", session.round)
         event = UpdateSubmitted(sid=session.sid, view=live.view, h_u2=live.h_u2)
         self._context.sign("update.submitted", event, duty, payload=("masked-update", upload))
@@ -165,6 +161,14 @@ class SessionSteps:
         if self._live is not None:
             self._live.erase()
             self._live = None
+
+    def _mask_and_store(self, live: LiveSession, round_number: int) -> UploadFile:
+        """Mask the encoded update and write it out packed; memory holds one vector and a few frames."""
+        held = self._held
+        packing, threads = held.study.packing(), held.config.performance.threads
+        vector = held.vault.load_ring(held.update_name(round_number))
+        live.mask(vector, threads=threads)
+        return held.uploads.store_chunks(packing.frames_of(vector), threads=threads)
 
     def _holds(self, sid: str) -> bool:
         return self._live is not None and self._live.sid == sid
@@ -231,7 +235,7 @@ class SessionSteps:
                 raise StepRefusal(step, "bad_share", f"the payload of {site} has an impossible size")
         get = self._context.client.get_blob
         found = await asyncio.gather(*(get(d, total_bytes=sizes[d]) for d in digests.values()))
-        return dict(zip(digests, found, strict=True))
+        return {site: bytes(data) for site, data in zip(digests, found, strict=True)}
 
 
 def _rows(digests: Mapping[str, str]) -> tuple[IdDigest, ...]:

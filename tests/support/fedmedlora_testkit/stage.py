@@ -209,7 +209,7 @@ class Stage:
             live.fix(rows, session.view, session.shares[site], payloads)
             vector = self.encoded(number)
             live.mask(vector)
-            self.keep(site, "masked-update", vector.astype("<u4").tobytes())
+            self.keep(site, "masked-update", b"".join(self.study.packing().frames_of(vector)))
             log.upload(site)
         self.say()
         await self.until(lambda: OWN in session.updates)
@@ -242,9 +242,10 @@ class Stage:
         """Add and unmask what was uploaded: the true sum."""
         log, session = self.log, self.log.session
         index = {site: i for i, site in enumerate(log.terms.member_ids, start=1)}
-        total = np.zeros(ADAPTER.dimension + 1, dtype=np.uint32)
+        packing = self.study.packing()
+        total = np.zeros(packing.count, dtype=np.uint32)
         for digest in session.u3.values():
-            total += np.frombuffer(self.blobs[digest], dtype="<u4")
+            total += packing.read_bytes(self.blobs[digest])
         terms = log.terms
         aggregator = Aggregator(
             SessionTerms(
@@ -259,7 +260,7 @@ class Stage:
         aggregator.unmask(
             total, by_index(session.u1), by_index(session.u2), survivors, by_index(session.responses)
         )
-        return total.astype("<u4").tobytes()
+        return b"".join(packing.frames_of(total))
 
     def publish(self, ring: bytes, **changes: Any) -> None:
         """Publish a sum and what it decodes to; `changes` lie about it."""
@@ -314,7 +315,9 @@ class Stage:
         """An encoded update of another site."""
         delta = np.full(ADAPTER.dimension, 0.001 * (number + 1), dtype=np.float32)
         weight = self.study.aggregation.weight_max // 4
-        return self.study.codec().encode(delta, weight=weight, words=lambda _, n: np.zeros(n, np.uint32))
+        return self.study.codec().encode(
+            delta, weight=weight, words=lambda _, n: np.zeros(n, np.uint32), extras=(number,)
+        )
 
 
 class StageWire:
