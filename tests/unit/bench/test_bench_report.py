@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fedmedlora_bench.report import write_report
@@ -94,7 +95,7 @@ def test_growth_is_plotted_along_the_sites_in_order() -> None:
     section = section_of("simulate", SIMULATE)
     lines = section.plots[0].figure.axes[0].get_lines()
     assert [line.get_label() for line in lines] == ["site seconds mean", "coordinator seconds"]
-    assert list(lines[0].get_xdata()) == [10, 100, 1000]
+    assert np.asarray(lines[0].get_xdata()).tolist() == [10, 100, 1000]
 
 
 def test_single_steps_are_left_to_the_file() -> None:
