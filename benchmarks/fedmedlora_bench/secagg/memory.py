@@ -34,8 +34,7 @@ def keep(case: Case, played: Played) -> None:
     """Write everything that was sent in a round to the case's folder, for `of_coordinator`."""
     folder = Path(case.folder)
     for site, upload in played.uploads.items():
-        with (folder / f"upload-{site}").open("wb") as file:
-            file.writelines(upload)
+        (folder / f"upload-{site}").write_bytes(upload.data)
     sent: dict[str, Any] = {"sid": played.sid.hex(), "view": played.exchange.view.hex()}
     for name, payloads in (
         ("keys", played.exchange.keys),
