@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PEER := .venv-peer
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # One thread per training process: sites run in parallel instead.
 export OMP_NUM_THREADS := 1
 
-.PHONY: demo test check lint types layers unit suite protos format base-model vectors help
+.PHONY: demo test check lint types layers unit suite protos format base-model vectors bench-peer help
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -50,6 +51,14 @@ vectors: $(READY) ## generate the test vectors again
 
 base-model: $(READY) ## train the tiny base model again (20 to 30 minutes on one core)
 	@$(BIN)/python -m fedmedlora_core.pretraining --out fedmedlora_core/fedmedlora_core/base_model
+
+bench-peer: $(PEER)/.ready ## install the peer of `bench secagg --against flwr` in an environment of its own
+
+$(PEER)/.ready: benchmarks/peer-constraints.txt
+	@test -x $(PEER)/bin/python || $(PYTHON) -m venv $(PEER)
+	@echo "installing the peer into $(PEER) …"
+	@$(PEER)/bin/python -m pip install --quiet --requirement benchmarks/peer-constraints.txt
+	@touch $@
 
 format: $(READY) ## format and sort imports
 	@$(BIN)/ruff format .

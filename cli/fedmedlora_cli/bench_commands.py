@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from fedmedlora_bench import ckks as ckks_bench
-from fedmedlora_bench.ie import run_ie
+from fedmedlora_cli import bench_report_command, bench_secagg_command
 from fedmedlora_cli.demo.table import results_table
 from fedmedlora_cli.output import JsonOption, write_json
 
@@ -47,6 +47,8 @@ def ie(
 
     Example: fedmedlora bench ie --data corpora --base models/minilm-l6 --json ie.json
     """
+    from fedmedlora_bench.ie import run_ie  # brings torch, which the other commands do without
+
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     result = run_ie(data=data, base=base, seeds=seeds, scenarios=tuple(scenario or ("main",)), quick=quick)
     write_json(json_file, result)
@@ -76,3 +78,7 @@ def ckks(
     write_json(json_file, result)
     if json_file is None or str(json_file) != "-":
         Console().print(ckks_bench.ckks_table(result))
+
+
+app.command("secagg")(bench_secagg_command.command)
+app.command("report")(bench_report_command.command)

@@ -1,0 +1,117 @@
+"""Plots of results: bars of seconds by part, lines of growth. The same figures give the same bytes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+_WIDTH = 7.4  # inches; the page shows it as wide as its text
+_COLOURS = ("#2f6f9f", "#c58a2b", "#1d7a4c", "#6b5b95", "#b3261e", "#5b6875", "#8fb8d6", "#d9c08a")
+_STYLE: dict[Any, Any] = {
+    "svg.hashsalt": "fedmedlora",
+    "svg.fonttype": "none",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A drawn figure.
+
+    Attributes:
+        name: For its file.
+        says: What it shows, for whoever does not see it.
+        figure: The figure.
+    """
+
+    name: str
+    says: str
+    figure: Figure
+
+    def render(self, kind: str) -> bytes:
+        """Return it as `svg` or `png`."""
+        buffer = io.BytesIO()
+        with mpl.rc_context(_STYLE):
+            metadata = {"Date": None} if kind == "svg" else {}
+            self.figure.savefig(buffer, format=kind, dpi=160, metadata=metadata)
+        return buffer.getvalue()
+
+
+Bars = Mapping[str, Mapping[str, float]]
+"""Name of a bar to its parts, in the order in which they are stacked."""
+
+
+def stacked_bars(name: str, says: str, panels: Mapping[str, Bars], *, unit: str = "seconds") -> Plot:
+    """Draw a panel of stacked bars for each of several groups.
+
+    Args:
+        name: For its file.
+        says: What it shows.
+        panels: Title of a panel to its bars.
+        unit: What the axis counts.
+    """
+    with mpl.rc_context(_STYLE):
+        height = 0.9 + sum(0.42 * len(bars) + 0.55 for bars in panels.values())
+        figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+        rows = figure.subplots(
+            len(panels), 1, squeeze=False, height_ratios=[len(bars) for bars in panels.values()]
+        )
+        for axes, (title, bars) in zip(rows[:, 0], panels.items(), strict=True):
+            _draw_bars(axes, bars)
+            axes.set_title(title, loc="left", fontsize=9)
+        rows[-1, 0].set_xlabel(unit)
+    return Plot(name, says, figure)
+
+
+def _draw_bars(axes: Axes, bars: Bars) -> None:
+    parts = list(dict.fromkeys(part for bar in bars.values() for part in bar))
+    for at, bar in enumerate(bars.values()):
+        left = 0.0
+        for part, value in bar.items():
+            colour = _COLOURS[parts.index(part) % len(_COLOURS)]
+            axes.barh(at, value, left=left, color=colour, label=part, height=0.62)
+            left += value
+        axes.text(left, at, f" {left:.3g}", va="center", fontsize=8)
+    axes.set_yticks(range(len(bars)), list(bars))
+    axes.invert_yaxis()
+    axes.margins(x=0.1)
+    handles, labels = axes.get_legend_handles_labels()
+    shown = dict(zip(labels, handles, strict=True))
+    axes.legend(
+        shown.values(), shown.keys(), fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5)
+    )
+
+
+def growth_lines(
+    name: str, says: str, *, along: Sequence[float], series: Mapping[str, Sequence[float]], axis: str
+) -> Plot:
+    """Draw how several figures grow, on two logarithmic axes, where a straight line is a power.
+
+    Args:
+        name: For its file.
+        says: What it shows.
+        along: Values of the horizontal axis.
+        series: Name of a line to its values.
+        axis: Name of the horizontal axis.
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(_WIDTH, 3.6), layout="constrained")
+        axes = figure.subplots()
+        for (label, values), colour in zip(series.items(), _COLOURS, strict=False):
+            axes.plot(along, values, marker="o", markersize=4, label=label, color=colour)
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xticks(list(along), [f"{value:g}" for value in along])
+        axes.minorticks_off()
+        axes.set_xlabel(axis)
+        axes.grid(visible=True, color="#dde3e9", linewidth=0.6)
+        axes.legend(fontsize=8, frameon=False)
+    return Plot(name, says, figure)
