@@ -118,7 +118,6 @@ class Cohort:
         """Start without parties; `advertise` names them."""
         self._setting = setting
         self._parties: dict[int, Party] = {}
-        self._ring: dict[int, int] = {}
 
     def advertise(self, parties: Sequence[int]) -> Iterator[Answer]:
         """Make keys."""
@@ -143,9 +142,9 @@ class Cohort:
     def upload(self, u2: Sequence[int], ring: Sequence[int], parties: Sequence[int]) -> Iterator[Answer]:
         """Open the inbox, encode and mask; parties go in ring order, so that neighbours share payloads."""
         stored = StoredShares(self._setting.folder, u2)
-        read = lru_cache(maxsize=self._setting.terms.n if not ring else 2 * len(ring) // 3)(
-            stored.__getitem__
-        )
+        graph = self._setting.terms.graph
+        kept = self._setting.terms.n if graph is None else graph.neighbours + 64
+        read = lru_cache(maxsize=kept)(stored.__getitem__)
         mine = set(self._own(parties))
         for i in (x for x in ring or parties if x in mine):
             party = self._parties[i]

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from fedmedlora_cli.output import JsonOption, say, write_json
+from fedmedlora_cli.study_graph import check_graph, graph_facts
 from fedmedlora_cli.wire_facts import wire_facts, wire_lines
 from fedmedlora_core.config import load_toml
 from fedmedlora_core.errors import ConfigError
@@ -51,6 +52,10 @@ def new(
         int | None,
         typer.Option(help="16, 24 or 32 bits a value on the wire; the narrowest that fits if left out."),
     ] = None,
+    drop_percent: Annotated[
+        int,
+        typer.Option(min=0, max=49, help="Above 128 members: random drop-outs to provide for, in percent."),
+    ] = 10,
 ) -> None:
     """Write a study package from the members' cards: the charter and the initial adapter.
 
@@ -86,6 +91,7 @@ def new(
             member_cards=member,
             base=base,
             ckks_context=ckks_context,
+            drop_percent=drop_percent,
         )
     except BaseException:
         shutil.rmtree(out, ignore_errors=True)
@@ -114,6 +120,7 @@ def check(
     Example: fedmedlora study check study
     """
     loaded = Study.load(study)
+    check_graph(loaded)
     if study.is_dir():
         _check_initial(study, loaded)
         _check_ckks(study, loaded)
@@ -127,6 +134,7 @@ def check(
             "colluding_sites": terms.colluding_sites,
             "drop_outs_survived": len(loaded.members) - terms.threshold,
             **wire_facts(loaded),
+            "graph": graph_facts(loaded),
             "warnings": loaded.warnings(),
         },
     )
@@ -141,6 +149,8 @@ def check(
         )
         for line in wire_lines(loaded):
             say(line)
+        if terms.graph is not None:
+            say(f"each site shares masks with {terms.graph.neighbours} neighbours, which nobody picks")
         say(f"charter digest {loaded.digest}")
 
 

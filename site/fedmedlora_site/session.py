@@ -213,13 +213,17 @@ class LiveSession:
             own_digest: Digest of the masked upload that this site signed.
 
         Raises:
-            StepRefusal: U3 is not within U2, is too small, or lacks this site's own upload.
+            StepRefusal: U3 is not within U2, too small or thin, or lacks this site's own upload.
         """
         step = "survivors"
         self._check_view(step, view)
         ids = [row.id for row in u3]
         self._check_list(step, ids, [row.id for row in self.u2], "short_survivors")
         self._check_own(step, u3, own_digest)
+        try:  # before the marker: a set that nobody agrees to must not use up this site's consent
+            self._party.check_survivors([self._index[site] for site in ids])
+        except CryptoError as exc:
+            raise StepRefusal(step, exc.reason, self._sentence(exc)) from None
 
     def agree(self, u3: Rows) -> None:
         """Agree to a checked survivor set; the marker is on the disk already.

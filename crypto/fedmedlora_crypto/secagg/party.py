@@ -213,8 +213,11 @@ class Party:
         if self._terms.layout.masked:
             add_keystreams(vector, streams, threads=threads)
 
-    def agree(self, survivors: Collection[int]) -> None:
-        """Agree to one survivor set U3 (PROTOCOL §6.11).
+    def check_survivors(self, survivors: Collection[int]) -> tuple[int, ...]:
+        """Check a survivor set U3 without agreeing to it, so that the shell can first make that durable.
+
+        Returns:
+            U3 in ascending order.
 
         Raises:
             AlreadyAgreedError: This party agreed before, to this set or another.
@@ -237,7 +240,15 @@ class Party:
             raise ShortSurvivorsError(len(chosen), self._terms.threshold)
         # R6.15.5: survivors that no window separates are connected, so that only their whole sum opens.
         self._roster.graph.check_windows(chosen, ThinSurvivorsError)
-        self._survivors = chosen
+        return chosen
+
+    def agree(self, survivors: Collection[int]) -> None:
+        """Agree to one survivor set U3 (PROTOCOL §6.11).
+
+        Raises:
+            CryptoError: As `check_survivors`.
+        """
+        self._survivors = self.check_survivors(survivors)
         self._step = Step.AGREED
 
     def open(self, survivors: Collection[int], signers: Collection[int]) -> bytes:
