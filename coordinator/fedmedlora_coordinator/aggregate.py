@@ -15,10 +15,12 @@ import numpy as np
 from fedmedlora_audit.law import Session, State
 from fedmedlora_coordinator.blobs import BlobStore
 from fedmedlora_coordinator.errors import RoundError, StateError
-from fedmedlora_coordinator.model import add_chunks, ring_vector
+from fedmedlora_coordinator.model import add_uploads
 from fedmedlora_coordinator.payloads import party_of, session_terms
 from fedmedlora_coordinator.steps import live_session
 from fedmedlora_core.codec import RingVector
+from fedmedlora_core.errors import CodecError
+from fedmedlora_core.packing import Packing
 from fedmedlora_crypto.errors import CryptoError
 from fedmedlora_crypto.secagg.aggregator import Aggregator
 from fedmedlora_crypto.secagg.session import SessionTerms
@@ -32,7 +34,7 @@ class Summation:
 
     Attributes:
         terms: Constants of the session.
-        length: Values in the vector.
+        packing: Frames of the vector.
         uploads: Digests of U3's uploads.
         keys: Party to digest of its keys payload, U1.
         shares: Party to digest of its shares payload, U2.
@@ -41,7 +43,7 @@ class Summation:
     """
 
     terms: SessionTerms
-    length: int
+    packing: Packing
     uploads: tuple[str, ...]
     keys: dict[int, str]
     shares: dict[int, str]
@@ -49,7 +51,7 @@ class Summation:
     opened: dict[int, str]
 
     @classmethod
-    def of(cls, state: State, session: Session, length: int) -> "Summation":
+    def of(cls, state: State, session: Session, packing: Packing) -> "Summation":
         """Read the summation of a session from the log."""
 
         def parties(digests: dict[str, str]) -> dict[int, str]:
@@ -57,7 +59,7 @@ class Summation:
 
         return cls(
             terms=session_terms(state.terms, session.sid),
-            length=length,
+            packing=packing,
             uploads=tuple(session.u3.values()),
             keys=parties(session.u1),
             shares=parties(session.u2),
@@ -73,9 +75,15 @@ def sum_and_unmask(summation: Summation, blobs: BlobStore) -> RingVector:
         RoundError: What the sites handed in does not open the sum; the round is refused.
         StoreError: A stored payload is missing or damaged.
     """
-    total = np.zeros(summation.length, dtype=np.uint32)
-    for digest in summation.uploads:
-        add_chunks(total, blobs.chunks(digest))
+    threads = worker_threads()
+    total = np.zeros(summation.packing.count, dtype=np.uint32)
+    add_uploads(
+        total,
+        summation.packing,
+        summation.uploads,
+        blobs.checked,
+        threads=threads,
+    )
     try:
         Aggregator(summation.terms).unmask(
             total,
@@ -83,7 +91,7 @@ def sum_and_unmask(summation: Summation, blobs: BlobStore) -> RingVector:
             {party: blobs.read(digest) for party, digest in summation.shares.items()},
             summation.survivors,
             {party: blobs.read(digest) for party, digest in summation.opened.items()},
-            threads=min(MAX_THREADS, len(os.sched_getaffinity(0))),
+            threads=threads,
         )
     except CryptoError as error:
         notes = "; ".join(getattr(error, "__notes__", ()))
@@ -91,7 +99,7 @@ def sum_and_unmask(summation: Summation, blobs: BlobStore) -> RingVector:
     return total
 
 
-def decrypted_sum(state: State, session: Session, blobs: BlobStore) -> RingVector:
+def decrypted_sum(state: State, session: Session, blobs: BlobStore, packing: Packing) -> RingVector:
     """Return the ring sum that the holders of the CKKS key decrypted; the coordinator adds nothing (R6.16.8).
 
     Raises:
@@ -109,7 +117,10 @@ def decrypted_sum(state: State, session: Session, blobs: BlobStore) -> RingVecto
         (digest, alike), *_ = Counter(session.responses.values()).most_common(1) or [("", 0)]
         if alike < state.terms.threshold:
             raise RoundError("disagreement", "too few sites decrypted the same sum")
-    return ring_vector(blobs.read(digest))
+    try:
+        return packing.read(blobs.chunks(digest))
+    except CodecError as error:
+        raise RoundError("refused", f"the decrypted sum is malformed: {error}") from None
 
 
 def can_decrypt(state: State, sites: Collection[str]) -> bool:
@@ -126,6 +137,11 @@ def need_holder(state: State, sites: Collection[str]) -> None:
     """
     if not can_decrypt(state, sites):
         raise RoundError("below_threshold", "the holder of the CKKS key is gone")
+
+
+def worker_threads() -> int:
+    """Return how many threads sums and hashes use on this machine; no result depends on it."""
+    return min(MAX_THREADS, len(os.sched_getaffinity(0)))
 
 
 def admit_keys(state: State, blobs: BlobStore) -> tuple[list[str], dict[str, str]]:

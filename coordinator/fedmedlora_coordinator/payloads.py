@@ -41,20 +41,28 @@ class Payloads:
     """The rules about payloads, with what the log has said about digests so far."""
 
     def __init__(
-        self, terms: CharterTerms, blobs: BlobStore, ring_bytes: int, upload_bytes: int | None = None
+        self,
+        terms: CharterTerms,
+        blobs: BlobStore,
+        ring_bytes: int,
+        padding: Iterable[int] = (),
+        upload_bytes: int | None = None,
     ) -> None:
         """Take the charter, the blobs and sizes in bytes.
 
         Args:
             terms: The charter.
             blobs: The payloads.
-            ring_bytes: Size of a ring sum.
-            upload_bytes: Size of a site's upload where it is another one (CKKS).
+            ring_bytes: Size of a packed ring vector.
+            padding: Where in such a vector padding lies.
+            upload_bytes: Size of a site's upload where it is no ring vector (CKKS).
         """
         self._terms = terms
         self._blobs = blobs
         self._ring_bytes = ring_bytes
+        self._padding = tuple(padding)
         self._upload_bytes = ring_bytes if upload_bytes is None else upload_bytes
+        self._packed_role = "masked-update" if terms.custody is None else "decrypted-sum"
         self._summed: set[str] = set()  # uploads of a fixed U3
         self._roles: dict[str, str] = {}
         self._broadcast: dict[str, KeysBroadcast] = {}
@@ -122,6 +130,11 @@ class Payloads:
     def _check_size(self, item: Object) -> None:
         exact = {"masked-update": self._upload_bytes, "decrypted-sum": self._ring_bytes}.get(item.role)
         if item.bytes > MAX_SMALL_BYTES if exact is None else item.bytes != exact:
+            raise PeerRefusedError(Reason.BAD_PAYLOAD)
+        # R4.5.2: found at the sum, one bad byte would cost everybody the round.
+        if item.role == self._packed_role and any(
+            self._blobs.byte_at(item.digest, at) for at in self._padding
+        ):
             raise PeerRefusedError(Reason.BAD_PAYLOAD)
 
     def _check_shares(self, event: Event, item: Object, sid: str) -> None:

@@ -43,6 +43,7 @@ __all__ = [
     "choose_wire_bits",
     "clip_update",
     "clipped_permille",
+    "largest_magnitude",
 ]
 
 FloatVector = NDArray[np.float32]
@@ -282,6 +283,12 @@ def clip_update(
         beyond += int(np.count_nonzero((chunk > limit) | (chunk < -limit)))
         np.clip(chunk, -limit, limit, out=chunk)
     return clipped, beyond / max(1, update.size)
+
+
+def largest_magnitude(vector: FloatVector) -> float:
+    """Largest |value|, without a vector of magnitudes; NaN if one is NaN, 0 if there is none."""
+    lowest, highest = float(vector.min(initial=0.0)), float(vector.max(initial=0.0))
+    return -lowest if highest < -lowest else highest  # NaN is in both and compares as false
 
 
 def clipped_permille(fraction: float) -> int:

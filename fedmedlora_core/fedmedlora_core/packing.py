@@ -14,7 +14,7 @@ bytes at a stride of three, which costs a tenth of copying three bytes a word.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -198,6 +198,22 @@ class Packing:
         if index + 1 != self.frames:
             raise CodecError(f"the vector ends after {index + 1} of {self.frames} frames")
         return out
+
+    def tail(self, fetch: Callable[[int], Frame], count: int) -> tuple[int, ...]:
+        """Read the last words of a vector from its last frames alone.
+
+        Args:
+            fetch: Gives a frame by its index.
+            count: Words wanted; at most those of a full frame.
+
+        Raises:
+            CodecError: A frame is malformed (the sender's fault).
+        """
+        last = self.frames - 1
+        words = self.unpack(fetch(last), last)
+        if len(words) < count and last:
+            words = np.concatenate([self.unpack(fetch(last - 1), last - 1)[-count:], words])
+        return tuple(int(word) for word in words[-count:])
 
     def read_bytes(self, data: Frame) -> RingVector:
         """Read a vector that lies in memory whole.

@@ -16,13 +16,14 @@ BLOCK = 1 << 18
 _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
 
 
-def over_ranges(work: Callable[[int, int], None], count: int, threads: int) -> None:
+def over_ranges(work: Callable[[int, int], None], count: int, threads: int, *, block: int = BLOCK) -> None:
     """Call `work(first, last)` on ranges that cover 0..count, at most `threads` of them at a time.
 
     Args:
         work: Handles values first .. last-1; what it writes lies in its range.
         count: Values in all.
         threads: Ranges; >= 1. One range is worked on in the calling thread.
+        block: Every range begins at a multiple of it.
 
     Raises:
         ValueError: `threads` is below 1 (the caller's mistake).
@@ -30,8 +31,8 @@ def over_ranges(work: Callable[[int, int], None], count: int, threads: int) -> N
     """
     if threads < 1:
         raise ValueError("threads is at least 1")
-    blocks = -(-count // BLOCK)
-    step = -(-blocks // threads) * BLOCK
+    blocks = -(-count // block)
+    step = -(-blocks // threads) * block
     if blocks <= 1 or step >= count:
         if count:
             work(0, count)

@@ -5,14 +5,14 @@ The file's name is its digest. A resume sends exactly these bytes; nothing ever 
 
 from __future__ import annotations
 
-import os
+import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedmedlora_audit.blob import BlobTree, blob_leaves
-from fedmedlora_audit.merkle import CHUNK_BYTES, leaf_hash
-from fedmedlora_site.durable import PRIVATE, make_folder, sync_folder, write_atomic
+from fedmedlora_audit.blob import BlobTree, blob_leaves, hash_chunks
+from fedmedlora_audit.merkle import CHUNK_BYTES
+from fedmedlora_site.durable import make_folder, sync_folder, writing
 from fedmedlora_site.errors import FolderError
 
 
@@ -60,31 +60,21 @@ class UploadFolder:
         for torn in root.glob(".*.tmp"):
             torn.unlink()
 
-    def store(self, data: bytes | bytearray | memoryview) -> UploadFile:
-        """Write a payload durably and return it; the same bytes are written once."""
-        tree = BlobTree(blob_leaves(bytes(data)), len(data))
-        path = self._root / tree.digest
-        if not path.is_file():
-            write_atomic(path, bytes(data))
-        return UploadFile(path, tree, len(data))
+    def store(self, data: bytes) -> UploadFile:
+        """Write a small payload durably and return it; the same bytes are written once."""
+        return self.store_chunks(data[at : at + CHUNK_BYTES] for at in range(0, len(data), CHUNK_BYTES))
 
-    def store_stream(self, chunks: Iterable[bytes]) -> UploadFile:
-        """Write a payload that comes in chunks of 1 MiB; durable, whole or not at all.
+    def store_chunks(self, chunks: Iterable[bytes], *, threads: int = 1) -> UploadFile:
+        """Write a payload chunk by chunk, durably and whole, while it is hashed (R5.4.4).
 
         Args:
-            chunks: Its chunks in order, the last one of any size from 1.
+            chunks: 1 MiB each but the last; memory stays at a few of them.
+            threads: Threads that hash.
         """
-        temporary = self._root / ".stream.tmp"
-        leaves: list[bytes] = []
-        total = 0
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, PRIVATE)
-        with os.fdopen(descriptor, "wb") as file:
-            for chunk in chunks:
-                leaves.append(leaf_hash(chunk))
-                total += len(chunk)
-                file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
+        temporary = self._root / f".{secrets.token_hex(8)}.tmp"
+        with writing(temporary) as write:
+            leaves = hash_chunks(chunks, sink=write, threads=threads)
+        total = temporary.stat().st_size
         tree = BlobTree(leaves, total)
         path = self._root / tree.digest
         temporary.replace(path)

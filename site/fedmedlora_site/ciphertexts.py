@@ -54,7 +54,7 @@ def encrypt_upload(
     """
     count = chunk_count(vector.shape[0])
     with Workers(custody.terms, custody.context, chunks=count, cores=cores) as workers:
-        return uploads.store_stream(workers.encrypt(vector, progress=progress))
+        return uploads.store_chunks(workers.encrypt(vector, progress=progress))
 
 
 class SumOpener:

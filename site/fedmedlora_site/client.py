@@ -128,7 +128,7 @@ class Wire(Protocol):
     async def put_blob(self, upload: UploadFile) -> None:
         """Upload a payload."""
 
-    async def get_blob(self, digest: str, *, total_bytes: int) -> bytes:
+    async def get_blob(self, digest: str, *, total_bytes: int) -> bytes | bytearray:
         """Download a payload, checked against its digest."""
 
     async def get_chunk(self, digest: str, index: int, *, total_bytes: int) -> bytes:
@@ -223,7 +223,7 @@ class FederationClient:
             )
             reply = await self._chunk_call(self._stub.PutChunk, request)
 
-    async def get_blob(self, digest: str, *, total_bytes: int) -> bytes:
+    async def get_blob(self, digest: str, *, total_bytes: int) -> bytes | bytearray:
         """Download a blob; every chunk is checked against the digest before it counts (PROTOCOL §3.2).
 
         Args:
@@ -241,7 +241,7 @@ class FederationClient:
             data = await self.get_chunk(digest, index, total_bytes=total_bytes)
             start = index * wire.CHUNK_BYTES
             out[start : start + len(data)] = data
-        return bytes(out)
+        return out
 
     async def get_chunk(self, digest: str, index: int, *, total_bytes: int) -> bytes:
         """Download one chunk of a blob, checked against the digest (PROTOCOL §3.2).

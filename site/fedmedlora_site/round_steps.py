@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from fedmedlora_audit.event_data import AggregateAccepted, Base, CharterSigned
 from fedmedlora_audit.law import ClosedRound, Duty, Session
-from fedmedlora_core.codec import clip_update
+from fedmedlora_core.codec import clip_update, clipped_permille
 from fedmedlora_core.errors import CoreError, NonFiniteError
 from fedmedlora_crypto.xof import Keystream
 from fedmedlora_site.acceptance import model_folder
@@ -69,6 +69,7 @@ class RoundSteps:
         self._need_own_sum(session)
         found = await self._derive(session)
         self._held.bases.keep(found, round_number=session.round)
+        self._note_clipped(session.round, found.clipped_permille)
         self._context.strike("aggregate", session.round)
         data = AggregateAccepted(sid=session.sid, ring=session.ring, next_base=found.digest)
         self._context.sign("aggregate.accepted", data, duty)
@@ -125,6 +126,13 @@ class RoundSteps:
         if custody is not None and custody.decrypts(self._held.site) and own not in (None, session.ring):
             raise StepRefusal("aggregate", "bad_aggregate", "this site decrypted another sum")
 
+    def _note_clipped(self, number: int, permille: float) -> None:
+        """Keep the study's mean clipped share, and warn this site's operator above the limit (R4.5.7)."""
+        held = self._held
+        limit = held.study.secure_aggregation.clipped_warn_permille
+        held.clipping.record_study(number, permille, warned=permille > limit)
+        self._context.report_clipped(number, permille, warned=permille > limit)
+
     async def _ensure_training(self, number: int, base: str) -> None:
         await self.drop_training(number)
         if self._training is not None and self._training.done():
@@ -164,17 +172,30 @@ class RoundSteps:
         await asyncio.to_thread(self._encode, number, outcome)
 
     def _encode(self, number: int, outcome: TrainingOutcome) -> None:
-        """Clip, weigh and encode an update with this round's own rounding stream (PROTOCOL §4)."""
+        """Clip, weigh and encode an update with this round's own rounding stream (PROTOCOL §4).
+
+        Memory: the update, clipped where it lies, and its encoding.
+        """
         study, held = self._held.study, self._held
         stream = Keystream(held.keys.rounding_key(study.study.id, number))
         try:
-            clipped, _ = clip_update(outcome.delta, clip_value=study.clip_value, clip_norm=study.clip_norm)
+            clipped, fraction = clip_update(
+                outcome.delta, clip_value=study.clip_value, clip_norm=study.clip_norm, out=outcome.delta
+            )
+            permille = clipped_permille(fraction)
             weight = study.weight_rule().weight_of(n_notes=outcome.n_notes, loss=outcome.loss)
-            encoded = study.codec().encode(clipped, weight=weight, words=stream.words)
+            encoded = study.codec().encode(
+                clipped,
+                weight=weight,
+                words=stream.words,
+                extras=(permille,),
+                threads=held.config.performance.threads,
+            )
         except NonFiniteError as exc:
             raise StepRefusal("train", "not_finite", f"nothing is sent: {exc}") from None
         except CoreError as exc:
             raise StepRefusal("train", "training_failed", str(exc)) from None
+        held.clipping.record_own(number, permille)
         held.vault.store_ring(held.update_name(number), encoded)
 
     async def _until_slot(self) -> None:

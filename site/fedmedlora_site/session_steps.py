@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Mapping
 
-import numpy as np
-
 from fedmedlora_audit.event_data import (
     IdDigest,
     InSession,
@@ -21,7 +19,7 @@ from fedmedlora_audit.event_data import (
 )
 from fedmedlora_audit.law import Duty, Session
 from fedmedlora_site.blobs import UploadFile
-from fedmedlora_site.ciphertexts import Progress, SumOpener, encrypt_upload
+from fedmedlora_site.ciphertexts import Progress, RingVector, SumOpener, encrypt_upload
 from fedmedlora_site.custody import encode_sum, ring_values
 from fedmedlora_site.errors import StepRefusal
 from fedmedlora_site.markers import Consent
@@ -108,7 +106,7 @@ class SessionSteps:
         payloads = await self._fetch("upload", session.u2)
         live.fix(_rows(session.u2), session.view, session.shares[held.site], payloads)
         progress = self._progress_of("upload", session.round)
-        upload = await asyncio.to_thread(self._seal, live, session, progress)
+        upload = await asyncio.to_thread(self._seal, live, session.round, progress)
         self._context.strike("upload", session.round)
         event = UpdateSubmitted(sid=session.sid, view=live.view, h_u2=live.h_u2)
         self._context.sign("update.submitted", event, duty, payload=("masked-update", upload))
@@ -144,10 +142,13 @@ class SessionSteps:
         self._need_signatures(session, live)
         live.check_request(signers=request.signers, self_of=request.self_of, pair_of=request.pair_of)
         self._need_unspent("unmask", session)
-        role, decrypted = await self._decrypt(live)
+        decrypted = await self._decrypt(live)
         held.markers.mark_released(session.sid, update=held.update_id(session.round))
-        shares = live.open(request.signers)
-        upload = held.uploads.store(shares if decrypted is None else decrypted)
+        role, answer = "opened-shares", live.open(request.signers)
+        if decrypted is None:
+            upload = held.uploads.store(answer)
+        else:
+            role, upload = "decrypted-sum", held.uploads.store_chunks(encode_sum(held.study, decrypted))
         self._context.strike("unmask", session.round)
         data = UnmaskResponse(sid=session.sid, self_of=request.self_of, pair_of=request.pair_of)
         self._context.sign("unmask.response", data, duty, payload=(role, upload))
@@ -163,16 +164,6 @@ class SessionSteps:
         self._context.sign("attempt.erased", InSession(sid=sid), duty)
         return True
 
-    def _seal(self, live: LiveSession, session: Session, progress: Progress) -> UploadFile:
-        """Mask or encrypt the encoded update; the payload is whole on the disk when this returns."""
-        held = self._held
-        vector = held.vault.load_ring(held.update_name(session.round))
-        live.mask(vector, threads=held.config.performance.mask_threads)
-        if held.custody is not None:
-            cores = held.config.performance.ckks_processes or None
-            return encrypt_upload(held.custody, vector, held.uploads, cores=cores, progress=progress)
-        return held.uploads.store(np.ascontiguousarray(vector, dtype="<u4").tobytes())
-
     def _progress_of(self, step: str, round_number: int) -> Progress:
         """Report a long step's progress from whatever thread it runs in; its end is reported by the step."""
         loop = asyncio.get_running_loop()
@@ -183,14 +174,14 @@ class SessionSteps:
 
         return said
 
-    async def _decrypt(self, live: LiveSession) -> tuple[str, bytes | None]:
-        """Return the role of this site's answer, and the sum if it is one that this site decrypts.
+    async def _decrypt(self, live: LiveSession) -> RingVector | None:
+        """Return the sum of the agreed uploads if this site decrypts it, else None.
 
         Nothing has left the site when this fails, so it may be done again.
         """
         held = self._held
         if held.custody is None or held.custody.secret is None:
-            return "opened-shares", None
+            return None
         opener = SumOpener(
             held.custody,
             self._context.client,
@@ -200,19 +191,29 @@ class SessionSteps:
         )
         survivors = {row.id: row.digest for row in live.u3}
         cores = held.config.performance.ckks_processes or None
-        total = await opener.open(
+        return await opener.open(
             survivors,
             held.mirror.object_bytes,
             cores=cores,
             progress=self._progress_of("unmask", live.round),
         )
-        return "decrypted-sum", encode_sum(total)
 
     def drop(self) -> None:
         """Erase the secrets of the session this process lives in, if any."""
         if self._live is not None:
             self._live.erase()
             self._live = None
+
+    def _seal(self, live: LiveSession, round_number: int, progress: Progress) -> UploadFile:
+        """Mask or encrypt the encoded update and write it out; memory holds one vector and a few frames."""
+        held = self._held
+        packing, performance = held.study.packing(), held.config.performance
+        vector = held.vault.load_ring(held.update_name(round_number))
+        live.mask(vector, threads=performance.threads)
+        if held.custody is not None:
+            cores = performance.ckks_processes or None
+            return encrypt_upload(held.custody, vector, held.uploads, cores=cores, progress=progress)
+        return held.uploads.store_chunks(packing.frames_of(vector), threads=performance.threads)
 
     def _holds(self, sid: str) -> bool:
         return self._live is not None and self._live.sid == sid
@@ -279,7 +280,7 @@ class SessionSteps:
                 raise StepRefusal(step, "bad_share", f"the payload of {site} has an impossible size")
         get = self._context.client.get_blob
         found = await asyncio.gather(*(get(d, total_bytes=sizes[d]) for d in digests.values()))
-        return dict(zip(digests, found, strict=True))
+        return {site: bytes(data) for site, data in zip(digests, found, strict=True)}
 
 
 def _rows(digests: Mapping[str, str]) -> tuple[IdDigest, ...]:

@@ -239,7 +239,7 @@ class Stage:
 
     def sealed(self, vector: np.ndarray[Any, np.dtype[np.uint32]]) -> bytes:
         """The upload of an encoded and masked update."""
-        return bytes(vector.astype("<u4").tobytes())
+        return b"".join(self.study.packing().frames_of(vector))
 
     def respond(self, site: str, shares: bytes) -> None:
         """Answer the request for another site."""
@@ -250,9 +250,10 @@ class Stage:
         """Add and unmask what was uploaded: the true sum."""
         log, session = self.log, self.log.session
         index = {site: i for i, site in enumerate(log.terms.member_ids, start=1)}
-        total = np.zeros(ADAPTER.dimension + 1, dtype=np.uint32)
+        packing = self.study.packing()
+        total = np.zeros(packing.count, dtype=np.uint32)
         for digest in session.u3.values():
-            total += np.frombuffer(self.blobs[digest], dtype="<u4")
+            total += packing.read_bytes(self.blobs[digest])
         terms = log.terms
         aggregator = Aggregator(
             SessionTerms(
@@ -267,7 +268,7 @@ class Stage:
         aggregator.unmask(
             total, by_index(session.u1), by_index(session.u2), survivors, by_index(session.responses)
         )
-        return total.astype("<u4").tobytes()
+        return b"".join(packing.frames_of(total))
 
     def publish(self, ring: bytes, **changes: Any) -> None:
         """Publish a sum and what it decodes to; `changes` lie about it."""
@@ -322,7 +323,9 @@ class Stage:
         """An encoded update of another site."""
         delta = np.full(ADAPTER.dimension, 0.001 * (number + 1), dtype=np.float32)
         weight = self.study.aggregation.weight_max // 4
-        return self.study.codec().encode(delta, weight=weight, words=lambda _, n: np.zeros(n, np.uint32))
+        return self.study.codec().encode(
+            delta, weight=weight, words=lambda _, n: np.zeros(n, np.uint32), extras=(number,)
+        )
 
 
 class StageWire:
