@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from fedmedlora_cli.output import JsonOption, say, write_json
+from fedmedlora_cli.wire_facts import wire_facts, wire_lines
 from fedmedlora_core.config import load_toml
 from fedmedlora_core.errors import ConfigError
 from fedmedlora_core.secure_aggregation import CKKS_CONTEXT_FILE
@@ -39,6 +40,10 @@ def new(
     key_agreement: Annotated[
         str | None, typer.Option(help="hybrid (with ML-KEM-768) or x25519, instead of the profile's.")
     ] = None,
+    wire_bits: Annotated[
+        int | None,
+        typer.Option(help="16, 24 or 32 bits a value on the wire; the narrowest that fits if left out."),
+    ] = None,
 ) -> None:
     """Write a study package from the members' cards: the charter and the initial adapter.
 
@@ -60,6 +65,8 @@ def new(
         raise ConfigError("--secure ckks and --ckks-context go together; `site ckks-key` makes the context")
     if ckks_context is not None:
         overrides["secure_aggregation__ckks"] = ckks_table(ckks_context, ckks_custody, ckks_holder)
+    if wire_bits is not None:
+        overrides["secure_aggregation__wire_bits"] = wire_bits
     try:
         study = build_package(
             out,
@@ -79,6 +86,8 @@ def new(
     for warning in study.warnings():
         say(f"warning: {warning}")
     say_sizes(study)
+    for line in wire_lines(study):
+        say(line)
     say(f"wrote {out / STUDY_FILE}: {len(study.members)} members, threshold {study.threshold}")
     say(f"charter digest, to be read out before anybody accepts: {study.digest}")
 
@@ -96,7 +105,6 @@ def check(
     if study.is_dir():
         _check_initial(study, loaded)
         _check_ckks(study, loaded)
-    codec = loaded.codec()
     terms = loaded.secure_aggregation
     write_json(
         json_file,
@@ -106,7 +114,7 @@ def check(
             "threshold": terms.threshold,
             "colluding_sites": terms.colluding_sites,
             "drop_outs_survived": len(loaded.members) - terms.threshold,
-            "value_bits": codec.value_bits,
+            **wire_facts(loaded),
             "warnings": loaded.warnings(),
         },
     )
@@ -119,6 +127,8 @@ def check(
         say(
             f"it survives {survived} drop-outs a round and withstands {terms.colluding_sites} colluding sites"
         )
+        for line in wire_lines(loaded):
+            say(line)
         say(f"charter digest {loaded.digest}")
 
 

@@ -12,16 +12,9 @@ from importlib.metadata import PackageNotFoundError, version
 
 from fedmedlora_audit.law import Session, State, Waiting, waiting
 from fedmedlora_coordinator import steps
-from fedmedlora_coordinator.aggregate import (
-    Summation,
-    admit_keys,
-    can_decrypt,
-    decrypted_sum,
-    need_holder,
-    sum_and_unmask,
-    worker_threads,
-)
+from fedmedlora_coordinator.aggregate import Summation, admit_keys, aggregate, worker_threads
 from fedmedlora_coordinator.blobs import BlobStore
+from fedmedlora_coordinator.decryption import can_decrypt, need_holder
 from fedmedlora_coordinator.engine import Go, Situation, Wait, decide
 from fedmedlora_coordinator.errors import ForbiddenError, RoundError, StoreError
 from fedmedlora_coordinator.evidence import EvidenceKeeper
@@ -195,18 +188,10 @@ class Conductor:
             raise RoundError("refused", str(error)) from None
 
     async def _aggregate(self, session: Session) -> None:
-        """Sum, unmask, decode and publish; the arithmetic runs in a thread.
-
-        Memory: the sum and the next adapter, two vectors, whatever the number of sites.
-        """
-        packing, threads = self._model.packing, worker_threads()
-        if self._state.terms.custody is not None:
-            total = await asyncio.to_thread(decrypted_sum, self._state, session, self._blobs, packing)
-        else:
-            summation = Summation.of(self._state, session, packing)
-            total = await asyncio.to_thread(sum_and_unmask, summation, self._blobs)
-        step = await asyncio.to_thread(self._model.step, total, survivors=len(session.u3), threads=threads)
-        ring = await asyncio.to_thread(self._blobs.put_chunks, packing.frames_of(total), threads=threads)
+        """Sum, unmask, decode and publish; the arithmetic runs in a thread."""
+        packing = self._model.packing
+        summation = Summation.of(self._state, session, packing)
+        step, ring = await asyncio.to_thread(aggregate, summation, self._blobs, self._model)
         self._report_clipped(session, step)
         self._write(steps.aggregate_published(self._state, step, ring=ring, ring_bytes=packing.total_bytes))
 

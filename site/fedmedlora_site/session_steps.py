@@ -25,6 +25,7 @@ from fedmedlora_site.errors import StepRefusal
 from fedmedlora_site.markers import Consent
 from fedmedlora_site.session import LiveSession
 from fedmedlora_site.step import StepContext
+from fedmedlora_site.update import mask_and_store
 
 MOST_PAYLOAD_BYTES = 16 << 20
 """Keys and shares of one site; the shares of 1024 members need a quarter of a megabyte."""
@@ -205,15 +206,16 @@ class SessionSteps:
             self._live = None
 
     def _seal(self, live: LiveSession, round_number: int, progress: Progress) -> UploadFile:
-        """Mask or encrypt the encoded update and write it out; memory holds one vector and a few frames."""
-        held = self._held
-        packing, performance = held.study.packing(), held.config.performance
-        vector = held.vault.load_ring(held.update_name(round_number))
-        live.mask(vector, threads=performance.threads)
-        if held.custody is not None:
-            cores = performance.ckks_processes or None
-            return encrypt_upload(held.custody, vector, held.uploads, cores=cores, progress=progress)
-        return held.uploads.store_chunks(packing.frames_of(vector), threads=performance.threads)
+        """Mask or encrypt the encoded update; the payload is whole on the disk when this returns."""
+        held, performance = self._held, self._held.config.performance
+        name = held.update_name(round_number)
+        if held.custody is None:
+            threads = performance.threads
+            return mask_and_store(held.study, held.vault, name, live, held.uploads, threads=threads)
+        vector = held.vault.load_ring(name)
+        live.mask(vector)  # no masks in this suite: the step of the session, once
+        cores = performance.ckks_processes or None
+        return encrypt_upload(held.custody, vector, held.uploads, cores=cores, progress=progress)
 
     def _holds(self, sid: str) -> bool:
         return self._live is not None and self._live.sid == sid
