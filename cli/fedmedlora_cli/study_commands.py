@@ -54,19 +54,16 @@ def new(
 
     if out.exists() and any(out.iterdir()):
         raise ConfigError(f"{out}: is not empty; choose a new folder")
-    overrides: dict[str, object] = {}
-    if rounds is not None:
-        overrides["training__rounds"] = rounds
-    if secure is not None:
-        overrides["secure_aggregation__mode"] = secure
-    if key_agreement is not None:
-        overrides["secure_aggregation__key_agreement"] = key_agreement
     if (secure == "ckks") != (ckks_context is not None):
         raise ConfigError("--secure ckks and --ckks-context go together; `site ckks-key` makes the context")
-    if ckks_context is not None:
-        overrides["secure_aggregation__ckks"] = ckks_table(ckks_context, ckks_custody, ckks_holder)
-    if wire_bits is not None:
-        overrides["secure_aggregation__wire_bits"] = wire_bits
+    given: dict[str, object] = {
+        "training__rounds": rounds,
+        "secure_aggregation__mode": secure,
+        "secure_aggregation__key_agreement": key_agreement,
+        "secure_aggregation__wire_bits": wire_bits,
+        "secure_aggregation__ckks": ckks_table(ckks_context, ckks_custody, ckks_holder),
+    }
+    overrides = {name: value for name, value in given.items() if value is not None}
     try:
         study = build_package(
             out,

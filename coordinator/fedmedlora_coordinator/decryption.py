@@ -1,7 +1,7 @@
 """Sums that the holders of a CKKS key decrypt: which one counts, and whether there can be one (R6.16.8).
 
-The coordinator holds no key and adds nothing: it publishes what the holder signed, or what at least T holders of
-a shared key signed alike. The law refuses anything else.
+The coordinator holds no key and adds nothing: it publishes what the holder signed, or what at least T holders
+of a shared key signed alike. The law refuses anything else.
 """
 
 from collections import Counter
