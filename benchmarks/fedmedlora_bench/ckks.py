@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from fedmedlora_core.codec import Codec
+from fedmedlora_core.packing import Packing
 from fedmedlora_crypto.ckks import (
     PublicContext,
     SecretKey,
@@ -112,7 +113,7 @@ class Updates:
         total = np.zeros(self.values + 1, dtype=np.uint32)
         for site in range(1, self.sites + 1):
             total += self.encoded(site)
-        return total
+        return total & np.uint32(self.codec.modulus - 1)
 
     def mean_error(self, total: NDArray[np.uint32]) -> tuple[float, float]:
         """Return (largest error of the decoded mean against float64, the bound)."""
@@ -131,6 +132,7 @@ def run_ckks(
     sizes: Sequence[int] = DEFAULT_VALUES,
     *,
     sites: int = 4,
+    wire_bits: int = 24,
     cores: int | None = None,
     say: Say = lambda _: None,
 ) -> dict[str, Any]:
@@ -139,6 +141,7 @@ def run_ckks(
     Args:
         sizes: Values of an update, one run each.
         sites: Sites in the sum, at least 3.
+        wire_bits: Width of the ring: 16, 24 or 32.
         cores: Processes and threads to use; all cores when None.
         say: Told what is being done, and the plan before anything is encrypted.
 
@@ -153,7 +156,7 @@ def run_ckks(
     plans = []
     context, secret = generate()
     for values in sizes:
-        codec = Codec(clip=CLIP, n=sites, weight_max=WEIGHT_MAX)
+        codec = Codec(clip=CLIP, n=sites, weight_max=WEIGHT_MAX, ring_bits=wire_bits)
         updates = Updates(values, sites, codec)
         planned = plan(values + 1, sites, ring_bits=codec.ring_bits, clock=time.perf_counter, cores=cores)
         plans.append({**asdict(planned), "upload_bytes": planned.upload_bytes, "lines": planned.lines()})
@@ -222,11 +225,11 @@ def _masks(updates: Updates, truth: NDArray[np.uint32], *, threads: int) -> Ckks
         "masks",
         updates,
         truth,
-        total,
+        total & np.uint32(updates.codec.modulus - 1),
         processes=threads,
         site_seconds=median(spent.values()),
         sum_seconds=adding,
-        upload_bytes=4 * truth.size,
+        upload_bytes=Packing(updates.codec.ring_bits, truth.size).total_bytes,
     )
 
 

@@ -178,7 +178,7 @@ def _send(study: Study, vault: Vault, party: Party, uploads: UploadFolder, threa
     encoded, _ = encode_update(study, outcome, Keystream(b"r" * 32), threads=threads)
     vault.store_ring("update", encoded)
     del outcome, encoded
-    return mask_and_store(study, vault, "update", party, uploads, threads=threads).digest
+    return mask_and_store(study.packing(), vault, "update", party, uploads, threads=threads).digest
 
 
 def _site(root: Path, study: Study, _: Adapter, threads: int) -> Callable[[], object]:

@@ -65,6 +65,7 @@ def ckks(
         list[int] | None, typer.Option(help="Values of an update; may be repeated. 1.3 and 11.3 million.")
     ] = None,
     sites: Annotated[int, typer.Option(help="Sites in the sum, at least 3.", min=3)] = 4,
+    wire_bits: Annotated[int, typer.Option(help="Width of the ring: 16, 24 or 32.")] = 24,
     cores: Annotated[int | None, typer.Option(help="Cores to use; all when left out.", min=1)] = None,
     json_file: JsonOption = None,
 ) -> None:
@@ -75,6 +76,7 @@ def ckks(
     result = ckks_bench.run_ckks(
         tuple(values or ckks_bench.DEFAULT_VALUES),
         sites=sites,
+        wire_bits=wire_bits,
         cores=cores,
         say=lambda line: typer.echo(line, err=True),
     )

@@ -71,14 +71,13 @@ def new(
         secure_aggregation__mode=secure,
         secure_aggregation__key_agreement=key_agreement,
         secure_aggregation__wire_bits=wire_bits,
+        secure_aggregation__ckks=ckks_table(ckks_context, ckks_custody, ckks_holder),
     )
     if vote_every is not None:
         vote = {"every_rounds": vote_every, "margin_milli": vote_margin_milli}
         overrides["secure_aggregation__vote"] = vote if vote_every else None
     if (secure == "ckks") != (ckks_context is not None):
         raise ConfigError("--secure ckks and --ckks-context go together; `site ckks-key` makes the context")
-    if ckks_context is not None:
-        overrides["secure_aggregation__ckks"] = ckks_table(ckks_context, ckks_custody, ckks_holder)
     try:
         study = build_package(
             out,

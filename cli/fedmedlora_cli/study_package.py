@@ -108,12 +108,14 @@ def build_package(
     return study
 
 
-def ckks_table(context: Path, custody: str, holder: str) -> dict[str, str]:
-    """Return the charter's table for a public context: who holds the key, and the context's digest.
+def ckks_table(context: Path | None, custody: str, holder: str) -> dict[str, str] | None:
+    """Return the charter's table for a public context: who holds the key, and its digest; None without one.
 
     Raises:
         ConfigError: The file is no public context.
     """
+    if context is None:
+        return None
     from fedmedlora_site.custody import read_context
 
     return {"custody": custody, "holder": holder, "context": read_context(context).digest}

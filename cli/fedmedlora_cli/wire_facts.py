@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fedmedlora_core.study import Study
+from fedmedlora_crypto.ckks.parameters import upload_bytes
 
 EXPECTED_NOTES = 100
 """Training notes of the site for which the rounding error is stated."""
@@ -20,14 +21,17 @@ def wire_facts(study: Study) -> dict[str, Any]:
         largest rounding error of an averaged value if all sites weigh that, in units of the value.
     """
     codec, packing = study.codec(), study.packing()
+    size = packing.total_bytes
+    if study.secure_aggregation.mode == "ckks":
+        size = upload_bytes(packing.count)
     weight = study.weight_rule().weight_of(n_notes=EXPECTED_NOTES, loss=1.0)
     n = len(study.members)
     return {
         "wire_bits": codec.ring_bits,
         "value_bits": codec.value_bits,
         "head_room_bits": round(codec.head_room_bits, 2),
-        "bytes_per_value": round(packing.total_bytes / study.adapter.dimension, 6),
-        "upload_bytes": packing.total_bytes,
+        "bytes_per_value": round(size / study.adapter.dimension, 6),
+        "upload_bytes": size,
         "expected_weight": weight,
         "error_bound": codec.error_bound(weight_sum=n * weight, m=n),
     }

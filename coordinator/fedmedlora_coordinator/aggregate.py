@@ -5,8 +5,7 @@ so a kill in the middle costs a repetition and nothing else. Memory holds one ve
 """
 
 import os
-from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,7 +13,8 @@ import numpy as np
 
 from fedmedlora_audit.law import Session, State
 from fedmedlora_coordinator.blobs import BlobStore
-from fedmedlora_coordinator.errors import RoundError, StateError
+from fedmedlora_coordinator.decryption import decrypted_digest
+from fedmedlora_coordinator.errors import RoundError
 from fedmedlora_coordinator.model import GlobalModel, Step, add_uploads
 from fedmedlora_coordinator.neighbourhoods import commitments_of, party_of, session_terms
 from fedmedlora_coordinator.steps import live_session
@@ -60,6 +60,7 @@ class Summation:
         shares: Party to digest of its shares payload, U2.
         survivors: Parties of U3.
         opened: Party to digest of its opened shares.
+        decrypted: Digest of the sum where the holders of a CKKS key decrypted it; None where masks are used.
     """
 
     terms: SessionTerms
@@ -69,10 +70,15 @@ class Summation:
     shares: dict[int, str]
     survivors: tuple[int, ...]
     opened: dict[int, str]
+    decrypted: str | None = None
 
     @classmethod
     def of(cls, state: State, session: Session, packing: Packing) -> "Summation":
-        """Read the summation of a session from the log."""
+        """Read the summation of a session from the log.
+
+        Raises:
+            RoundError: Under CKKS, no sum may be published.
+        """
 
         def parties(digests: dict[str, str]) -> dict[int, str]:
             return {party_of(state.terms, site): digest for site, digest in digests.items()}
@@ -85,6 +91,7 @@ class Summation:
             shares=parties(session.u2),
             survivors=tuple(sorted(parties(session.u3))),
             opened=parties(session.responses),
+            decrypted=decrypted_digest(state, session),
         )
 
 
@@ -119,56 +126,13 @@ def sum_and_unmask(summation: Summation, blobs: BlobStore) -> RingVector:
     return total
 
 
-def decrypted_sum(state: State, session: Session, packing: Packing, blobs: BlobStore) -> RingVector:
-    """Return the ring sum that the holders of the CKKS key decrypted; the coordinator adds nothing (R6.16.8).
-
-    Raises:
-        RoundError: The holder gave none, or fewer than T holders of a shared key gave the same one.
-        StoreError: A stored payload is missing or damaged.
-    """
-    custody = state.terms.custody
-    if custody is None:
-        raise StateError("this study has no CKKS key")
-    if custody.holder is not None:
-        digest = session.responses.get(custody.holder)
-        if digest is None:
-            raise RoundError("below_threshold", "the holder of the CKKS key gave no sum")
-    else:
-        (digest, alike), *_ = Counter(session.responses.values()).most_common(1) or [("", 0)]
-        if alike < state.terms.threshold:
-            raise RoundError("disagreement", "too few sites decrypted the same sum")
-    try:
-        return packing.read(blobs.chunks(digest))
-    except CodecError as error:
-        raise RoundError("refused", f"the decrypted sum is no sum of this study: {error}") from None
-
-
-def can_decrypt(state: State, sites: Collection[str]) -> bool:
-    """Say whether the sum of a session of these sites could be decrypted; always so where masks are used."""
-    custody = state.terms.custody
-    return custody is None or custody.holder is None or custody.holder in sites
-
-
-def need_holder(state: State, sites: Collection[str]) -> None:
-    """End a round whose sum nobody could decrypt any more (R6.16.8).
-
-    Raises:
-        RoundError: The one holder of the CKKS key is not among the sites.
-    """
-    if not can_decrypt(state, sites):
-        raise RoundError("below_threshold", "the holder of the CKKS key is gone")
-
-
-def aggregate(
-    total_of: Callable[[BlobStore], RingVector], blobs: BlobStore, model: GlobalModel, *, survivors: int
-) -> tuple[Step, str]:
-    """Sum, decode and store the sum; memory holds the sum and the next adapter (two vectors).
+def aggregate(summation: Summation, blobs: BlobStore, model: GlobalModel) -> tuple[Step, str]:
+    """Sum, unmask, decode and store the sum; memory holds the sum and the next adapter (two vectors).
 
     Args:
-        total_of: Makes the sum: `sum_and_unmask` or `decrypted_sum`, but for the blobs.
+        summation: What to sum.
         blobs: Holds the uploads, and takes the sum.
         model: The adapter that the round started from.
-        survivors: Sites in the sum.
 
     Returns:
         (what the sum leads to, digest of the ring sum).
@@ -178,9 +142,19 @@ def aggregate(
         StoreError: A stored payload is missing or damaged.
     """
     threads = worker_threads()
-    total = total_of(blobs)
-    step = model.step(total, survivors=survivors, threads=threads)
-    return step, blobs.put_chunks(model.packing.frames_of(total), threads=threads)
+    if summation.decrypted is None:
+        total = sum_and_unmask(summation, blobs)
+    else:
+        total = _decrypted_sum(summation.packing, blobs.chunks(summation.decrypted))
+    step = model.step(total, survivors=len(summation.survivors), threads=threads)
+    return step, blobs.put_chunks(summation.packing.frames_of(total), threads=threads)
+
+
+def _decrypted_sum(packing: Packing, chunks: Iterable[bytes]) -> RingVector:
+    try:
+        return packing.read(chunks)
+    except CodecError as error:
+        raise RoundError("refused", f"the decrypted sum is malformed: {error}") from None
 
 
 def worker_threads() -> int:

@@ -184,18 +184,6 @@ class BlobStore:
         except PeerRefusedError:
             raise StoreError(f"blob {digest[:16]}… has no chunk {index} in the store") from None
 
-    def byte_at(self, digest: str, offset: int) -> int:
-        """Return one byte of a complete blob, without a check of its chunk: it was checked when it came.
-
-        Raises:
-            StoreError: The blob is not in the store, or its chunk does not open.
-        """
-        total = self.size(digest)
-        if total is None:
-            raise StoreError(f"blob {digest[:16]}… is not in the store")
-        index, place = divmod(offset, CHUNK_BYTES)
-        return self._file(digest, total).read(index)[place]
-
     def read(self, digest: str) -> bytes:
         """Return a whole complete blob (for small ones: keys, shares)."""
         return b"".join(self.chunks(digest))

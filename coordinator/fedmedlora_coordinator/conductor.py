@@ -8,7 +8,6 @@ sites are served.
 import asyncio
 import logging
 from collections.abc import Callable
-from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
 from fedmedlora_audit.law import Session, State, Waiting, waiting
@@ -17,14 +16,11 @@ from fedmedlora_coordinator.aggregate import (
     Summation,
     admit_keys,
     aggregate,
-    can_decrypt,
     check_windows,
-    decrypted_sum,
-    need_holder,
-    sum_and_unmask,
     worker_threads,
 )
 from fedmedlora_coordinator.blobs import BlobStore
+from fedmedlora_coordinator.decryption import can_decrypt, need_holder
 from fedmedlora_coordinator.engine import Go, Situation, Wait, decide
 from fedmedlora_coordinator.errors import ForbiddenError, RoundError, StoreError
 from fedmedlora_coordinator.evidence import EvidenceKeeper
@@ -213,13 +209,8 @@ class Conductor:
             self._write(steps.votes_counted(self._state, against))
             return
         packing = self._model.packing
-        if self._state.terms.custody is not None:
-            total_of = partial(decrypted_sum, self._state, session, packing)
-        else:
-            total_of = partial(sum_and_unmask, Summation.of(self._state, session, packing))
-        step, ring = await asyncio.to_thread(
-            aggregate, total_of, self._blobs, self._model, survivors=len(session.u3)
-        )
+        summation = Summation.of(self._state, session, packing)
+        step, ring = await asyncio.to_thread(aggregate, summation, self._blobs, self._model)
         self._report_clipped(session, step)
         self._write(steps.aggregate_published(self._state, step, ring=ring, ring_bytes=packing.total_bytes))
 

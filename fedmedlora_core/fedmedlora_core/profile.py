@@ -148,12 +148,9 @@ def compose_study(
     n = len(members)
     settings = profile.secure_aggregation
     colluding = n // 3 if settings.colluding_sites is None else settings.colluding_sites
-    # R4.5.3: CKKS has no ring of words; its charters name the widest.
-    fitting = (
-        32 if settings.mode == "ckks" else choose_wire_bits(n=n, weight_max=profile.aggregation.weight_max)
-    )
+    # R4.5.3: equal in every mode, so that masked and encrypted sums of one study are the same integers.
     secure = {
-        "wire_bits": fitting,
+        "wire_bits": choose_wire_bits(n=n, weight_max=profile.aggregation.weight_max),
         **settings.model_dump(mode="json", exclude_none=True),
         "colluding_sites": colluding,
         "threshold": threshold_for(n, colluding),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hmac
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -195,13 +196,13 @@ def slot_terms(study: Study) -> SlotTerms:
 
 
 def ring_values(study: Study) -> int:
-    """Integers in an encoded update and in a sum."""
+    """Integers in an encoded update and in a sum: the values, the weight, the clipped share."""
     return study.packing().count
 
 
-def encode_sum(study: Study, total: NDArray[np.uint32]) -> bytes:
-    """Return a decrypted sum as it is published: the bytes that a masked study would publish (R6.16.8)."""
-    return b"".join(study.packing().frames_of(total))
+def encode_sum(study: Study, total: NDArray[np.uint32]) -> Iterator[bytes]:
+    """Yield a decrypted sum as it is published: the frames that a masked study would publish (R6.16.8)."""
+    return study.packing().frames_of(total)
 
 
 def size_plan(study: Study, *, measured: bool = False) -> SizePlan | None:

@@ -20,7 +20,7 @@ from fedmedlora_audit.event_data import (
 from fedmedlora_audit.law import Duty, Session
 from fedmedlora_core.vote import vote_packing
 from fedmedlora_site.blobs import UploadFile
-from fedmedlora_site.ciphertexts import Progress, SumOpener, encrypt_upload
+from fedmedlora_site.ciphertexts import Progress, RingVector, SumOpener, encrypt_upload
 from fedmedlora_site.custody import encode_sum, ring_values
 from fedmedlora_site.errors import StepRefusal
 from fedmedlora_site.markers import Consent
@@ -147,10 +147,13 @@ class SessionSteps:
         self._need_signatures(session, live)
         live.check_request(signers=request.signers, self_of=request.self_of, pair_of=request.pair_of)
         self._need_unspent("unmask", session)
-        role, decrypted = await self._decrypt(live)
+        decrypted = await self._decrypt(live)
         held.markers.mark_released(session.sid, update=vector_id(held, session))
-        shares = live.open(request.signers)
-        upload = held.uploads.store(shares if decrypted is None else decrypted)
+        role, answer = "opened-shares", live.open(request.signers)
+        if decrypted is None:
+            upload = held.uploads.store(answer)
+        else:
+            role, upload = "decrypted-sum", held.uploads.store_chunks(encode_sum(held.study, decrypted))
         self._context.strike("unmask", session.round)
         data = UnmaskResponse(sid=session.sid, self_of=request.self_of, pair_of=request.pair_of)
         self._context.sign("unmask.response", data, duty, payload=(role, upload))
@@ -188,14 +191,14 @@ class SessionSteps:
 
         return said
 
-    async def _decrypt(self, live: LiveSession) -> tuple[str, bytes | None]:
-        """Return the role of this site's answer, and the sum if it is one that this site decrypts.
+    async def _decrypt(self, live: LiveSession) -> RingVector | None:
+        """Return the sum of the agreed uploads if this site decrypts it, else None.
 
         Nothing has left the site when this fails, so it may be done again.
         """
         held = self._held
         if held.custody is None or held.custody.secret is None:
-            return "opened-shares", None
+            return None
         opener = SumOpener(
             held.custody,
             self._context.client,
@@ -205,13 +208,12 @@ class SessionSteps:
         )
         survivors = {row.id: row.digest for row in live.u3}
         cores = held.config.performance.ckks_processes or None
-        total = await opener.open(
+        return await opener.open(
             survivors,
             held.mirror.object_bytes,
             cores=cores,
             progress=self._progress_of("unmask", live.round),
         )
-        return "decrypted-sum", encode_sum(held.study, total)
 
     def drop(self) -> None:
         """Erase the secrets of the session this process lives in, if any."""

@@ -131,7 +131,7 @@ class CoordinatorWork:
         """Read the dealt shares."""
         with self.watch.part("checks"):
             for site, payload in exchange.shares.items():
-                self._aggregator.check_shares(site, payload, u1=exchange.keys, view=exchange.view)
+                self._aggregator.check_shares(site, payload, holders=exchange.keys, view=exchange.view)
 
     def sum(self, exchange: Exchange, fetch: Fetch, opened: Mapping[int, bytes]) -> FloatVector:
         """Add the uploads, take the masks off and decode; returns the weighted mean.

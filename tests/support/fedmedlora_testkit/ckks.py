@@ -51,4 +51,4 @@ def decrypted(study: Study, uploads: Iterable[tuple[int, bytes]], *, threshold: 
     found = add_chunks(slots, list(uploads), values=values, threshold=threshold)
     with Workers(slots, context, secret=secret, chunks=1) as workers:
         (opened,) = workers.open([found])
-    return encode_sum(study, opened.words)
+    return b"".join(encode_sum(study, opened.words))

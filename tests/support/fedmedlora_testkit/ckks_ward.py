@@ -6,8 +6,6 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from fedmedlora_audit.event_data import Data
 from fedmedlora_audit.law import Session
 from fedmedlora_coordinator.neighbourhoods import party_of
@@ -27,7 +25,7 @@ class CkksWard(Ward):
         """What a hospital sends with its event at a step."""
         plain = super().payload(hospital, step, session)
         if step == "upload":
-            return encrypted(self.study, np.frombuffer(plain, dtype="<u4"))
+            return encrypted(self.study, self.study.packing().read_bytes(plain))
         if step == "unmask" and self.decrypts(hospital):
             uploads = [(party_of(self.terms, s), self.blobs.read(d)) for s, d in session.u3.items()]
             true = decrypted(self.study, uploads, threshold=self.terms.threshold)

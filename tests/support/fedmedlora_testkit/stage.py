@@ -248,7 +248,7 @@ class Stage:
 
     def sealed(self, vector: np.ndarray[Any, np.dtype[np.uint32]]) -> bytes:
         """The upload of an encoded and masked update."""
-        return bytes(vector.astype("<u4").tobytes())
+        return b"".join(self.study.packing().frames_of(vector))
 
     def respond(self, site: str, shares: bytes) -> None:
         """Answer the request for another site."""

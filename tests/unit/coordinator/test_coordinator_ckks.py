@@ -41,6 +41,12 @@ def rings(ward: Ward) -> list[str]:
     return [closed.ring for closed in ward.ledger.state.closed_rounds]
 
 
+def ring_sum(ward: Ward, value: int = 1) -> bytes:
+    """An invented sum in its published form."""
+    packing = ward.study.packing()
+    return b"".join(packing.frames_of(np.full(packing.count, value, dtype=np.uint32)))
+
+
 @pytest.mark.parametrize("custody", ["holder", "shared"])
 def test_encrypted_and_masked_studies_give_the_same_sums_bit_for_bit(tmp_path: Path, custody: str) -> None:
     """R6.16.3: the digests of the published ring sums are equal, round for round."""
@@ -90,8 +96,8 @@ def test_no_round_is_planned_while_the_key_holder_is_away(tmp_path: Path) -> Non
 def test_a_shared_key_needs_the_same_sum_from_the_threshold(tmp_path: Path) -> None:
     """Two of four holders sign other sums: no sum has T signatures, and none is published."""
     ward = CkksWard(tmp_path, custody="shared", rounds=1)
-    other = np.ones(ward.study.adapter.dimension + 1, dtype="<u4")
-    ward.lies = {"site-a": other.tobytes(), "site-b": (2 * other).tobytes()}
+    other = ring_sum(ward)
+    ward.lies = {"site-a": other, "site-b": ring_sum(ward, 2)}
     ward.run()
     assert outcomes(ward) == ["aborted"]
     assert rings(ward) == []
@@ -99,8 +105,8 @@ def test_a_shared_key_needs_the_same_sum_from_the_threshold(tmp_path: Path) -> N
 
 def test_one_lying_holder_of_a_shared_key_changes_nothing(tmp_path: Path) -> None:
     ward, masked = CkksWard(tmp_path / "c", custody="shared", rounds=1), Ward(tmp_path / "m", rounds=1)
-    other = np.ones(ward.study.adapter.dimension + 1, dtype="<u4")
-    ward.lies = {"site-a": other.tobytes()}
+    other = ring_sum(ward)
+    ward.lies = {"site-a": other}
     ward.run()
     masked.run()
     assert rings(ward) == rings(masked)

@@ -123,30 +123,20 @@ def test_an_event_whose_payload_is_missing_or_wrong_is_refused(ward: Ward) -> No
     refused(ward, hospital, note_for(short, whole - 4), Reason.BAD_PAYLOAD)
 
 
-@pytest.mark.parametrize("checked", [True, False])
-def test_an_upload_whose_padding_is_not_zero_is_refused_before_it_is_logged(
-    ward: Ward, checked: bool
-) -> None:
-    """R4.5.2; with the check off it is logged, and would cost everybody the round at its sum."""
-    ward.run(lambda s: s.session is not None and s.session.step == "upload")
-    session = ward.ledger.state.session
-    assert session is not None
-    hospital, packing = ward.hospitals[0], Packing(24, FRAME_BYTES // 3 + 2)
-    offsets = packing.padding_offsets if checked else ()
-    ward.payloads = Payloads(ward.terms, ward.blobs, packing.total_bytes, offsets)
+def test_an_upload_whose_padding_is_not_zero_is_refused_as_its_chunk_arrives(ward: Ward) -> None:
+    """R4.5.2; taken in, it would cost everybody the round at its sum."""
+    packing = Packing(24, FRAME_BYTES // 3 + 2)
+    payloads = Payloads(ward.terms, ward.blobs, packing.total_bytes, padding=packing.padding_offsets)
     upload = bytearray(packing.total_bytes)
+    payloads.check_chunk(len(upload), 0, bytes(upload[:FRAME_BYTES]))
     upload[packing.padding_offsets[0]] = 1
-    digest = ward.put(hospital, bytes(upload))
-    data = UpdateSubmitted(sid=session.sid, view=session.view, h_u2=session.h_u2)
-    item = Object(role="masked-update", digest=digest, bytes=packing.total_bytes)
-    note = ward.note(hospital, "update.submitted", data, session.round, objects=[item])
-    if checked:
-        refused(ward, hospital, note, Reason.BAD_PAYLOAD)
-        return
-    assert ward.hand_in(hospital, note) is not None
-    total = np.zeros(packing.count, dtype=np.uint32)
+    with pytest.raises(PeerRefusedError) as caught:
+        payloads.check_chunk(len(upload), 0, bytes(upload[:FRAME_BYTES]))
+    assert caught.value.reason is Reason.BAD_PAYLOAD
+    payloads.check_chunk(len(upload), 1, b"\1" * 6)  # the last frame has no padding
+    digest = ward.put(ward.hospitals[0], bytes(upload))  # as if the check were not made
     with pytest.raises(RoundError, match="padding"):
-        add_uploads(total, packing, [digest], ward.blobs.checked)
+        add_uploads(np.zeros(packing.count, dtype=np.uint32), packing, [digest], ward.blobs.checked)
 
 
 def test_shares_that_do_not_decode_are_refused(ward: Ward) -> None:

@@ -25,6 +25,12 @@ from fedmedlora_testkit.stage_site import ADAPTER, OWN
 
 HELD_BY_ANOTHER = partial(CkksStage, holder="site-b")
 SHARED = partial(CkksStage, custody="shared")
+VALUES = ADAPTER.dimension + 2
+
+
+def packed(stage: Stage, words: np.ndarray) -> bytes:
+    """A ring vector as it is published."""
+    return b"".join(stage.study.packing().frames_of(words))
 
 
 async def to_the_request(stage: Stage) -> None:
@@ -65,7 +71,7 @@ def test_the_upload_is_closed_and_opens_to_the_encoded_update_of_the_masked_mode
     encoded = Holdings.open(closed.root).vault.load_ring(name)
     assert encoded.tobytes() not in upload
     opened = decrypted(closed.study, [(1, upload)], threshold=1)
-    assert opened == encoded.astype("<u4").tobytes()
+    assert opened == packed(closed, encoded)
     plain = Holdings.open(stage.root).vault.load_ring(name)
     assert plain.shape == encoded.shape
 
@@ -119,10 +125,13 @@ def test_without_the_look_at_the_list_one_update_would_be_read(
     stage = play(tmp_path, lying_survivors, CkksStage)
     assert reasons(stage) == []
     session = stage.log.session
-    opened = np.frombuffer(stage.blobs[session.responses[OWN]], dtype="<u4")
+    opened = stage.study.packing().read_bytes(stage.blobs[session.responses[OWN]])
     own = Holdings.open(stage.root).vault.load_ring(Holdings.open(stage.root).update_name(1))
     victim = stage.encoded(0)
-    assert np.array_equal(opened - own, 3 * victim), "the sum less the holder's own update is the victim's"
+    mask = np.uint32(stage.study.codec().modulus - 1)
+    assert np.array_equal((opened - own) & mask, (3 * victim) & mask), (
+        "the sum less the holder's own update is the victim's"
+    )
 
 
 def test_a_list_shorter_than_the_threshold_is_not_opened(tmp_path: Path) -> None:
@@ -140,7 +149,7 @@ def test_without_both_looks_the_sum_of_one_would_be_opened(
         open_directly(tmp_path, ("site-b",))
     assert found.value.reason == "short_survivors"
     monkeypatch.setattr("fedmedlora_crypto.ckks.stream.ChunkSum.need_enough", lambda _: None)
-    assert np.array_equal(open_directly(tmp_path / "open", ("site-b",)), np.full(33, 7, dtype=np.uint32))
+    assert np.array_equal(open_directly(tmp_path / "open", ("site-b",)), np.full(VALUES, 7, dtype=np.uint32))
 
 
 def test_another_ciphertext_than_the_signed_one_is_not_added(tmp_path: Path) -> None:
@@ -202,9 +211,9 @@ def test_a_holder_of_a_shared_key_accepts_no_other_sum_than_its_own(tmp_path: Pa
     async def scene(stage: Stage) -> None:
         await to_the_request(stage)
         true = stage.ring_sum()
-        words = np.frombuffer(true, dtype="<u4").copy()
+        words = stage.study.packing().read_bytes(true)
         words[0] += 1
-        stage.ring_sum = lambda: words.astype("<u4").tobytes()  # type: ignore[method-assign]
+        stage.ring_sum = lambda: packed(stage, words)  # type: ignore[method-assign]
         await stage.unmasked()
         stage.publish(stage.ring_sum())
         await stage.own("step.refused")
@@ -244,12 +253,12 @@ def open_directly(root: Path, sites: tuple[str, ...]) -> np.ndarray:
     stage = CkksStage(root)
     context, secret = key_pair()
     custody = Custody(context, secret, slots_of(stage.study))
-    uploads = {s: encrypted(stage.study, np.full(ADAPTER.dimension + 1, 7, np.uint32)) for s in sites}
+    uploads = {s: encrypted(stage.study, np.full(VALUES, 7, np.uint32)) for s in sites}
     shelf = Shelf({blob_digest(data): data for data in uploads.values()})
     opener = SumOpener(
         custody,
         shelf,  # type: ignore[arg-type]
-        values=ADAPTER.dimension + 1,
+        values=VALUES,
         threshold=3,
         index={site: i for i, site in enumerate(stage.log.terms.member_ids, start=1)},
     )
@@ -260,4 +269,4 @@ def open_directly(root: Path, sites: tuple[str, ...]) -> np.ndarray:
 
 def test_the_sum_of_three_is_opened(tmp_path: Path) -> None:
     opened = open_directly(tmp_path, ("site-b", "site-c", "site-d"))
-    assert np.array_equal(opened, np.full(ADAPTER.dimension + 1, 21, dtype=np.uint32))
+    assert np.array_equal(opened, np.full(VALUES, 21, dtype=np.uint32))
