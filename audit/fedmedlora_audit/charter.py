@@ -15,7 +15,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 import rfc8785
 
@@ -37,6 +37,14 @@ class MemberKeys:
     witness_vkey: str
 
 
+class GraphNumbers(NamedTuple):
+    """The graph of a large study (R6.15.1); whether the numbers are safe is for sites and coordinator."""
+
+    neighbours: int
+    share_threshold: int
+    window_survivors: int
+
+
 @dataclass(frozen=True, slots=True)
 class CharterTerms:
     """What the law takes from the charter.
@@ -56,6 +64,7 @@ class CharterTerms:
         weight_max: Largest weight of one site.
         initial_adapter: Digest of the adapter that training starts from.
         wire_bits: Width in bits of a word of an upload; for those who recompute sums.
+        graph: Numbers of the k-regular graph; None for the complete one.
         demands: Checks that this charter asks for beyond the law (ids of AUDIT "Checks").
     """
 
@@ -74,6 +83,7 @@ class CharterTerms:
     initial_adapter: str
     demands: frozenset[str]
     wire_bits: int = 32
+    graph: GraphNumbers | None = None
 
     @property
     def n(self) -> int:
@@ -112,6 +122,7 @@ class CharterTerms:
             initial_adapter=study.section("adapter").digest("initial_digest"),
             demands=_demands(study.values),
             wire_bits=_wire_bits(rules),
+            graph=_graph(rules, len(members)),
         )
         _check_numbers(terms)
         _check_distinct(terms)
@@ -163,6 +174,18 @@ def _wire_bits(rules: "_Fields") -> int:
     if bits not in (16, 24, 32):
         raise CharterError("secure_aggregation.wire_bits is 16, 24 or 32")
     return bits
+
+
+def _graph(rules: "_Fields", n: int) -> GraphNumbers | None:
+    """Read the graph, if the charter has one; none is the complete graph."""
+    if "graph" not in rules.values:
+        return None
+    table = rules.section("graph")
+    graph = GraphNumbers(*(table.number(name) for name in GraphNumbers._fields))
+    k, t, s = graph
+    if k % 2 or not 4 <= k <= n - 2 or not 2 <= t <= k or not 1 <= s <= k // 2:  # R6.15.2
+        raise CharterError(f"secure_aggregation.graph is no graph of {n} members")
+    return graph
 
 
 def _members(rows: "list[_Fields]") -> dict[str, MemberKeys]:

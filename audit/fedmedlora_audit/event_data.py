@@ -28,7 +28,7 @@ Step = Literal[
 ]
 Purpose = Literal["update", "statistics", "score"]
 Suite = Literal["xwing-aes256ctr/1", "x25519-aes256ctr/1", "ckks/1", "plain/1"]
-LeftOutReason = Literal["silent", "duplicate_key", "low_order_key", "malformed_key"]
+LeftOutReason = Literal["silent", "duplicate_key", "low_order_key", "malformed_key", "wrong_contribution"]
 RefusalReason = Literal[
     "not_in_roster",
     "wrong_key",
@@ -155,9 +155,16 @@ class ModelReleased(Data):
 
 
 class Base(Data):
-    """``round.plan``, ``plan.accepted``, ``update.ready``, ``round.aborted``: about this base adapter."""
+    """``round.plan``, ``plan.accepted``, ``round.aborted``: about this base adapter."""
 
     base: Digest
+
+
+class UpdateReady(Data):
+    """``update.ready``: an update from this base is waiting; with a graph, what it will contribute (G44)."""
+
+    base: Digest
+    graph: Digest | None = None
 
 
 class RoundClosed(Data):

@@ -97,7 +97,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "run.opened": Kind("coordinator", of.RunOpened, "E", False),
     "round.plan": Kind("coordinator", of.Base, "C"),
     "plan.accepted": Kind("site", of.Base, "E"),
-    "update.ready": Kind("site", of.Base, "E"),
+    "update.ready": Kind("site", of.UpdateReady, "E"),
     "session.opened": Kind("coordinator", of.SessionOpened, "C"),
     "keys.advertised": Kind("site", of.InSession, "E", True, "keys"),
     "keys.broadcast": Kind("coordinator", of.KeysBroadcast, "E"),

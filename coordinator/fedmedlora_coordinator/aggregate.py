@@ -5,6 +5,7 @@ so a kill in the middle costs a repetition and nothing else. Memory holds one ve
 """
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,15 +15,35 @@ from fedmedlora_audit.law import Session, State
 from fedmedlora_coordinator.blobs import BlobStore
 from fedmedlora_coordinator.errors import RoundError
 from fedmedlora_coordinator.model import add_uploads
-from fedmedlora_coordinator.payloads import party_of, session_terms
+from fedmedlora_coordinator.neighbourhoods import commitments_of, party_of, session_terms
 from fedmedlora_coordinator.steps import live_session
 from fedmedlora_core.codec import RingVector
 from fedmedlora_core.packing import Packing
-from fedmedlora_crypto.errors import CryptoError
+from fedmedlora_crypto.errors import CryptoError, QuorumError
 from fedmedlora_crypto.secagg.aggregator import Aggregator
+from fedmedlora_crypto.secagg.graph import Graph
 from fedmedlora_crypto.secagg.session import SessionTerms
 
 MAX_THREADS: Final = 4  # the sum is bound by memory beyond that
+
+
+def terms_of_session(state: State, session: Session) -> SessionTerms:
+    """Return the constants of a session of this log."""
+    heads = state.rounds[session.round].commitments
+    commitments = commitments_of(state.terms, attempt=session.attempt, ready=session.ready, heads=heads)
+    return session_terms(state.terms, session.sid, commitments)
+
+
+def check_windows(graph: Graph, parties: Collection[int]) -> None:
+    """Refuse to fix a list that every honest site would refuse (R6.15.5).
+
+    Raises:
+        RoundError: below_threshold.
+    """
+    try:
+        graph.check_windows(parties, QuorumError)
+    except QuorumError as error:
+        raise RoundError("below_threshold", f"the graph is too thin: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -55,7 +76,7 @@ class Summation:
             return {party_of(state.terms, site): digest for site, digest in digests.items()}
 
         return cls(
-            terms=session_terms(state.terms, session.sid),
+            terms=terms_of_session(state, session),
             packing=packing,
             uploads=tuple(session.u3.values()),
             keys=parties(session.u1),
@@ -110,5 +131,5 @@ def admit_keys(state: State, blobs: BlobStore) -> tuple[list[str], dict[str, str
         for site, digest in session.advertised.items()
         if not session.is_out(site)
     }
-    admitted, refused = Aggregator(session_terms(state.terms, session.sid)).admit(payloads)
+    admitted, refused = Aggregator(terms_of_session(state, session)).admit(payloads)
     return [ids[party - 1] for party in admitted], {ids[p - 1]: reason for p, reason in refused.items()}

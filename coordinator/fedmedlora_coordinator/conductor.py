@@ -12,7 +12,13 @@ from importlib.metadata import PackageNotFoundError, version
 
 from fedmedlora_audit.law import Session, State, Waiting, waiting
 from fedmedlora_coordinator import steps
-from fedmedlora_coordinator.aggregate import Summation, admit_keys, sum_and_unmask, worker_threads
+from fedmedlora_coordinator.aggregate import (
+    Summation,
+    admit_keys,
+    check_windows,
+    sum_and_unmask,
+    worker_threads,
+)
 from fedmedlora_coordinator.blobs import BlobStore
 from fedmedlora_coordinator.engine import Go, Situation, Wait, decide
 from fedmedlora_coordinator.errors import ForbiddenError, RoundError, StoreError
@@ -21,6 +27,7 @@ from fedmedlora_coordinator.folder import Folder
 from fedmedlora_coordinator.ledger import Ledger
 from fedmedlora_coordinator.model import GlobalModel
 from fedmedlora_coordinator.model import Step as ModelStep
+from fedmedlora_coordinator.neighbourhoods import party_of
 from fedmedlora_coordinator.payloads import Payloads
 from fedmedlora_coordinator.presence import Presence
 from fedmedlora_coordinator.release import write_release
@@ -67,6 +74,7 @@ class Conductor:
         self._observe_clipped = on_clipped
         self._changed = asyncio.Event()
         self._since: tuple[tuple[object, ...], float] = ((), monotonic())
+        self._neighbourhoods = payloads.neighbourhoods
         self._evidence = EvidenceKeeper(ledger, blobs, payloads, settings.evidence)
         state = ledger.state
         model.replay(
@@ -172,8 +180,12 @@ class Conductor:
 
     def _fix(self, draft: Draft, rows: str) -> None:
         """Write one of the lists of a session: at least T sites, and no sum that subtraction would open."""
-        if len(getattr(draft.data, rows)) < self._state.terms.threshold:
+        listed, terms = getattr(draft.data, rows), self._state.terms
+        if len(listed) < terms.threshold:
             raise RoundError("below_threshold", f"{draft.type} would name too few sites")
+        if rows != "u1" and terms.graph is not None:
+            graph = self._neighbourhoods.graph_of(steps.live_session(self._state).sid)
+            check_windows(graph, [party_of(terms, row.id) for row in listed])
         try:
             self._write(draft)
         except ForbiddenError as error:

@@ -8,35 +8,19 @@ from collections.abc import Iterable
 from typing import Final
 
 from fedmedlora_audit.charter import CharterTerms
-from fedmedlora_audit.event_data import AggregatePublished, KeysBroadcast
+from fedmedlora_audit.event_data import AggregatePublished
 from fedmedlora_audit.events import Entry, Event, Object
 from fedmedlora_coordinator.blobs import BlobStore
 from fedmedlora_coordinator.errors import PeerRefusedError
+from fedmedlora_coordinator.neighbourhoods import Neighbourhoods, party_of
 from fedmedlora_crypto.errors import CryptoError
 from fedmedlora_crypto.secagg.aggregator import Aggregator
-from fedmedlora_crypto.secagg.session import SessionTerms
 from fedmedlora_crypto.secagg.suites import CKKS_SUITE
 from fedmedlora_protos.wire import Reason
 
 MAX_SMALL_BYTES: Final = 4 << 20  # keys, shares and opened shares of any study fit (1024 members, hybrid)
 EVIDENCE_ROLES: Final = frozenset({"masked-update", "opened-shares"})
 PUBLIC_ROLES: Final = frozenset({"keys", "shares", "ring-sum", "adapter"})
-
-
-def session_terms(terms: CharterTerms, sid: str) -> SessionTerms:
-    """Return the constants of one session, from the charter alone."""
-    return SessionTerms(
-        sid=bytes.fromhex(sid),
-        n=terms.n,
-        threshold=terms.threshold,
-        colluding=terms.colluding_sites,
-        suite=terms.suite,
-    )
-
-
-def party_of(terms: CharterTerms, site: str) -> int:
-    """Return a member's party index: its position in the charter, from 1."""
-    return terms.member_ids.index(site) + 1
 
 
 class Payloads:
@@ -51,9 +35,9 @@ class Payloads:
         self._ring_bytes = ring_bytes
         self._padding = tuple(padding)
         self._roles: dict[str, str] = {}
-        self._broadcast: dict[str, KeysBroadcast] = {}
         self._opened: dict[str, set[str]] = {}  # sid -> digests of opened shares
         self._evidence: set[str] = set()  # digests of the evidence of published sums
+        self.neighbourhoods = Neighbourhoods(terms, blobs)
 
     def learn(self, entries: Iterable[Entry]) -> None:
         """Note in which role a digest was named.
@@ -62,9 +46,8 @@ class Payloads:
         another's upload as its own keys, to read it, or a published sum as its upload, to have it deleted.
         """
         for entry in entries:
-            if isinstance(entry.event.data, KeysBroadcast):
-                self._broadcast[entry.event.data.sid] = entry.event.data
             self._learn_evidence(entry.event)
+            self.neighbourhoods.learn(entry)
             for item in entry.event.objects:
                 self._blobs.claim(item.digest)
                 if entry.event.actor.role == "coordinator":
@@ -130,14 +113,12 @@ class Payloads:
             raise PeerRefusedError(Reason.BAD_PAYLOAD)
 
     def _check_shares(self, event: Event, item: Object, sid: str) -> None:
-        sender = party_of(self._terms, event.actor.id)
-        aggregator = Aggregator(session_terms(self._terms, sid))
-        broadcast = self._broadcast[sid]
-        holders = [party_of(self._terms, row.id) for row in broadcast.u1]
+        sender, known = party_of(self._terms, event.actor.id), self.neighbourhoods
+        aggregator = Aggregator(known.terms_of(sid))
         try:
             # Shares dealt under another list would only be found by every site, at the cost of the attempt.
-            aggregator.check_shares(
-                sender, self._blobs.read(item.digest), u1=holders, view=bytes.fromhex(broadcast.view)
-            )
+            holders = known.graph_of(sid).holders_of(sender)
+            payload = self._blobs.read(item.digest)
+            aggregator.check_shares(sender, payload, holders=holders, view=known.view_of(sid))
         except CryptoError as error:
             raise PeerRefusedError(Reason.BAD_PAYLOAD, detail=type(error).__name__) from None

@@ -12,6 +12,8 @@ from fedmedlora_coordinator.ledger import Keys
 from fedmedlora_coordinator.model import GlobalModel
 from fedmedlora_core.errors import ConfigError
 from fedmedlora_core.study import STUDY_FILE, Study
+from fedmedlora_crypto.errors import TermsError
+from fedmedlora_crypto.secagg.graph_parameters import GraphTerms, check_graph_terms
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,11 @@ def _load(package: Path, keys: Keys) -> RunningStudy:
         terms = CharterTerms.from_json(study.canonical_json())
     except AuditError as error:
         raise ConfigError(f"{package / STUDY_FILE}: {error}") from None
+    if terms.graph is not None:
+        try:  # R6.15.2: no honest site would take part
+            check_graph_terms(GraphTerms(*terms.graph), n=terms.n, colluding=terms.colluding_sites)
+        except TermsError as error:
+            raise ConfigError(f"{package / STUDY_FILE}: {error}") from None
     GlobalModel.of_package(study, package)
     return RunningStudy(study, terms, package)
 

@@ -119,6 +119,12 @@ class DuplicateKeyError(KeyRefusedError):
     left_out: ClassVar[str] = "duplicate_key"
 
 
+class ContributionError(KeyRefusedError):
+    """A party's contribution to the graph does not open what it committed to."""
+
+    left_out: ClassVar[str] = "wrong_contribution"
+
+
 class NotIncludedError(PeerError):
     """A list of the coordinator leaves this party out, or carries other bytes than it sent."""
 
@@ -180,10 +186,11 @@ class QuorumError(CryptoError):
     """Fewer parties than the threshold are left."""
 
     reason: ClassVar[str] = "short_roster"
+    sentence: ClassVar[str] = "{have} parties, the threshold is {need}"
 
     def __init__(self, have: int, need: int) -> None:
         """Say how many there are and how many are needed."""
-        super().__init__(f"{have} parties, the threshold is {need}")
+        super().__init__(self.sentence.format(have=have, need=need))
         self.have = have
         self.need = need
 
@@ -204,6 +211,28 @@ class ShortSurvivorsError(QuorumError):
     """|U3|, or the number of its members that agreed to it, is below the threshold."""
 
     reason: ClassVar[str] = "short_survivors"
+
+
+class ThinRosterError(ShortRosterError):
+    """Some k/2 consecutive positions of the graph hold too few of U1."""
+
+    sentence: ClassVar[str] = "a window of the graph holds {have} parties, it needs {need}"
+
+
+class ThinInboxError(ShortInboxError):
+    """Some k/2 consecutive positions of the graph hold too few of U2."""
+
+    sentence: ClassVar[str] = "a window of the graph holds {have} parties, it needs {need}"
+
+
+class ThinSurvivorsError(ShortSurvivorsError):
+    """Some k/2 consecutive positions of the graph hold too few of U3."""
+
+    sentence: ClassVar[str] = "a window of the graph holds {have} parties, it needs {need}"
+
+
+class FewHoldersError(ShortRosterError):
+    """A party has fewer neighbours in U1 than shares are needed to rebuild its seeds."""
 
 
 class ShortOpeningsError(QuorumError):

@@ -9,10 +9,14 @@ protection against timing: Python integers do not run in constant time.
 
 from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
+from math import prod
 
 PRIME = 2**256 + 297
 SECRET_BYTES = 32
 SHARE_BYTES = 33
+_LAZY_STEPS = (
+    12  # multiplications by a small index between two reductions: fewer of them, numbers still small
+)
 _COEFFICIENT_BYTES = 48  # reduced modulo the prime this is within 2**-127 of uniform
 
 
@@ -81,20 +85,25 @@ def parse_share(share: bytes) -> int:
 
 def _evaluate(coefficients: list[int], x: int) -> int:
     total = 0
-    for coefficient in coefficients:
-        total = (total * x + coefficient) % PRIME
+    for start in range(0, len(coefficients), _LAZY_STEPS):
+        for coefficient in coefficients[start : start + _LAZY_STEPS]:
+            total = total * x + coefficient
+        total %= PRIME
     return total
 
 
 @lru_cache(maxsize=64)
 def _lagrange(holders: tuple[int, ...]) -> tuple[int, ...]:
     """Return the weights that evaluate the polynomial at 0; one set serves all secrets of a round."""
+    # w_x = prod(others) / prod(others - x) = prod(all) / (x prod(others - x)), with one inversion for all x
+    every = prod(holders) % PRIME
+    divisors = [x * prod(other - x for other in holders if other != x) % PRIME for x in holders]
+    before = [1]
+    for divisor in divisors:
+        before.append(before[-1] * divisor % PRIME)
+    inverse = pow(before.pop(), -1, PRIME)
     weights = []
-    for x in holders:
-        numerator = denominator = 1
-        for other in holders:
-            if other != x:
-                numerator = numerator * other % PRIME
-                denominator = denominator * (other - x) % PRIME
-        weights.append(numerator * pow(denominator, -1, PRIME) % PRIME)
-    return tuple(weights)
+    for divisor, product in zip(reversed(divisors), reversed(before), strict=True):
+        weights.append(every * inverse % PRIME * product % PRIME)
+        inverse = inverse * divisor % PRIME
+    return tuple(reversed(weights))

@@ -18,6 +18,8 @@ from fedmedlora_core.learning.digest import base_digest
 from fedmedlora_core.policy import SitePolicy
 from fedmedlora_core.shipped import shipped_base
 from fedmedlora_core.study import INITIAL_FOLDER, STUDY_FILE, Study
+from fedmedlora_crypto.errors import TermsError
+from fedmedlora_crypto.secagg.graph_parameters import GraphTerms, check_graph_terms
 from fedmedlora_site.config import ModelSection, SiteConfig
 from fedmedlora_site.durable import make_folder, sync_folder, write_atomic
 from fedmedlora_site.errors import AcceptanceError, FolderError
@@ -147,6 +149,11 @@ def _check_charter(study: Study) -> None:
         raise AcceptanceError(f"the charter is not lawful: {exc}") from None
     if terms.digest != study.digest:
         raise AcceptanceError("the charter has two digests; its canonical form is broken")
+    if terms.graph is not None:
+        try:  # R6.15.2
+            check_graph_terms(GraphTerms(*terms.graph), n=terms.n, colluding=terms.colluding_sites)
+        except TermsError as exc:
+            raise AcceptanceError(f"the charter's graph does not protect this site: {exc}") from None
 
 
 def _record(folder: SiteFolder, study: Study, package: Path) -> None:

@@ -108,6 +108,16 @@ class Keystore:
         info = b"fedmedlora/v1/chunk-draw\0" + bytes.fromhex(sid) + bytes.fromhex(ring)
         return HKDF(hashes.SHA256(), SECRET_BYTES, salt=None, info=info).derive(self.round_secret)
 
+    def graph_secret(self, charter: str, round_number: int) -> bytes:
+        """Derive where one round's chain of contributions to the graph starts (R6.15.6).
+
+        Args:
+            charter: Digest of the charter, 64 hex: another study never reveals this one's contributions.
+            round_number: The round.
+        """
+        info = b"fedmedlora/v1/graph\0" + bytes.fromhex(charter) + str(round_number).encode()
+        return HKDF(hashes.SHA256(), SECRET_BYTES, salt=None, info=info).derive(self.round_secret)
+
 
 def _read_private(path: Path) -> bytes:
     """Read a key file that only its owner may read."""

@@ -10,10 +10,11 @@ import asyncio
 import time
 from datetime import UTC, datetime
 
-from fedmedlora_audit.event_data import AggregateAccepted, Base, CharterSigned
+from fedmedlora_audit.event_data import AggregateAccepted, Base, CharterSigned, UpdateReady
 from fedmedlora_audit.law import ClosedRound, Duty, Session
 from fedmedlora_core.codec import clip_update, clipped_permille
 from fedmedlora_core.errors import CoreError, NonFiniteError
+from fedmedlora_crypto.secagg.graph import commitment
 from fedmedlora_crypto.xof import Keystream
 from fedmedlora_site.acceptance import model_folder
 from fedmedlora_site.bases import NextBase
@@ -61,9 +62,17 @@ class RoundSteps:
             return False
         self._context.strike("train", number)
         await self._until_slot()
-        self._context.sign("update.ready", Base(base=base), duty)
+        self._context.sign("update.ready", UpdateReady(base=base, graph=self._commitment(number)), duty)
         self._context.report(number, "train", 100, 100)
         return True
+
+    def _commitment(self, number: int) -> str | None:
+        """What this site will contribute to the graphs of this round, if the charter has one (R6.15.6)."""
+        held = self._held
+        if held.terms.graph is None:
+            return None
+        secret = held.keys.graph_secret(held.terms.digest, number)
+        return commitment(secret, held.terms.member_ids.index(held.site) + 1).hex()
 
     async def aggregate(self, duty: Duty) -> bool:
         """Accept an aggregate that this site decoded, stepped and checked itself (decision G41)."""

@@ -12,7 +12,7 @@ checked again where it protects this site, because the coordinator may have anot
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,8 @@ from fedmedlora_audit.charter import CharterTerms
 from fedmedlora_audit.event_data import IdDigest
 from fedmedlora_audit.session import list_hash, session_id, view_of
 from fedmedlora_crypto.errors import CryptoError
+from fedmedlora_crypto.secagg.graph import Commitments, contribution
+from fedmedlora_crypto.secagg.graph_parameters import GraphTerms
 from fedmedlora_crypto.secagg.party import Party
 from fedmedlora_crypto.secagg.session import SessionTerms
 from fedmedlora_site.errors import StepRefusal
@@ -38,6 +40,11 @@ class LiveSession:
         attempt: The attempt of the round.
         purpose: "update", "statistics" or "score".
         base: Digest of this site's own base adapter.
+        commitments: With a graph, what each site committed to before the session (R6.15.6), hex.
+        graph_secret: With a graph, where this site's own chain of contributions starts.
+
+    Raises:
+        StepRefusal: The charter's graph is not safe, or the log holds another commitment than this site's.
     """
 
     def __init__(
@@ -49,6 +56,8 @@ class LiveSession:
         attempt: int,
         purpose: str,
         base: str,
+        commitments: Mapping[str, str] | None = None,
+        graph_secret: bytes = b"",
     ) -> None:
         """Compute the session's name; make no secret yet."""
         self.sid = session_id(
@@ -64,17 +73,32 @@ class LiveSession:
         self._terms = terms
         self._site = site
         self._index = {member: i for i, member in enumerate(terms.member_ids, start=1)}
+        try:
+            self._party = self._make_party(attempt, commitments or {}, graph_secret)
+        except CryptoError as exc:
+            raise StepRefusal("advertise", exc.reason, self._sentence(exc)) from None
+        self.view = ""
+        self.u2: tuple[IdDigest, ...] = ()
+        self.u3: tuple[IdDigest, ...] = ()
+
+    def _make_party(self, attempt: int, heads: Mapping[str, str], graph_secret: bytes) -> Party:
+        terms, me = self._terms, self._index[self._site]
+        graph = commitments = None
+        own = b""
+        if terms.graph is not None:
+            graph = GraphTerms(*terms.graph)
+            commitments = Commitments(attempt, {self._index[x]: bytes.fromhex(heads[x]) for x in heads})
+            own = contribution(graph_secret, me, attempt=attempt)
         session = SessionTerms(
             sid=bytes.fromhex(self.sid),
             n=terms.n,
             threshold=terms.threshold,
             colluding=terms.colluding_sites,
             suite=terms.suite,
+            graph=graph,
+            commitments=commitments,
         )
-        self._party = Party(session, self._index[site])
-        self.view = ""
-        self.u2: tuple[IdDigest, ...] = ()
-        self.u3: tuple[IdDigest, ...] = ()
+        return Party(session, me, contribution=own)
 
     def __repr__(self) -> str:
         """Name the session only."""
@@ -131,6 +155,22 @@ class LiveSession:
         self.view = view
         return dealt
 
+    def inbox(self, u2: Iterable[str]) -> tuple[str, ...]:
+        """Return the sites of U2 whose shares this site needs: its neighbours and itself (R6.15.1).
+
+        Raises:
+            StepRefusal: U2 names a site that is no member.
+        """
+        listed = {self._index.get(site, 0) for site in u2}
+        if 0 in listed:
+            raise StepRefusal("upload", "not_in_roster", "a list names a site that does not belong there")
+        try:
+            near = self._party.neighbours_in(listed)
+        except CryptoError as exc:
+            raise StepRefusal("upload", exc.reason, self._sentence(exc)) from None
+        names = self._terms.member_ids
+        return tuple(names[party - 1] for party in near)
+
     def fix(self, u2: Rows, view: str, own_digest: str, payloads: Mapping[str, bytes]) -> None:
         """Check the agreed inbox U2 and open the own shares in it (decision G34).
 
@@ -138,7 +178,7 @@ class LiveSession:
             u2: The list of `shares.fixed`.
             view: The view it names.
             own_digest: Digest of the shares that this site sent.
-            payloads: The shares payload of each member of U2, checked against its digest.
+            payloads: The shares payload of each site that `inbox` names, checked against its digest.
 
         Raises:
             StepRefusal: U2 is not what this site can mask with.
@@ -148,7 +188,7 @@ class LiveSession:
         self._check_list(step, [row.id for row in u2], self._terms.member_ids, "short_inbox")
         self._check_own(step, u2, own_digest)
         try:
-            self._party.fix(self._by_index(payloads))
+            self._party.fix(self._by_index(payloads), [self._index[row.id] for row in u2])
         except CryptoError as exc:
             raise StepRefusal(step, exc.reason, self._sentence(exc)) from None
         self.u2 = tuple(u2)
@@ -173,13 +213,17 @@ class LiveSession:
             own_digest: Digest of the masked upload that this site signed.
 
         Raises:
-            StepRefusal: U3 is not within U2, is too small, or lacks this site's own upload.
+            StepRefusal: U3 is not within U2, too small, too thin for the graph, or lacks the own upload.
         """
         step = "survivors"
         self._check_view(step, view)
         ids = [row.id for row in u3]
         self._check_list(step, ids, [row.id for row in self.u2], "short_survivors")
         self._check_own(step, u3, own_digest)
+        try:  # before the marker: a set that nobody agrees to must not use up this site's consent
+            self._party.check_survivors([self._index[site] for site in ids])
+        except CryptoError as exc:
+            raise StepRefusal(step, exc.reason, self._sentence(exc)) from None
 
     def agree(self, u3: Rows) -> None:
         """Agree to a checked survivor set; the marker is on the disk already.

@@ -67,6 +67,8 @@ class SessionSteps:
             attempt=session.attempt,
             purpose=session.purpose,
             base=session.base,
+            commitments=self._commitments(session),
+            graph_secret=held.keys.graph_secret(held.terms.digest, session.round),
         )
         live.check_opening(sid=session.sid, suite=session.suite, ready=session.ready)
         held.markers.mark_seen(session.sid, round_number=session.round)
@@ -101,7 +103,7 @@ class SessionSteps:
             return await self.erase(duty)
         self._need_unspent("upload", session)
         self._need_support("upload", session.u2)
-        payloads = await self._fetch("upload", session.u2)
+        payloads = await self._fetch("upload", {site: session.u2[site] for site in live.inbox(session.u2)})
         live.fix(_rows(session.u2), session.view, session.shares[held.site], payloads)
         upload = await asyncio.to_thread(self._mask_and_store, live, session.round)
         self._context.strike("upload", session.round)
@@ -170,6 +172,11 @@ class SessionSteps:
         live.mask(vector, threads=threads)
         return held.uploads.store_chunks(packing.frames_of(vector), threads=threads)
 
+    def _commitments(self, session: Session) -> dict[str, str]:
+        """What the session's sites committed to; the log had it before the session was opened (R6.15.6)."""
+        said = self._held.mirror.state.rounds[session.round].commitments
+        return {site: said[site] for site in session.ready if site in said}
+
     def _holds(self, sid: str) -> bool:
         return self._live is not None and self._live.sid == sid
 
@@ -207,7 +214,12 @@ class SessionSteps:
             if earlier.survivors == consent.survivors:
                 continue
             session = held.mirror.state.sids.get(earlier.sid)
-            dead = 0 if session is None else session.erased_unopened(before=held.mirror.size)
+            sparse = held.terms.graph is not None  # R6.15.9
+            dead = (
+                0
+                if session is None
+                else session.erased_unopened(before=held.mirror.size, survivors_only=sparse)
+            )
             if dead < held.terms.threshold:
                 raise StepRefusal(
                     "survivors", "consent_spent", "another survivor set of this base was consented to before"

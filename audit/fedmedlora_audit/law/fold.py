@@ -18,6 +18,7 @@ from fedmedlora_audit.event_data import (
     SurvivorsAgreed,
     SurvivorsFixed,
     UnmaskRequest,
+    UpdateReady,
 )
 from fedmedlora_audit.events import COORDINATOR_ID, Entry
 from fedmedlora_audit.law.duties import ASKED
@@ -78,8 +79,11 @@ def _plan_accepted(state: State, entry: Entry, _data: object) -> None:
     _round(state).accepted[entry.event.actor.id] = entry.index
 
 
-def _ready(state: State, entry: Entry, _data: object) -> None:
-    _round(state).ready[entry.event.actor.id] = entry.index
+def _ready(state: State, entry: Entry, data: UpdateReady) -> None:
+    current, site = _round(state), entry.event.actor.id
+    current.ready[site] = entry.index
+    if data.graph is not None:
+        current.commitments[site] = data.graph
 
 
 def _opened(state: State, entry: Entry, data: SessionOpened) -> None:

@@ -4,7 +4,15 @@ from collections.abc import Mapping
 from typing import Final
 
 from fedmedlora_audit.errors import LawError
-from fedmedlora_audit.event_data import Base, Data, DeliveryFailed, InSession, RoundClosed, StepRefused
+from fedmedlora_audit.event_data import (
+    Base,
+    Data,
+    DeliveryFailed,
+    InSession,
+    RoundClosed,
+    StepRefused,
+    UpdateReady,
+)
 from fedmedlora_audit.events import Event
 from fedmedlora_audit.law.duties import answered
 from fedmedlora_audit.law.rule import Rule, live_session, named_round, need, open_round
@@ -25,7 +33,7 @@ def plan_starts_from_the_last_aggregate(state: State, _event: Event, data: Base)
     need(data.base == state.base, "A2", "the plan starts from another adapter than the last accepted one")
 
 
-def answers_the_plan(state: State, event: Event, data: Base) -> None:
+def answers_the_plan(state: State, event: Event, data: Base | UpdateReady) -> None:
     """R1, E9: a site speaks of the open round's plan and base, and refers to the plan."""
     current = named_round(state, event)
     need(data.base == current.base, "A2", f"{event.actor.id} speaks of another base than the plan's")
@@ -38,11 +46,17 @@ def accepts_once(state: State, event: Event, _data: Base) -> None:
     need(event.actor.id not in current.accepted, "R3", f"{event.actor.id} accepted this plan before")
 
 
-def ready_once_after_accepting(state: State, event: Event, _data: Base) -> None:
+def ready_once_after_accepting(state: State, event: Event, _data: UpdateReady) -> None:
     """R3: one update per member and round, after accepting the plan."""
     current = named_round(state, event)
     need(event.actor.id in current.accepted, "R1", f"{event.actor.id} trained without accepting the plan")
     need(event.actor.id not in current.ready, "R3", f"{event.actor.id} was ready before")
+
+
+def commits_to_a_contribution(state: State, event: Event, data: UpdateReady) -> None:
+    """G44: with a graph, every site commits to its part in the order before any session shows another's."""
+    wanted = state.terms.graph is not None
+    need((data.graph is not None) == wanted, "G44", f"{event.actor.id} commits to no graph, or without one")
 
 
 def closes_an_accepted_aggregate(state: State, event: Event, data: RoundClosed) -> None:
@@ -129,7 +143,7 @@ def _always(_state: State, _event: Event, _data: Data) -> None:
 RULES: Final[Mapping[str, tuple[Rule, ...]]] = {
     "round.plan": (one_plan_per_round, plan_starts_from_the_last_aggregate),
     "plan.accepted": (answers_the_plan, accepts_once),
-    "update.ready": (answers_the_plan, ready_once_after_accepting),
+    "update.ready": (answers_the_plan, ready_once_after_accepting, commits_to_a_contribution),
     "round.closed": (closes_an_accepted_aggregate, silent_survivors_are_named),
     "round.aborted": (abort_keeps_the_base,),
     "receipt": (_always,),

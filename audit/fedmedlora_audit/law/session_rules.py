@@ -205,14 +205,20 @@ def consents_once_to_what_it_saw(state: State, event: Event, data: SurvivorsAgre
 def one_survivor_set_per_base(state: State, event: Event, data: SurvivorsAgreed) -> None:
     """G37: a second consent from the same base only to the same sites, or once the first cannot be opened.
 
-    T members that erased the first session without opening anything leave fewer than T shares of any secret.
+    T members that erased the first session without opening anything leave fewer than T shares of any secret;
+    on a sparse graph T survivors leave too few shares of at least one of them (R6.15.9).
     """
+    sparse = state.terms.graph is not None
     session = state.sids[data.sid]
     for earlier in state.consented.get((session.base, session.purpose), ()):
         if earlier is session or event.actor.id not in earlier.agreed or set(earlier.u3) == set(session.u3):
             continue
-        dead = earlier.erased_unopened(before=event.saw.size) >= state.terms.threshold
-        need(dead, "G37", f"{event.actor.id} consented to other survivors of this base before")
+        erased = earlier.erased_unopened(before=event.saw.size, survivors_only=sparse)
+        need(
+            erased >= state.terms.threshold,
+            "G37",
+            f"{event.actor.id} consented to other survivors of this base before",
+        )
 
 
 def request_shows_consents(state: State, event: Event, data: UnmaskRequest) -> None:

@@ -96,9 +96,18 @@ class Session:
         """Say whether a site gives no further secret answer in this session."""
         return site in self.erased or site in self.refused
 
-    def erased_unopened(self, before: int) -> int:
-        """Count members that erased, having opened nothing, before an entry index (G37)."""
-        return sum(index < before for site, index in self.erased.items() if site not in self.responses)
+    def erased_unopened(self, before: int, *, survivors_only: bool = False) -> int:
+        """Count members that erased, having opened nothing, before an entry index (G37).
+
+        Args:
+            before: Entry index.
+            survivors_only: Count members of U3 alone, as a sparse graph needs it (R6.15.9).
+        """
+        return sum(
+            index < before
+            for site, index in self.erased.items()
+            if site not in self.responses and (site in self.u3 or not survivors_only)
+        )
 
 
 @dataclass(slots=True)
@@ -110,6 +119,7 @@ class Round:
     plan: Entry
     accepted: dict[str, int] = field(default_factory=dict)  # id -> entry index of plan.accepted
     ready: dict[str, int] = field(default_factory=dict)  # id -> entry index of update.ready
+    commitments: dict[str, str] = field(default_factory=dict)  # id -> what it will contribute to a graph
     refused: dict[str, str] = field(default_factory=dict)  # id -> plan | train
     sessions: list[Session] = field(default_factory=list)
     failed: set[tuple[str, str]] = field(default_factory=set)  # (site, step) of delivery.failed

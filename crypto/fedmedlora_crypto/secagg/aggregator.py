@@ -9,7 +9,7 @@ What is not here: collecting payloads, waiting, and the decision who has dropped
 
 import hmac
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fedmedlora_crypto.errors import (
     DealtWronglyError,
@@ -20,11 +20,14 @@ from fedmedlora_crypto.errors import (
     ShortOpeningsError,
     ShortRosterError,
     ShortSurvivorsError,
+    ThinInboxError,
+    ThinSurvivorsError,
     ViewError,
     WrongOpeningError,
 )
 from fedmedlora_crypto.keys import Binding
 from fedmedlora_crypto.secagg import masks
+from fedmedlora_crypto.secagg.graph import Graph
 from fedmedlora_crypto.secagg.messages import (
     MASK_KEY,
     SELF_SEED,
@@ -34,7 +37,7 @@ from fedmedlora_crypto.secagg.messages import (
     decode_opened,
     decode_shares,
 )
-from fedmedlora_crypto.secagg.roster import read_keys
+from fedmedlora_crypto.secagg.roster import graph_of, read_keys
 from fedmedlora_crypto.secagg.session import SessionTerms
 from fedmedlora_crypto.shamir import ShareValueError, combine_shares
 from fedmedlora_crypto.xof import Keystream, Vector, add_keystreams, require_ring_vector
@@ -81,17 +84,28 @@ class Aggregator:
 
         Returns:
             U1 in index order, and for each other party why it is left out: `malformed_key`,
-            `low_order_key` or `duplicate_key`.
+            `wrong_contribution`, `low_order_key` or `duplicate_key`.
         """
         usable, refused = read_keys(self._terms, keys)
         return tuple(usable), {party: refusal.left_out for party, refusal in refused.items()}
+
+    def graph(self, keys: Mapping[int, bytes]) -> Graph:
+        """Return who holds whose shares among U1.
+
+        Args:
+            keys: The keys payload of each member of U1.
+
+        Raises:
+            PeerError: A member should have been left out.
+        """
+        return graph_of(self._terms, self._usable(keys))
 
     def check_shares(
         self,
         sender: int,
         payload: bytes,
         *,
-        u1: Collection[int] | None = None,
+        holders: Collection[int] | None = None,
         view: bytes | None = None,
     ) -> None:
         """Check what can be checked of a shares payload without opening its boxes (PROTOCOL §6.9).
@@ -99,7 +113,7 @@ class Aggregator:
         Args:
             sender: The party it came from.
             payload: What it sent.
-            u1: When given, the holders have to be exactly these.
+            holders: When given, the holders have to be exactly these (`graph`).
             view: When given, the view has to be this one.
 
         Raises:
@@ -108,7 +122,7 @@ class Aggregator:
         message = decode_shares(payload, sid=self._terms.sid, party=sender, suite=self._terms.layout)
         if view is not None and message.view != view:
             raise ViewError("shares were dealt under another list of keys", party=sender)
-        if u1 is not None and message.holders != tuple(sorted(u1)):
+        if holders is not None and message.holders != tuple(sorted(holders)):
             raise ViewError("shares were dealt to other holders", party=sender)
 
     def unmask(
@@ -178,17 +192,19 @@ class Aggregator:
         streams = self._streams(case, good)
         return Opening(tuple(streams) if self._terms.layout.masked else (), Unmasking(tuple(good), refused))
 
+    def _usable(self, keys: Mapping[int, bytes]) -> dict[int, KeysMessage]:
+        usable, left_out = read_keys(self._terms, keys)
+        for refusal in left_out.values():
+            raise refusal
+        return usable
+
     def _read(
         self, keys: Mapping[int, bytes], shares: Mapping[int, bytes], survivors: Collection[int]
     ) -> "_Case":
         """Parse the stored payloads and check the sizes and the order of the three sets."""
-        usable, left_out = read_keys(self._terms, keys)
-        for refusal in left_out.values():
-            raise refusal
-        dealt = {
-            dealer: decode_shares(shares[dealer], sid=self._terms.sid, party=dealer, suite=self._terms.layout)
-            for dealer in sorted(shares)
-        }
+        usable = self._usable(keys)
+        graph = graph_of(self._terms, usable)
+        dealt = {dealer: self._dealt(dealer, shares[dealer]) for dealer in sorted(shares)}
         chosen = tuple(sorted(set(survivors)))
         if not set(chosen) <= set(dealt) <= set(usable):
             raise NotInRosterError("the sets of the session do not lie within each other")
@@ -199,11 +215,18 @@ class Aggregator:
         ):
             if len(have) < self._terms.threshold:
                 raise error(len(have), self._terms.threshold)
+        graph.check_windows(dealt, ThinInboxError)
+        graph.check_windows(chosen, ThinSurvivorsError)
         view = dealt[chosen[0]].view
         for dealer, message in dealt.items():
-            if message.view != view or message.holders != tuple(usable):
+            if message.view != view or message.holders != graph.holders_of(dealer):
                 raise ViewError("shares were dealt under another list of keys", party=dealer)
-        return _Case(self._terms.binding(view), usable, dealt, chosen)
+        return _Case(self._terms.binding(view), usable, dealt, frozenset(chosen), graph)
+
+    def _dealt(self, dealer: int, payload: bytes) -> SharesMessage:
+        """Read a shares payload and let go of its boxes, which only their holders can open."""
+        message = decode_shares(payload, sid=self._terms.sid, party=dealer, suite=self._terms.layout)
+        return replace(message, boxes=())
 
     def _check_opened(self, case: "_Case", party: int, payload: bytes) -> OpenedMessage:
         """Check an opened-shares payload against the lists and the dealers' commitments."""
@@ -212,7 +235,8 @@ class Aggregator:
         message = decode_opened(payload, sid=self._terms.sid, party=party)
         if message.view != case.binding.view:
             raise ViewError("shares were opened under another list of keys", party=party)
-        if message.dealers != tuple(case.dealt) or message.kinds != tuple(map(case.kind, case.dealt)):
+        dealers = case.dealers_to(party)
+        if message.dealers != dealers or message.kinds != tuple(map(case.kind, dealers)):
             raise WrongOpeningError("not the shares that were asked for", party=party)
         for dealer, kind, share in zip(message.dealers, message.kinds, message.shares, strict=True):
             # R6.12.4: the commitment says who lies, the dealer or the holder.
@@ -225,10 +249,14 @@ class Aggregator:
 
     def _streams(self, case: "_Case", good: Mapping[int, OpenedMessage]) -> list[tuple[Keystream, int]]:
         """Return what has to be added to the sum: minus the self masks, minus the dangling pair masks."""
-        responders = sorted(good)[: self._terms.threshold]
+        opened = {x: dict(zip(message.dealers, message.shares, strict=True)) for x, message in good.items()}
         streams: list[tuple[Keystream, int]] = []
-        for at, dealer in enumerate(case.dealt):
-            seed = _rebuild({x: good[x].shares[at] for x in responders}, dealer)
+        for dealer in case.dealt:
+            responders = [x for x in case.graph.holders_of(dealer) if x in opened]
+            # R6.15.8: T openings are no help to a dealer whose own neighbours are silent.
+            if len(responders) < (needed := self._terms.share_threshold):
+                raise ShortOpeningsError(len(responders), needed)
+            seed = _rebuild({x: opened[x][dealer] for x in responders[:needed]}, dealer)
             if dealer in case.survivors:
                 streams.append(self._self_mask(case, dealer, seed))
             else:
@@ -243,7 +271,7 @@ class Aggregator:
         return masks.self_mask(case.binding, dealer, seed), -1
 
     def _pair_masks(self, case: "_Case", dealer: int, seed: bytes) -> list[tuple[Keystream, int]]:
-        """Return the masks between a dropped party and the survivors, as that party would have added them.
+        """Return the masks between a dropped party and its survivors, as that party would have added them.
 
         Its own sign is the opposite of the survivor's, so adding its masks cancels what the survivors
         added.
@@ -253,7 +281,9 @@ class Aggregator:
         if not hmac.compare_digest(key.public, case.keys[dealer].mask_key):
             raise DealtWronglyError("the mask key is not the advertised one", party=dealer)
         streams = []
-        for survivor in case.survivors:
+        for survivor in case.graph.holders_of(dealer):
+            if survivor not in case.survivors:
+                continue
             secret = masks.pair_secret(case.binding, (dealer, key), seed, case.dealt[survivor])
             peer = (survivor, case.keys[survivor].mask_key)
             streams.append(masks.pair_mask(case.binding, (dealer, key), peer, secret=secret))
@@ -267,7 +297,12 @@ class _Case:
     binding: Binding
     keys: dict[int, KeysMessage]
     dealt: dict[int, SharesMessage]
-    survivors: tuple[int, ...]
+    survivors: frozenset[int]
+    graph: Graph
+
+    def dealers_to(self, holder: int) -> tuple[int, ...]:
+        """Return the members of U2 whose shares a party holds; neighbours are so on both sides."""
+        return tuple(x for x in self.graph.holders_of(holder) if x in self.dealt)
 
     def kind(self, dealer: int) -> int:
         """Return which kind of share of a dealer may be opened."""

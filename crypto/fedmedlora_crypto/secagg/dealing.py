@@ -8,10 +8,11 @@ import hmac
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from fedmedlora_crypto.errors import MalformedError, NotInRosterError, ShareCommitmentError, ViewError
+from fedmedlora_crypto.errors import MalformedError, ShareCommitmentError, ViewError
 from fedmedlora_crypto.keys import SEED_BYTES, Binding
 from fedmedlora_crypto.secagg import masks
 from fedmedlora_crypto.secagg.boxes import open_shares, seal_shares
+from fedmedlora_crypto.secagg.graph import Graph
 from fedmedlora_crypto.secagg.messages import (
     MASK_KEY,
     SELF_SEED,
@@ -33,16 +34,13 @@ class Roster:
 
     Attributes:
         binding: What keys are bound to under this view of U1.
-        keys: The keys of its members, in index order.
+        keys: The keys of this party and its neighbours, in index order.
+        graph: Its members, and who of them holds whose shares.
     """
 
     binding: Binding
     keys: dict[int, KeysMessage]
-
-    @property
-    def holders(self) -> tuple[int, ...]:
-        """Members in index order."""
-        return tuple(self.keys)
+    graph: Graph
 
 
 class Dealer:
@@ -62,29 +60,31 @@ class Dealer:
         """Show the class only."""
         return "Dealer(...)"
 
-    def keys_message(self) -> KeysMessage:
+    def keys_message(self, contribution: bytes) -> KeysMessage:
         """Return what this party advertises."""
         commitment = masks.seed_commitment(self._terms.sid, self._index, self.self_seed)
-        return KeysMessage(self._index, self.share_key.public, self.mask_key.public, commitment)
+        public = self.share_key.public, self.mask_key.public
+        return KeysMessage(self._index, *public, commitment, contribution)
 
     def deal(self, roster: Roster) -> tuple[SharesMessage, Shares]:
-        """Split both seeds among U1, commit to every share and seal one box for each other holder.
+        """Split both seeds among the holders (R6.15.1), commit to each share and seal a box for each holder.
 
         Returns:
             The message, and this party's own two shares.
         """
         seeds = {SELF_SEED: self.self_seed, MASK_KEY: self.mask_seed}
-        split = {kind: self._split(seed, roster) for kind, seed in seeds.items()}
-        dealt = {x: {kind: shares[x] for kind, shares in split.items()} for x in roster.holders}
+        holders = roster.graph.holders_of(self._index)
+        split = {kind: self._split(seed, holders) for kind, seed in seeds.items()}
+        dealt = {x: {kind: shares[x] for kind, shares in split.items()} for x in holders}
         message = SharesMessage(
             self._index,
             roster.binding.view,
-            roster.holders,
+            holders,
             b"".join(
                 self._commitment(roster, x, kind, share) for x in dealt for kind, share in dealt[x].items()
             ),
-            tuple(self._box(roster, x, dealt[x]) for x in roster.holders if x != self._index),
-            tuple(self._wraps(roster)),
+            tuple(self._box(roster, x, dealt[x]) for x in holders if x != self._index),
+            tuple(self._wraps(roster, holders)),
         )
         return message, dealt[self._index]
 
@@ -102,11 +102,9 @@ class Dealer:
         Raises:
             PeerError: The payload is not what an honest dealer sends; `party` names it.
         """
-        if dealer not in roster.keys:
-            raise NotInRosterError("a dealer is not in the list of keys", party=dealer)
         message = decode_shares(payload, sid=self._terms.sid, party=dealer, suite=self._terms.layout)
         # R6.10.3: shares made under another list of keys belong to another session.
-        if message.view != roster.binding.view or message.holders != roster.holders:
+        if message.view != roster.binding.view or message.holders != roster.graph.holders_of(dealer):
             raise ViewError("shares were dealt under another list of keys", party=dealer)
         if dealer == self._index:
             return message, own
@@ -122,7 +120,7 @@ class Dealer:
         return message, shares
 
     def streams(self, roster: Roster, inbox: Mapping[int, SharesMessage]) -> list[tuple[Keystream, int]]:
-        """Return the self mask and the pair masks with exactly U2 (R6.10.6)."""
+        """Return the self mask and the pair masks with exactly the neighbours in U2 (R6.10.6, R6.15.1)."""
         own = (self._index, self.mask_key)
         made = [(masks.self_mask(roster.binding, self._index, self.self_seed), 1)]
         for peer, message in inbox.items():
@@ -132,9 +130,9 @@ class Dealer:
                 made.append(masks.pair_mask(roster.binding, own, public, secret=secret))
         return made
 
-    def _split(self, seed: bytes, roster: Roster) -> dict[int, bytes]:
+    def _split(self, seed: bytes, holders: tuple[int, ...]) -> dict[int, bytes]:
         return split_secret(
-            seed, threshold=self._terms.threshold, holders=roster.holders, randomness=self._randomness
+            seed, threshold=self._terms.share_threshold, holders=holders, randomness=self._randomness
         )
 
     def _commitment(self, roster: Roster, holder: int, kind: int, share: bytes) -> bytes:
@@ -151,12 +149,12 @@ class Dealer:
             randomness=self._randomness,
         )
 
-    def _wraps(self, roster: Roster) -> list[bytes]:
+    def _wraps(self, roster: Roster, holders: tuple[int, ...]) -> list[bytes]:
         if not self._terms.layout.hybrid:
             return []
         return [
             masks.wrap_pair_secret(roster.binding, self.mask_seed, self._index, (x, roster.keys[x].mask_key))
-            for x in roster.holders
+            for x in holders
             if x > self._index
         ]
 

@@ -38,16 +38,19 @@ class KeysMessage:
         share_key: c_pk, for sealing shares.
         mask_key: s_pk, for pair masks.
         seed_commitment: H(b), the commitment to the self-mask seed.
+        contribution: What the party adds to the seed of the graph; empty where the graph is complete.
     """
 
     party: int
     share_key: bytes
     mask_key: bytes
     seed_commitment: bytes
+    contribution: bytes = b""
 
     def encode(self, sid: bytes) -> bytes:
         """Return the payload."""
-        return _header(KIND_KEYS, sid, self.party) + self.share_key + self.mask_key + self.seed_commitment
+        header = _header(KIND_KEYS, sid, self.party)
+        return header + self.share_key + self.mask_key + self.seed_commitment + self.contribution
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class SharesMessage:
     Attributes:
         party: Dealer.
         view: Digest of the keys it was made under.
-        holders: U1 in ascending order, the dealer included.
+        holders: In ascending order, the dealer included: U1, or with a graph the dealer's neighbours in it.
         commitments: For each holder the commitments to its share of b and of s, one after the other.
         boxes: For each holder but the dealer the sealed shares.
         wraps: In a hybrid suite, for each holder with a larger index the wrapped secret of the pair.
@@ -100,12 +103,12 @@ class SharesMessage:
 
 @dataclass(frozen=True)
 class OpenedMessage:
-    """What a party opens: exactly one share of each member of U2.
+    """What a party opens: exactly one share of each member of U2 that dealt to it.
 
     Attributes:
         party: Holder that opens.
         view: Digest of the keys of the session.
-        dealers: U2 in ascending order.
+        dealers: In ascending order: U2, or with a graph the party and its neighbours in it.
         kinds: For each dealer `SELF_SEED` or `MASK_KEY`.
         shares: For each dealer the share of that kind.
     """
@@ -124,8 +127,17 @@ class OpenedMessage:
         )
 
 
-def decode_keys(data: bytes, *, sid: bytes, party: int, suite: Suite = _DEFAULT) -> KeysMessage:
+def decode_keys(
+    data: bytes, *, sid: bytes, party: int, suite: Suite = _DEFAULT, graph: bool = False
+) -> KeysMessage:
     """Read a keys payload that was handed in for `party`.
+
+    Args:
+        data: The payload.
+        sid: Session it has to be of.
+        party: Sender it has to name.
+        suite: Says how long keys are.
+        graph: Whether a contribution to the graph follows.
 
     Raises:
         PeerError: Malformed, of another session or of another sender.
@@ -136,6 +148,7 @@ def decode_keys(data: bytes, *, sid: bytes, party: int, suite: Suite = _DEFAULT)
         share_key=reader.take(suite.key_bytes),
         mask_key=reader.take(suite.key_bytes),
         seed_commitment=reader.take(DIGEST_BYTES),
+        contribution=reader.take(DIGEST_BYTES if graph else 0),
     )
     reader.end()
     return message
@@ -155,9 +168,10 @@ def decode_shares(data: bytes, *, sid: bytes, party: int, suite: Suite = _DEFAUL
     commitments = reader.take(len(holders) * _COMMITMENT_PAIR_BYTES)
     boxes = reader.take((len(holders) - 1) * suite.box_bytes)
     larger = len(holders) - 1 - holders.index(party)
-    wraps = tuple(reader.take(suite.wrap_bytes) for _ in range(larger)) if suite.hybrid else ()
+    wraps = reader.take(larger * suite.wrap_bytes)
     reader.end()
-    return SharesMessage(party, view, holders, commitments, tuple(_cut(boxes, suite.box_bytes)), wraps)
+    pieces = tuple(_cut(boxes, suite.box_bytes)), tuple(_cut(wraps, suite.wrap_bytes))
+    return SharesMessage(party, view, holders, commitments, *pieces)
 
 
 def decode_opened(data: bytes, *, sid: bytes, party: int) -> OpenedMessage:
@@ -207,4 +221,4 @@ def _take_indices(reader: Reader, party: int) -> tuple[int, ...]:
 
 
 def _cut(data: bytes, size: int) -> list[bytes]:
-    return [data[at : at + size] for at in range(0, len(data), size)]
+    return [data[at : at + size] for at in range(0, len(data), size)] if data else []

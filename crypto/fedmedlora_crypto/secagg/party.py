@@ -29,6 +29,7 @@ from fedmedlora_crypto.errors import (
     AlreadyOpenedError,
     BothSeedsError,
     DuplicateIndexError,
+    FewHoldersError,
     LateFlightError,
     MaskReusedError,
     NotIncludedError,
@@ -38,11 +39,15 @@ from fedmedlora_crypto.errors import (
     ShortSurvivorsError,
     StateError,
     TermsError,
+    ThinInboxError,
+    ThinRosterError,
+    ThinSurvivorsError,
     ViewError,
 )
 from fedmedlora_crypto.secagg.dealing import Dealer, Randomness, Roster, Shares
+from fedmedlora_crypto.secagg.graph import Graph
 from fedmedlora_crypto.secagg.messages import MASK_KEY, SELF_SEED, OpenedMessage
-from fedmedlora_crypto.secagg.roster import read_keys
+from fedmedlora_crypto.secagg.roster import graph_of, read_keys
 from fedmedlora_crypto.secagg.session import SessionTerms
 from fedmedlora_crypto.xof import Keystream, Vector, add_keystreams, require_ring_vector
 
@@ -64,19 +69,28 @@ class Party:
     """One party's side of a session; silent about its secrets."""
 
     def __init__(
-        self, terms: SessionTerms, index: int, *, randomness: Randomness = secrets.token_bytes
+        self,
+        terms: SessionTerms,
+        index: int,
+        *,
+        contribution: bytes = b"",
+        randomness: Randomness = secrets.token_bytes,
     ) -> None:
         """Start a party that has not said anything yet.
 
         Args:
             terms: Constants of the session.
             index: This party; 1 <= index <= terms.n.
+            contribution: With a graph, what this party committed to for this attempt.
             randomness: Gives that many uniform secret bytes.
         """
         if not terms.holds(index):
             raise TermsError("this party is not a member of the charter")
+        if terms.commitments is not None:
+            terms.commitments.check(index, contribution)
         self._terms = terms
         self._index = index
+        self._contribution = contribution
         self._randomness = randomness
         self._step = Step.NEW
         self._own: Dealer
@@ -101,7 +115,7 @@ class Party:
         """Make fresh keys and return the keys payload (PROTOCOL §6.8)."""
         self._require(Step.NEW)
         self._own = Dealer(self._terms, self._index, self._randomness)
-        self._sent_keys = self._own.keys_message().encode(self._terms.sid)
+        self._sent_keys = self._own.keys_message(self._contribution).encode(self._terms.sid)
         self._step = Step.ADVERTISED
         return self._sent_keys
 
@@ -115,7 +129,7 @@ class Party:
         Raises:
             NotIncludedError: This party's own payload is missing or altered.
             KeyRefusedError: A key in U1 should have been left out.
-            ShortRosterError: |U1| < T.
+            ShortRosterError: |U1| < T, or the graph among U1 is too thin.
         """
         self._require(Step.ADVERTISED)
         if len(view) != DIGEST_BYTES:
@@ -129,36 +143,53 @@ class Party:
         # R6.9.3: T is the charter's, whatever the size of the list.
         if len(usable) < self._terms.threshold:
             raise ShortRosterError(len(usable), self._terms.threshold)
-        roster = Roster(self._terms.binding(view), usable)
+        graph = graph_of(self._terms, usable)
+        self._check_neighbourhood(graph)
+        near = {x: usable[x] for x in graph.holders_of(self._index)}
+        roster = Roster(self._terms.binding(view), near, graph)
         message, own = self._own.deal(roster)
         self._roster, self._held = roster, {self._index: own}
         self._sent_shares = message.encode(self._terms.sid)
         self._step = Step.SHARED
         return self._sent_shares
 
-    def fix(self, payloads: Mapping[int, bytes]) -> None:
+    def neighbours_in(self, members: Collection[int]) -> tuple[int, ...]:
+        """Return those of a list whose shares payloads this party needs: itself and its neighbours."""
+        self._require(Step.SHARED)
+        return tuple(x for x in self._roster.graph.holders_of(self._index) if x in set(members))
+
+    def fix(self, payloads: Mapping[int, bytes], members: Collection[int] | None = None) -> None:
         """Check the agreed inbox U2 and open the own shares in it (PROTOCOL §6.10).
 
         Args:
-            payloads: The shares payload of each member of U2, this party's own included.
+            payloads: The shares payload of each member of U2 that `neighbours_in` names, this party's own
+                included.
+            members: U2; where it is left out, exactly the senders of the payloads.
 
         Raises:
             NotIncludedError: This party's own payload is missing or altered.
-            PeerError: A payload is bad; `party` names its sender.
-            ShortInboxError: |U2| < T.
+            PeerError: A payload is bad or missing; `party` names its sender.
+            ShortInboxError: |U2| < T, or a window of the graph holds too few of U2.
         """
         self._require(Step.SHARED)
         # R6.10.1: an inbox without this party's own bytes is not the one it dealt for.
         if not hmac.compare_digest(payloads.get(self._index, b""), self._sent_shares):
             raise NotIncludedError("own shares are not in the inbox")
+        inbox = _distinct(payloads if members is None else members)
         # R6.10.2: with fewer than T a coordinator could unmask a party through a colluder.
-        if len(payloads) < self._terms.threshold:
-            raise ShortInboxError(len(payloads), self._terms.threshold)
+        if len(inbox) < self._terms.threshold:
+            raise ShortInboxError(len(inbox), self._terms.threshold)
+        # R6.15.5: without its neighbours a party would be masked by nothing but seeds that get opened.
+        self._roster.graph.check_windows(inbox, ThinInboxError)
+        if strangers := sorted(set(inbox) - set(self._roster.graph.members)):
+            raise NotInRosterError("a dealer is not in the list of keys", party=strangers[0])
+        if set(payloads) != set(self.neighbours_in(inbox)):
+            raise NotIncludedError("the payloads are not those of the neighbours")
         own = self._held[self._index]
         received = {x: self._own.receive(self._roster, x, payloads[x], own) for x in sorted(payloads)}
         streams = self._own.streams(self._roster, {x: message for x, (message, _) in received.items()})
         self._held = {x: shares for x, (_, shares) in received.items()}
-        self._inbox, self._streams = tuple(received), streams
+        self._inbox, self._streams = inbox, streams
         del self._own  # R6.10.7: from here on the seeds exist only as shares
         self._step = Step.FIXED
 
@@ -182,14 +213,17 @@ class Party:
         if self._terms.layout.masked:
             add_keystreams(vector, streams, threads=threads)
 
-    def agree(self, survivors: Collection[int]) -> None:
-        """Agree to one survivor set U3 (PROTOCOL §6.11).
+    def check_survivors(self, survivors: Collection[int]) -> tuple[int, ...]:
+        """Check a survivor set U3 without agreeing to it, so that the shell can first make that durable.
+
+        Returns:
+            U3 in ascending order.
 
         Raises:
             AlreadyAgreedError: This party agreed before, to this set or another.
             NotInRosterError: U3 is not within U2.
             NotIncludedError: This party is not in U3.
-            ShortSurvivorsError: |U3| < T.
+            ShortSurvivorsError: |U3| < T, or a window of the graph holds too few of U3.
         """
         if self._step in (Step.AGREED, Step.OPENED):
             # R6.11.1: two sets would let the coordinator open two sums.
@@ -204,11 +238,21 @@ class Party:
         # R6.11.3
         if len(chosen) < self._terms.threshold:
             raise ShortSurvivorsError(len(chosen), self._terms.threshold)
-        self._survivors = chosen
+        # R6.15.5: survivors that no window separates are connected, so that only their whole sum opens.
+        self._roster.graph.check_windows(chosen, ThinSurvivorsError)
+        return chosen
+
+    def agree(self, survivors: Collection[int]) -> None:
+        """Agree to one survivor set U3 (PROTOCOL §6.11).
+
+        Raises:
+            CryptoError: As `check_survivors`.
+        """
+        self._survivors = self.check_survivors(survivors)
         self._step = Step.AGREED
 
     def open(self, survivors: Collection[int], signers: Collection[int]) -> bytes:
-        """Return one share of each member of U2, and erase the rest (PROTOCOL §6.12).
+        """Return one share of each neighbour in U2 and of itself, and erase the rest (PROTOCOL §6.12).
 
         Args:
             survivors: U3 as the request says it.
@@ -251,16 +295,23 @@ class Party:
         if self._step < expected:
             raise StateError(f"step after {expected.name} called in {self._step.name}")
 
+    def _check_neighbourhood(self, graph: Graph) -> None:
+        """Demand that U1 leaves every window enough members, and this party enough holders."""
+        graph.check_windows(graph.members, ThinRosterError)
+        holders = len(graph.holders_of(self._index))
+        if holders < self._terms.share_threshold:
+            raise FewHoldersError(holders, self._terms.share_threshold)
+
     def _opening(self) -> OpenedMessage:
-        kinds = {x: SELF_SEED if x in self._survivors else MASK_KEY for x in self._inbox}
-        held = self._held
+        held, survivors = self._held, set(self._survivors)
+        kinds = {x: SELF_SEED if x in survivors else MASK_KEY for x in held}
         for dealer, kind in kinds.items():
             # R6.12.3: what must never be opened beside the other kind is gone before that one is read.
             del held[dealer][SELF_SEED + MASK_KEY - kind]
         return OpenedMessage(
             self._index,
             self._roster.binding.view,
-            self._inbox,
+            tuple(held),
             tuple(kinds.values()),
             tuple(held[dealer][kind] for dealer, kind in kinds.items()),
         )

@@ -45,6 +45,7 @@ def run_round(
     *,
     dropped: Mapping[str, Collection[int]] | None = None,
     randomness: Mapping[int, Randomness] | None = None,
+    contributions: Mapping[int, bytes] | None = None,
     threads: int = 1,
 ) -> Round:
     """Run one session of secure aggregation (PROTOCOL §6).
@@ -54,14 +55,18 @@ def run_round(
         vectors: The encoded vector of each party that reported ready; they are not changed.
         dropped: For each of `STEPS` the parties that fall silent at it, before they send.
         randomness: The source of each party; system randomness where it has none.
+        contributions: With a graph, what each party committed to for this attempt (PROTOCOL §6.15).
         threads: Worker threads for masks.
 
     Raises:
         QuorumError: Fewer than T parties are left at some step.
     """
     gone = {step: set((dropped or {}).get(step, ())) for step in STEPS}
-    sources = randomness or {}
-    parties = {i: Party(terms, i, randomness=sources.get(i, secrets.token_bytes)) for i in sorted(vectors)}
+    source, given = randomness or {}, contributions or {}
+    parties = {
+        i: Party(terms, i, contribution=given.get(i, b""), randomness=source.get(i, secrets.token_bytes))
+        for i in sorted(vectors)
+    }
     aggregator = Aggregator(terms)
 
     # advertise: each party sends fresh keys; the coordinator fixes U1.
@@ -70,16 +75,17 @@ def run_round(
     keys = {i: advertised[i] for i in u1}
     view = reference_view(terms.sid, keys)
 
-    # share: each party deals shares of its two seeds to all of U1; the coordinator fixes U2.
+    # share: each party deals shares of its two seeds to its neighbours in U1; the coordinator fixes U2.
     shares = {i: parties[i].share(keys, view) for i in u1 if i not in gone["share"]}
+    graph = aggregator.graph(keys)
     for i, payload in shares.items():
-        aggregator.check_shares(i, payload, u1=u1, view=view)
+        aggregator.check_shares(i, payload, holders=graph.holders_of(i), view=view)
 
     # upload: each party opens its inbox, masks with exactly U2 and uploads; the coordinator fixes U3 and
     # adds.
     masked = {i: vectors[i].copy() for i in shares if i not in gone["upload"]}
     for i, vector in masked.items():
-        parties[i].fix(shares)
+        parties[i].fix({x: shares[x] for x in parties[i].neighbours_in(shares)}, shares)
         parties[i].mask(vector, threads=threads)
     survivors = tuple(masked)
     total = np.zeros_like(next(iter(vectors.values())))
@@ -91,7 +97,7 @@ def run_round(
     for i in signers:
         parties[i].agree(survivors)
 
-    # unmask: with T agreements each party opens one share of each member of U2; the masks come off the sum.
+    # unmask: with T agreements each party opens one share of each neighbour; the masks come off the sum.
     opened = {i: parties[i].open(survivors, signers) for i in signers if i not in gone["unmask"]}
     unmasking = aggregator.unmask(total, keys, shares, survivors, opened, threads=threads)
     return Round(total, view, u1, tuple(shares), survivors, left_out, keys, shares, masked, opened, unmasking)

@@ -188,7 +188,12 @@ class StudyLog:
 
     def ready(self, site: str) -> Entry:
         plan = self.state.rounds[self.number].plan.leaf.hex()
-        return self.say(site, "update.ready", of.Base(base=self.state.base), round=self.number, refs=[plan])
+        data = of.UpdateReady(base=self.state.base, graph=self.commitment(site))
+        return self.say(site, "update.ready", data, round=self.number, refs=[plan])
+
+    def commitment(self, site: str) -> str | None:
+        """What a site commits to for this round's graph, if the charter has one."""
+        return None if self.terms.graph is None else digest_of("graph", site, self.number)
 
     def open_session(self, ready: Iterable[str] | None = None, **changes: Any) -> Entry:
         return self.say("coordinator", "session.opened", self.opening(ready, **changes), round=self.number)

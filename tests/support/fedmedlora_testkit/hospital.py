@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,10 @@ class Hospital:
     def restart(self) -> None:
         """Lose everything that lives in memory."""
         self.parties.clear()
+
+    def graph_secret(self, round_number: int) -> bytes:
+        """Where this hospital's chain of contributions of a round starts."""
+        return hashlib.sha256(f"{self.site} {round_number}".encode()).digest()
 
     def weight(self) -> int:
         """The weight this hospital declares."""

@@ -23,8 +23,10 @@ _VECTORS = {"vector", "total"}
 
 
 def terms_json(terms: SessionTerms) -> Json:
-    """Return the terms as JSON."""
-    return {**vars(terms), "sid": terms.sid.hex()}
+    """Return the terms as JSON; what a session does not have is left out."""
+    return {name: value for name, value in vars(terms).items() if value is not None} | {
+        "sid": terms.sid.hex()
+    }
 
 
 def terms_from(json: Json) -> SessionTerms:

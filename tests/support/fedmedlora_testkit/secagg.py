@@ -1,22 +1,47 @@
 """Ward: every party of one session in memory, step by step, so that a test can bend what is in between."""
 
+import hashlib
 from collections.abc import Callable, Collection, Iterable
 
 import numpy as np
 
 from fedmedlora_crypto.secagg import MASKED_SUITE, Aggregator, Party, SessionTerms, Unmasking, quorum
+from fedmedlora_crypto.secagg.graph import Commitments, commitment, contribution
+from fedmedlora_crypto.secagg.graph_parameters import GraphTerms
 from fedmedlora_crypto.secagg.reference import reference_view, repeatable_source
 from fedmedlora_crypto.xof import Vector
 
 SID = bytes(range(32))
+SMALL_GRAPH = GraphTerms(neighbours=10, share_threshold=7, window_survivors=3)  # safe for c = 2
 
 
 def terms_of(
-    n: int, *, colluding: int | None = None, suite: str = MASKED_SUITE, sid: bytes = SID
+    n: int,
+    *,
+    colluding: int | None = None,
+    suite: str = MASKED_SUITE,
+    sid: bytes = SID,
+    graph: GraphTerms | None = None,
+    attempt: int = 1,
 ) -> SessionTerms:
     """Return the terms of n parties with the default colluding bound."""
     c = n // 3 if colluding is None else colluding
-    return SessionTerms(sid, n, quorum(n, c), c, suite)
+    heads = {i: commitment(round_secret(i), i) for i in range(1, n + 1)} if graph else {}
+    commitments = Commitments(attempt, heads) if graph else None
+    return SessionTerms(sid, n, quorum(n, c), c, suite, graph, commitments)
+
+
+def round_secret(party: int) -> bytes:
+    """Return what a party's chain of contributions starts from."""
+    return hashlib.sha256(b"round secret of %d" % party).digest()
+
+
+def contributions_to(terms: SessionTerms) -> dict[int, bytes]:
+    """Return what each party contributes to the graph of a session; empty bytes without one."""
+    if terms.commitments is None:
+        return dict.fromkeys(range(1, terms.n + 1), b"")
+    attempt = terms.commitments.attempt
+    return {i: contribution(round_secret(i), i, attempt=attempt) for i in range(1, terms.n + 1)}
 
 
 def vectors_of(parties: Iterable[int], dimension: int = 64, seed: int = 1) -> dict[int, Vector]:
@@ -36,11 +61,18 @@ class Ward:
     """A session whose honest steps are one call each; every payload between them is a public dict."""
 
     def __init__(
-        self, n: int, *, colluding: int | None = None, suite: str = MASKED_SUITE, sid: bytes = SID
+        self,
+        n: int,
+        *,
+        colluding: int | None = None,
+        suite: str = MASKED_SUITE,
+        sid: bytes = SID,
+        graph: GraphTerms | None = None,
     ) -> None:
-        self.terms = terms_of(n, colluding=colluding, suite=suite, sid=sid)
+        self.terms = terms_of(n, colluding=colluding, suite=suite, sid=sid, graph=graph)
         self.parties = {
-            i: Party(self.terms, i, randomness=repeatable_source(sid + bytes([i]))) for i in range(1, n + 1)
+            i: Party(self.terms, i, contribution=given, randomness=repeatable_source(sid + bytes([i])))
+            for i, given in contributions_to(self.terms).items()
         }
         self.aggregator = Aggregator(self.terms)
         self.keys: dict[int, bytes] = {}
@@ -58,11 +90,15 @@ class Ward:
 
     def upload(self, vectors: dict[int, Vector] | None = None, *, late: Collection[int] = ()) -> None:
         for i in self.shares:
-            self.parties[i].fix(self.shares)
+            self.fix(i)
             if i not in late:
                 vector = (vectors or vectors_of(self.parties))[i].copy()
                 self.parties[i].mask(vector)
                 self.masked[i] = vector
+
+    def fix(self, i: int, u2: Collection[int] | None = None) -> None:
+        listed = tuple(self.shares if u2 is None else u2)
+        self.parties[i].fix({x: self.shares[x] for x in self.parties[i].neighbours_in(listed)}, listed)
 
     def agree(self) -> None:
         for i in self.masked:

@@ -26,12 +26,14 @@ from fedmedlora_audit.event_data import (
     SharesSent,
     SurvivorsAgreed,
     UnmaskResponse,
+    UpdateReady,
     UpdateSubmitted,
 )
 from fedmedlora_audit.events import Object
 from fedmedlora_audit.law import Session, State, duties
 from fedmedlora_audit.merkle import CHUNK_BYTES
 from fedmedlora_coordinator import setup
+from fedmedlora_coordinator.aggregate import terms_of_session
 from fedmedlora_coordinator.blobs import BlobStore
 from fedmedlora_coordinator.conductor import Conductor
 from fedmedlora_coordinator.engine import Wait
@@ -39,11 +41,13 @@ from fedmedlora_coordinator.errors import PeerRefusedError
 from fedmedlora_coordinator.folder import Folder
 from fedmedlora_coordinator.ledger import Keys, Ledger
 from fedmedlora_coordinator.model import GlobalModel
-from fedmedlora_coordinator.payloads import Payloads, party_of, session_terms
+from fedmedlora_coordinator.neighbourhoods import party_of
+from fedmedlora_coordinator.payloads import Payloads
 from fedmedlora_coordinator.presence import Presence
 from fedmedlora_coordinator.settings import CoordinatorSettings, Evidence, Timing
 from fedmedlora_core.adapter import Adapter
 from fedmedlora_core.study import LogTerms
+from fedmedlora_crypto.secagg.graph import commitment, contribution
 from fedmedlora_crypto.secagg.party import Party
 from fedmedlora_testkit.hospital import Clock, FlakyStore, Hospital, Killed
 from fedmedlora_testkit.studies import make_study
@@ -204,7 +208,13 @@ class Ward:
         assert current is not None
         kind = "plan.accepted" if step == "plan" else "update.ready"
         refs = (current.plan.leaf.hex(),)
-        self.submit(hospital, kind, Base(base=current.base), round_number, refs=refs)
+        data: Data = Base(base=current.base)
+        if step == "train":
+            head = None
+            if self.terms.graph is not None:
+                head = commitment(hospital.graph_secret(current.number), hospital.number).hex()
+            data = UpdateReady(base=current.base, graph=head)
+        self.submit(hospital, kind, data, round_number, refs=refs)
 
     def _act_in(self, hospital: Hospital, step: str, session: Session) -> None:
         sid, view = session.sid, session.view
@@ -250,7 +260,11 @@ class Ward:
         me = party_of(self.terms, hospital.site)
         read = self.blobs.read
         if step == "advertise":
-            party = Party(session_terms(self.terms, session.sid), me)
+            own = b""
+            if self.terms.graph is not None:
+                own = contribution(hospital.graph_secret(session.round), me, attempt=session.attempt)
+            terms = terms_of_session(self.ledger.state, session)
+            party = Party(terms, me, contribution=own)
             hospital.parties[session.sid] = party
             return party.advertise()
         party = hospital.parties[session.sid]
@@ -258,7 +272,8 @@ class Ward:
             keys = {party_of(self.terms, s): read(d) for s, d in session.u1.items()}
             return party.share(keys, bytes.fromhex(session.view))
         if step == "upload":
-            party.fix({party_of(self.terms, s): read(d) for s, d in session.u2.items()})
+            u2 = {party_of(self.terms, s): d for s, d in session.u2.items()}
+            party.fix({x: read(u2[x]) for x in party.neighbours_in(u2)}, u2)
             vector = hospital.update(self.study, session.round)
             party.mask(vector)
             return b"".join(self.study.packing().frames_of(vector))

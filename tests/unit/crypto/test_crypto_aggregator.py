@@ -186,9 +186,9 @@ def test_check_shares() -> None:
     ward = WARD
     payload = ward.shares[3]
     ward.aggregator.check_shares(3, payload)
-    ward.aggregator.check_shares(3, payload, u1=(1, 2, 3, 4, 5), view=ward.view)
+    ward.aggregator.check_shares(3, payload, holders=(1, 2, 3, 4, 5), view=ward.view)
     with pytest.raises(ViewError):
-        ward.aggregator.check_shares(3, payload, u1=(1, 2, 3, 4))
+        ward.aggregator.check_shares(3, payload, holders=(1, 2, 3, 4))
     with pytest.raises(ViewError):
         ward.aggregator.check_shares(3, payload, view=bytes(32))
     with pytest.raises(WrongSenderError):

@@ -211,7 +211,7 @@ def plan_accepted_twice(log: StudyLog) -> bytes:
 @attack("R1")
 def ready_without_accepting(log: StudyLog) -> bytes:
     plan = log.set_up().plan().leaf.hex()
-    return log.draft("site-a", "update.ready", of.Base(base=log.state.base), refs=[plan], round=1)
+    return log.draft("site-a", "update.ready", of.UpdateReady(base=log.state.base), refs=[plan], round=1)
 
 
 @attack("R3")
@@ -219,7 +219,7 @@ def ready_twice(log: StudyLog) -> bytes:
     plan = log.set_up().plan().leaf.hex()
     log.accept_plan("site-a")
     log.ready("site-a")
-    return log.draft("site-a", "update.ready", of.Base(base=log.state.base), refs=[plan], round=1)
+    return log.draft("site-a", "update.ready", of.UpdateReady(base=log.state.base), refs=[plan], round=1)
 
 
 @attack("A2")
