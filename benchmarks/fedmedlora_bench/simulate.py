@@ -32,7 +32,7 @@ from fedmedlora_crypto.secagg.graph_parameters import COMPLETE_UP_TO, GraphTerms
 from fedmedlora_crypto.secagg.reference import reference_view
 from fedmedlora_crypto.xof import Vector
 
-__all__ = ["GROWTH", "Plan", "run_growth", "run_simulation"]
+__all__ = ["GROWTH", "Plan", "run_growth", "run_simulation", "simulation_line"]
 
 GROWTH = (10, 30, 100, 300, 1000)
 DROP_STEPS = ("share", "upload", "survivors", "unmask")
@@ -243,6 +243,19 @@ def run_simulation(plan: Plan, *, progress: Progress) -> dict[str, Any]:
 def run_growth(plan: Plan, *, sizes: Collection[int] = GROWTH, progress: Progress) -> list[dict[str, Any]]:
     """Simulate the same plan with growing numbers of sites."""
     return [run_simulation(replace(plan, sites=size), progress=progress) for size in sizes]
+
+
+def simulation_line(run: Mapping[str, Any]) -> str:
+    """Say what a simulation found, in one line for people."""
+    site, coordinator = run["site"], run["coordinator"]
+    exact = "exact" if run["correct"] else "WRONG"
+    return (
+        f"{run['sites']} sites, {sum(run['dropped'].values())} dropped, {run['neighbours']} neighbours: "
+        f"{exact}, error {run['max_error']:.1e} (bound {run['error_bound']:.1e}); "
+        f"a site {site['seconds']['mean']:.2f} s, {site['sent_bytes']['mean'] / 1e6:.2f} MB sent, "
+        f"{site['received_bytes']['mean'] / 1e6:.1f} MB received; "
+        f"coordinator {coordinator['seconds']:.1f} s; {run['wall_seconds']:.0f} s in all"
+    )
 
 
 def _facts(plan: Plan, terms: SessionTerms) -> dict[str, Any]:

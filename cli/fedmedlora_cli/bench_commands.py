@@ -10,8 +10,11 @@ import typer
 from rich.console import Console
 
 from fedmedlora_bench.ie import run_ie
+from fedmedlora_bench.progress import Progress
+from fedmedlora_bench.simulate import Plan, run_growth, run_simulation, simulation_line
 from fedmedlora_cli.demo.table import results_table
-from fedmedlora_cli.output import JsonOption, write_json
+from fedmedlora_cli.output import JsonOption, say, write_json
+from fedmedlora_core.errors import ConfigError
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -51,3 +54,45 @@ def ie(
     write_json(json_file, result)
     if json_file is None or str(json_file) != "-":
         Console().print(results_table(result["systems"]))
+
+
+@app.command()
+def simulate(
+    sites: Annotated[int, typer.Option(min=3, max=1024, help="Number of sites.")] = 1000,
+    drop: Annotated[
+        float,
+        typer.Option(min=0.0, max=0.49, help="Part of the sites that fall silent, each at a random step."),
+    ] = 0.1,
+    dimension: Annotated[int, typer.Option(min=1, help="Values in an update.")] = 100_000,
+    colluding: Annotated[
+        int | None, typer.Option(min=0, help="Sites that may collude; a third of them when left out.")
+    ] = None,
+    key_agreement: Annotated[str, typer.Option(help="hybrid (with ML-KEM-768) or x25519.")] = "hybrid",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of updates and drop-outs.")] = 1,
+    growth: Annotated[
+        bool, typer.Option("--growth", help="Run 10, 30, 100, 300 and 1000 sites, and draw the costs.")
+    ] = False,
+    json_file: JsonOption = None,
+) -> None:
+    """Run one secure sum of many sites with the real state machines, drop-outs included, in process.
+
+    Example: fedmedlora bench simulate --sites 1000 --drop 0.1 --dimension 100000 --json simulate.json
+    """
+    if key_agreement not in ("hybrid", "x25519"):
+        raise ConfigError("--key-agreement is hybrid or x25519")
+    if growth and (json_file is None or str(json_file) == "-"):
+        raise ConfigError("--growth draws beside the file of --json: name one")
+    plan = Plan(sites, drop, dimension, colluding, key_agreement, seed)
+    with Progress(enabled=True) as progress:
+        runs = run_growth(plan, progress=progress) if growth else [run_simulation(plan, progress=progress)]
+    correct = all(run["correct"] and run["max_error"] <= run["error_bound"] for run in runs)
+    write_json(json_file, {"correct": correct, "runs": runs} if growth else runs[0])
+    if growth and json_file is not None:
+        from fedmedlora_bench.growth_plot import plot_growth
+
+        plot_growth(runs, json_file.with_suffix(".svg"))
+    if json_file is None or str(json_file) != "-":
+        for run in runs:
+            say(simulation_line(run))
+    if not correct:
+        raise typer.Exit(1)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from fedmedlora_cli.output import JsonOption, say, write_json
+from fedmedlora_cli.study_graph import check_graph, graph_facts
 from fedmedlora_core.config import load_toml
 from fedmedlora_core.errors import ConfigError
 from fedmedlora_core.study import INITIAL_FOLDER, STUDY_FILE, Study
@@ -33,6 +34,10 @@ def new(
     key_agreement: Annotated[
         str | None, typer.Option(help="hybrid (with ML-KEM-768) or x25519, instead of the profile's.")
     ] = None,
+    drop_percent: Annotated[
+        int,
+        typer.Option(min=0, max=49, help="Above 128 members: random drop-outs to provide for, in percent."),
+    ] = 10,
 ) -> None:
     """Write a study package from the members' cards: the charter and the initial adapter.
 
@@ -61,6 +66,7 @@ def new(
             coordinator_card=coordinator_card,
             member_cards=member,
             base=base,
+            drop_percent=drop_percent,
         )
     except BaseException:
         shutil.rmtree(out, ignore_errors=True)
@@ -81,6 +87,7 @@ def check(
     Example: fedmedlora study check study
     """
     loaded = Study.load(study)
+    check_graph(loaded)
     if study.is_dir():
         _check_initial(study, loaded)
     codec = loaded.codec()
@@ -94,6 +101,7 @@ def check(
             "colluding_sites": terms.colluding_sites,
             "drop_outs_survived": len(loaded.members) - terms.threshold,
             "value_bits": codec.value_bits,
+            "graph": graph_facts(loaded),
             "warnings": loaded.warnings(),
         },
     )
@@ -105,6 +113,8 @@ def check(
         say(
             f"it survives {survived} drop-outs a round and withstands {terms.colluding_sites} colluding sites"
         )
+        if terms.graph is not None:
+            say(f"each site shares masks with {terms.graph.neighbours} neighbours, which nobody picks")
         say(f"charter digest {loaded.digest}")
 
 

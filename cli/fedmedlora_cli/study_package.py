@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from fedmedlora_cli.study_graph import check_graph, with_graph
 from fedmedlora_core.config import Section, load_toml
 from fedmedlora_core.labels import label_set
 from fedmedlora_core.learning.lora import LoraTerms
@@ -45,6 +46,7 @@ def build_package(
     coordinator_card: Path,
     member_cards: Sequence[Path],
     base: Path | None,
+    drop_percent: int = 10,
 ) -> Study:
     """Write `study.toml` and `initial/` into `out`.
 
@@ -58,6 +60,7 @@ def build_package(
         coordinator_card: The coordinator's `card.toml`.
         member_cards: Every member's `card.toml`, in charter order.
         base: Folder of the base model; the shipped one when None.
+        drop_percent: Drop-outs, in hundredths of the members, that a sparse graph has to survive.
 
     Returns:
         The study.
@@ -66,6 +69,7 @@ def build_package(
         ConfigError: A file is wrong or a rule of the charter is broken.
     """
     settings = Profile.load(profile).override(**dict(overrides))
+    settings = with_graph(settings, members=len(member_cards), drop_percent=drop_percent)
     centre = load_toml(coordinator_card, CoordinatorCard)
     members = [load_toml(path, MemberCard) for path in member_cards]
     folder = base or shipped_base()
@@ -92,6 +96,7 @@ def build_package(
         initial_digest=initial.digest,
         dimension=initial.dimension,
     )
+    check_graph(study)
     initial.save(out / INITIAL_FOLDER)
     study.write(out / STUDY_FILE)
     return study

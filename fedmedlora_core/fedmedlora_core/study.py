@@ -203,6 +203,10 @@ class Study(Section):
             raise ValueError("threshold - colluding_sites must be at least 2")
         if not 3 <= terms.min_sites <= needed:
             raise ValueError(f"min_sites must lie in 3..{needed}")
+        if terms.graph is not None and terms.graph.neighbours > n - 2:
+            raise ValueError(
+                f"graph.neighbours is at most {n - 2}; without the table every pair shares masks"
+            )
         if terms.ckks is not None and terms.ckks.holder and terms.ckks.holder not in self.member_ids:
             raise ValueError(f"ckks.holder '{terms.ckks.holder}' is not a member")
 

@@ -213,7 +213,7 @@ class LiveSession:
             own_digest: Digest of the masked upload that this site signed.
 
         Raises:
-            StepRefusal: U3 is not within U2, too small, too thin for the graph, or lacks the own upload.
+            StepRefusal: U3 is not within U2, too small or thin, or lacks this site's own upload.
         """
         step = "survivors"
         self._check_view(step, view)
