@@ -10,6 +10,7 @@ import typer
 
 from fedmedlora_cli.output import JsonOption, say, write_json
 from fedmedlora_cli.study_graph import check_graph, graph_facts
+from fedmedlora_cli.wire_facts import wire_facts, wire_lines
 from fedmedlora_core.config import load_toml
 from fedmedlora_core.errors import ConfigError
 from fedmedlora_core.study import INITIAL_FOLDER, STUDY_FILE, Study
@@ -38,6 +39,10 @@ def new(
         int,
         typer.Option(min=0, max=49, help="Above 128 members: random drop-outs to provide for, in percent."),
     ] = 10,
+    wire_bits: Annotated[
+        int | None,
+        typer.Option(help="16, 24 or 32 bits a value on the wire; the narrowest that fits if left out."),
+    ] = None,
 ) -> None:
     """Write a study package from the members' cards: the charter and the initial adapter.
 
@@ -55,6 +60,8 @@ def new(
         overrides["secure_aggregation__mode"] = secure
     if key_agreement is not None:
         overrides["secure_aggregation__key_agreement"] = key_agreement
+    if wire_bits is not None:
+        overrides["secure_aggregation__wire_bits"] = wire_bits
     try:
         study = build_package(
             out,
@@ -73,6 +80,8 @@ def new(
         raise
     for warning in study.warnings():
         say(f"warning: {warning}")
+    for line in wire_lines(study):
+        say(line)
     say(f"wrote {out / STUDY_FILE}: {len(study.members)} members, threshold {study.threshold}")
     say(f"charter digest, to be read out before anybody accepts: {study.digest}")
 
@@ -90,7 +99,6 @@ def check(
     check_graph(loaded)
     if study.is_dir():
         _check_initial(study, loaded)
-    codec = loaded.codec()
     terms = loaded.secure_aggregation
     write_json(
         json_file,
@@ -100,8 +108,8 @@ def check(
             "threshold": terms.threshold,
             "colluding_sites": terms.colluding_sites,
             "drop_outs_survived": len(loaded.members) - terms.threshold,
-            "value_bits": codec.value_bits,
             "graph": graph_facts(loaded),
+            **wire_facts(loaded),
             "warnings": loaded.warnings(),
         },
     )
@@ -115,6 +123,8 @@ def check(
         )
         if terms.graph is not None:
             say(f"each site shares masks with {terms.graph.neighbours} neighbours, which nobody picks")
+        for line in wire_lines(loaded):
+            say(line)
         say(f"charter digest {loaded.digest}")
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from fedmedlora_audit.law import Session, State
 from fedmedlora_coordinator.blobs import BlobStore
 from fedmedlora_coordinator.errors import RoundError
-from fedmedlora_coordinator.model import add_uploads
+from fedmedlora_coordinator.model import GlobalModel, Step, add_uploads
 from fedmedlora_coordinator.neighbourhoods import commitments_of, party_of, session_terms
 from fedmedlora_coordinator.steps import live_session
 from fedmedlora_core.codec import RingVector
@@ -115,6 +115,27 @@ def sum_and_unmask(summation: Summation, blobs: BlobStore) -> RingVector:
         notes = "; ".join(getattr(error, "__notes__", ()))
         raise RoundError("refused", f"{error}{': ' + notes if notes else ''}") from None
     return total
+
+
+def aggregate(summation: Summation, blobs: BlobStore, model: GlobalModel) -> tuple[Step, str]:
+    """Sum, unmask, decode and store the sum; memory holds the sum and the next adapter (two vectors).
+
+    Args:
+        summation: What to sum.
+        blobs: Holds the uploads, and takes the sum.
+        model: The adapter that the round started from.
+
+    Returns:
+        (what the sum leads to, digest of the ring sum).
+
+    Raises:
+        RoundError: What the sites handed in gives no sum of honest uploads; the round is refused.
+        StoreError: A stored payload is missing or damaged.
+    """
+    threads = worker_threads()
+    total = sum_and_unmask(summation, blobs)
+    step = model.step(total, survivors=len(summation.survivors), threads=threads)
+    return step, blobs.put_chunks(summation.packing.frames_of(total), threads=threads)
 
 
 def worker_threads() -> int:

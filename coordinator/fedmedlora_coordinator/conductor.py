@@ -15,8 +15,8 @@ from fedmedlora_coordinator import steps
 from fedmedlora_coordinator.aggregate import (
     Summation,
     admit_keys,
+    aggregate,
     check_windows,
-    sum_and_unmask,
     worker_threads,
 )
 from fedmedlora_coordinator.blobs import BlobStore
@@ -194,15 +194,10 @@ class Conductor:
             raise RoundError("refused", str(error)) from None
 
     async def _aggregate(self, session: Session) -> None:
-        """Sum, unmask, decode and publish; the arithmetic runs in a thread.
-
-        Memory: the sum and the next adapter, two vectors, whatever the number of sites.
-        """
-        packing, threads = self._model.packing, worker_threads()
+        """Sum, unmask, decode and publish; the arithmetic runs in a thread."""
+        packing = self._model.packing
         summation = Summation.of(self._state, session, packing)
-        total = await asyncio.to_thread(sum_and_unmask, summation, self._blobs)
-        step = await asyncio.to_thread(self._model.step, total, survivors=len(session.u3), threads=threads)
-        ring = await asyncio.to_thread(self._blobs.put_chunks, packing.frames_of(total), threads=threads)
+        step, ring = await asyncio.to_thread(aggregate, summation, self._blobs, self._model)
         self._report_clipped(session, step)
         self._write(steps.aggregate_published(self._state, step, ring=ring, ring_bytes=packing.total_bytes))
 

@@ -14,8 +14,10 @@ touched, so that the vector is read and written once whatever the number of mask
 What is not here: where keys come from (`fedmedlora_crypto.secagg.masks`).
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -63,8 +65,12 @@ class Keystream:
         if start < 0 or count < 0:
             raise ValueError("start and count are not negative")
         block, skip = divmod(start, WORDS_PER_BLOCK)
-        stream = self._encryptor(block).update(bytes((skip + count) * WORD_BYTES))
-        return np.frombuffer(stream, dtype=_LITTLE_ENDIAN_WORD)[skip:].astype(np.uint32)
+        words = np.empty(skip + count, dtype=_LITTLE_ENDIAN_WORD)
+        encryptor, zeros = self._encryptor(block), memoryview(_ZEROS)
+        for at in range(0, skip + count, CHUNK_WORDS):  # into place: allocating costs more than AES
+            part = words[at : at + CHUNK_WORDS]
+            encryptor.update_into(zeros[: part.nbytes], part.view(np.uint8).data)
+        return words[skip:].astype(np.uint32, copy=False)
 
     def add_into(self, vector: Vector, *, sign: int = 1, threads: int = 1) -> None:
         """Add (sign 1) or subtract (sign -1) this keystream in place, modulo 2**32."""
@@ -95,9 +101,9 @@ def add_keystreams(vector: Vector, terms: Sequence[tuple[Keystream, int]], *, th
     if len(ranges) <= 1:
         _add_range(vector, terms, 0, len(vector))
         return
-    with ThreadPoolExecutor(max_workers=len(ranges)) as pool:
-        for done in [pool.submit(_add_range, vector, terms, first, last) for first, last in ranges]:
-            done.result()
+    pool = _pool(len(ranges))
+    for done in [pool.submit(_add_range, vector, terms, first, last) for first, last in ranges]:
+        done.result()
 
 
 def require_ring_vector(vector: Vector) -> None:
@@ -110,6 +116,16 @@ def require_ring_vector(vector: Vector) -> None:
         raise ValueError("a ring vector is a one-dimensional array of uint32")
     if not (vector.flags.c_contiguous and vector.flags.writeable):
         raise ValueError("a ring vector is contiguous and writable")
+
+
+@cache
+def _pool_of(process: int, threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="masks")
+
+
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """Return the pool of this size, which lives as long as the process; a forked child gets its own."""
+    return _pool_of(os.getpid(), threads)
 
 
 def _ranges(count: int, threads: int) -> Iterator[tuple[int, int]]:

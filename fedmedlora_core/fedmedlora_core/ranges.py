@@ -9,11 +9,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 BLOCK = 1 << 18
 """Values that a thread takes at least: below that, starting it costs more than it saves."""
-
-_pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
 
 
 def over_ranges(work: Callable[[int, int], None], count: int, threads: int, *, block: int = BLOCK) -> None:
@@ -45,9 +44,11 @@ def over_ranges(work: Callable[[int, int], None], count: int, threads: int, *, b
             raise error
 
 
+@cache
+def _pool_of(process: int, threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="vector")
+
+
 def _pool(threads: int) -> ThreadPoolExecutor:
-    """The process's pool of a size; a forked child has none of its parent's threads and gets its own."""
-    key = (os.getpid(), threads)
-    if key not in _pools:
-        _pools[key] = ThreadPoolExecutor(threads, thread_name_prefix="vector")
-    return _pools[key]
+    """Return the pool of this size, which lives as long as the process; a forked child gets its own."""
+    return _pool_of(os.getpid(), threads)

@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 
 from fedmedlora_audit.event_data import AggregateAccepted, Base, CharterSigned, UpdateReady
 from fedmedlora_audit.law import ClosedRound, Duty, Session
-from fedmedlora_core.codec import clip_update, clipped_permille
 from fedmedlora_core.errors import CoreError, NonFiniteError
 from fedmedlora_crypto.secagg.graph import commitment
 from fedmedlora_crypto.xof import Keystream
@@ -22,6 +21,7 @@ from fedmedlora_site.errors import StepRefusal, TrainingError
 from fedmedlora_site.step import StepContext
 from fedmedlora_site.sum_check import SumChecker
 from fedmedlora_site.training import TrainingJob, TrainingOutcome, TrainingProgress, training_seed
+from fedmedlora_site.update import encode_update
 
 
 class RoundSteps:
@@ -177,25 +177,12 @@ class RoundSteps:
         await asyncio.to_thread(self._encode, number, outcome)
 
     def _encode(self, number: int, outcome: TrainingOutcome) -> None:
-        """Clip, weigh and encode an update with this round's own rounding stream (PROTOCOL §4).
-
-        Memory: the update, clipped where it lies, and its encoding.
-        """
+        """Encode an update with this round's own rounding stream and keep it for every attempt."""
         study, held = self._held.study, self._held
         stream = Keystream(held.keys.rounding_key(study.study.id, number))
+        threads = held.config.performance.threads
         try:
-            clipped, fraction = clip_update(
-                outcome.delta, clip_value=study.clip_value, clip_norm=study.clip_norm, out=outcome.delta
-            )
-            permille = clipped_permille(fraction)
-            weight = study.weight_rule().weight_of(n_notes=outcome.n_notes, loss=outcome.loss)
-            encoded = study.codec().encode(
-                clipped,
-                weight=weight,
-                words=stream.words,
-                extras=(permille,),
-                threads=held.config.performance.threads,
-            )
+            encoded, permille = encode_update(study, outcome, stream, threads=threads)
         except NonFiniteError as exc:
             raise StepRefusal("train", "not_finite", f"nothing is sent: {exc}") from None
         except CoreError as exc:

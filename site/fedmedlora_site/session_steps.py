@@ -23,6 +23,7 @@ from fedmedlora_site.errors import StepRefusal
 from fedmedlora_site.markers import Consent
 from fedmedlora_site.session import LiveSession
 from fedmedlora_site.step import StepContext
+from fedmedlora_site.update import mask_and_store
 
 MOST_PAYLOAD_BYTES = 16 << 20
 """Keys and shares of one site; the shares of 1024 members need a quarter of a megabyte."""
@@ -165,12 +166,15 @@ class SessionSteps:
             self._live = None
 
     def _mask_and_store(self, live: LiveSession, round_number: int) -> UploadFile:
-        """Mask the encoded update and write it out packed; memory holds one vector and a few frames."""
         held = self._held
-        packing, threads = held.study.packing(), held.config.performance.threads
-        vector = held.vault.load_ring(held.update_name(round_number))
-        live.mask(vector, threads=threads)
-        return held.uploads.store_chunks(packing.frames_of(vector), threads=threads)
+        return mask_and_store(
+            held.study,
+            held.vault,
+            held.update_name(round_number),
+            live,
+            held.uploads,
+            threads=held.config.performance.threads,
+        )
 
     def _commitments(self, session: Session) -> dict[str, str]:
         """What the session's sites committed to; the log had it before the session was opened (R6.15.6)."""

@@ -92,7 +92,10 @@ def test_the_result_has_the_keys_that_scripts_rely_on(out: Path) -> None:
         "dropped": [],
     }
     assert result["privacy"] is None
-    assert result["communication"]["bytes_up_per_site_round"] > 4 * result["model"]["adapter_parameters"]
+    sent = result["communication"]
+    assert sent["wire_bits"] == 24
+    assert 3.0 < sent["bytes_up_per_site_round"] / result["model"]["adapter_parameters"] < 3.1
+    assert 0 <= sent["clipped"]["by_round_permille"]["1"] <= 1000
     assert {"strict_f1", "lenient_f1"} <= result["systems"]["federated"]["re"].keys()
 
 
@@ -115,12 +118,13 @@ def test_the_aggregate_is_the_weighted_mean_within_the_stated_bound(
 
 def leaks(coordinator: Path, study: Study, updates: dict[str, LocalUpdate]) -> int:
     """Count blobs that give away one site's update when read as its plain encoding."""
-    codec, packing = study.codec(), study.packing()
+    packing = study.packing()
+    shift = 32 - packing.bits
     found = 0
     for data in stored_blobs(coordinator).values():
         if len(data) == packing.total_bytes:
-            signed = packing.read_bytes(data)[: study.adapter.dimension].view(np.int32)
-            values = signed.astype(np.float64) / codec.scale
+            words = packing.read_bytes(data)[:-2] << np.uint32(shift)
+            values = (words.view(np.int32) >> np.int32(shift)).astype(np.float64)
             found += any(abs(np.corrcoef(values, u.delta)[0, 1]) > 0.99 for u in updates.values())
     return found
 

@@ -99,14 +99,18 @@ def test_a_run_gives_the_weighted_mean_and_a_bundle_that_passes(tmp_path: Path, 
     check_verdict(federation, tmp_path / "bundle")
 
 
+def signed(words: Floats, bits: int) -> Floats:
+    """Ring elements as the numbers around zero that they stand for."""
+    return ((words << np.uint32(32 - bits)).view(np.int32) >> np.int32(32 - bits)).astype(np.float64)
+
+
 def uploads_seen(federation: Federation) -> list[Floats]:
     """What the coordinator could decode of every blob of an upload's size, taken as if it were not masked."""
     seen = []
     codec, packing = federation.study.codec(), federation.study.packing()
-    dimension = federation.study.adapter.dimension
     for data in stored_blobs(federation.coordinator_root).values():
         if len(data) == packing.total_bytes:
-            values = packing.read_bytes(data)[:dimension].view(np.int32).astype(np.float64)
+            values = signed(packing.read_bytes(data)[:-2], codec.ring_bits)
             seen.append(values / codec.scale * codec.weight_max)
     return seen
 

@@ -65,6 +65,7 @@ class Stage:
         self.others: dict[str, LiveSession] = {}
         self.bases = Bases(self.study, root / "package" / "initial", root / "stage-adapters")
         self.published: NextBase | None = None
+        self.clipped = 0  # thousandths that the other sites declare, and their number on top
         self.changed = asyncio.Event()
         self.heard: list[Event] = []
         self.wire = StageWire(self)
@@ -318,7 +319,7 @@ class Stage:
         delta = np.full(ADAPTER.dimension, 0.001 * (number + 1), dtype=np.float32)
         weight = self.study.aggregation.weight_max // 4
         return self.study.codec().encode(
-            delta, weight=weight, words=lambda _, n: np.zeros(n, np.uint32), extras=(number,)
+            delta, weight=weight, words=lambda _, n: np.zeros(n, np.uint32), extras=(self.clipped + number,)
         )
 
 

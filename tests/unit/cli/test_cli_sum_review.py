@@ -14,7 +14,7 @@ import pytest
 
 from fedmedlora_audit.trust import Trust
 from fedmedlora_cli.__main__ import main
-from fedmedlora_coordinator import conductor as conductor_module
+from fedmedlora_coordinator import aggregate as aggregate_module
 from fedmedlora_coordinator.aggregate import sum_and_unmask
 from fedmedlora_coordinator.reports import export_bundle
 from fedmedlora_crypto.secagg.assignment import catch_probability
@@ -86,7 +86,7 @@ def lying(tmp_path_factory: pytest.TempPathFactory) -> Case:
         return total
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(conductor_module, "sum_and_unmask", altered)
+        patch.setattr(aggregate_module, "sum_and_unmask", altered)
         case = Case(tmp_path_factory.mktemp("lying"), rounds=1, dimension=LONG)
     case.evidence(1)
     return case
