@@ -30,6 +30,8 @@ from fedmedlora_core.errors import CodecError
 from fedmedlora_core.ring_chunks import packing_of_blob
 from fedmedlora_crypto.errors import CryptoError, WrongSumError
 from fedmedlora_crypto.secagg.assignment import catch_probability
+from fedmedlora_crypto.secagg.graph import Commitments
+from fedmedlora_crypto.secagg.graph_parameters import GraphTerms
 from fedmedlora_crypto.secagg.recompute import SumCheck
 from fedmedlora_crypto.secagg.session import SessionTerms
 from fedmedlora_crypto.secagg.suites import CKKS_SUITE
@@ -147,9 +149,20 @@ def _masks(state: State, session: Session, blobs: Mapping[tuple[str, str], Evide
     def payloads(role: str) -> dict[int, bytes]:
         return {party[site]: blob.read() for (kind, site), blob in blobs.items() if kind == role}
 
+    graph = commitments = None
+    if terms.graph is not None:  # R6.15.6: the order of the ring is the sites' own, from the log
+        said = state.rounds[session.round].commitments
+        heads = {party[site]: bytes.fromhex(said[site]) for site in session.ready if site in said}
+        graph, commitments = GraphTerms(*terms.graph), Commitments(session.attempt, heads)
     return SumCheck(
         SessionTerms(
-            bytes.fromhex(session.sid), terms.n, terms.threshold, terms.colluding_sites, session.suite
+            bytes.fromhex(session.sid),
+            terms.n,
+            terms.threshold,
+            terms.colluding_sites,
+            session.suite,
+            graph=graph,
+            commitments=commitments,
         ),
         payloads("keys"),
         payloads("shares"),

@@ -16,6 +16,8 @@ from fedmedlora_core.packing import Packing
 from fedmedlora_core.ring_chunks import packing_of_blob
 from fedmedlora_crypto.errors import CryptoError, WrongSumError
 from fedmedlora_crypto.secagg.assignment import chunks_of
+from fedmedlora_crypto.secagg.graph import Commitments
+from fedmedlora_crypto.secagg.graph_parameters import GraphTerms
 from fedmedlora_crypto.secagg.recompute import SumCheck
 from fedmedlora_crypto.secagg.session import SessionTerms
 from fedmedlora_crypto.secagg.suites import CKKS_SUITE
@@ -140,7 +142,19 @@ class SumChecker:
         return self._context.held.terms.member_ids.index(site) + 1
 
     def _terms(self, session: Session) -> SessionTerms:
-        terms = self._context.held.terms
+        """Constants of a session; with a graph also what the log held of it before the session (R6.15.6)."""
+        held, graph, commitments = self._context.held, None, None
+        terms = held.terms
+        if terms.graph is not None:
+            said = held.mirror.state.rounds[session.round].commitments
+            heads = {self._party(site): bytes.fromhex(said[site]) for site in session.ready if site in said}
+            graph, commitments = GraphTerms(*terms.graph), Commitments(session.attempt, heads)
         return SessionTerms(
-            bytes.fromhex(session.sid), terms.n, terms.threshold, terms.colluding_sites, session.suite
+            bytes.fromhex(session.sid),
+            terms.n,
+            terms.threshold,
+            terms.colluding_sites,
+            session.suite,
+            graph=graph,
+            commitments=commitments,
         )

@@ -23,16 +23,16 @@ pytestmark = pytest.mark.slow
 
 ALTERING = """
 from pathlib import Path
-from fedmedlora_coordinator import conductor
+from fedmedlora_coordinator import aggregate
 from fedmedlora_coordinator.runtime import serve
-honest = conductor.sum_and_unmask
+honest = aggregate.sum_and_unmask
 
 def altered(*arguments):
     total = honest(*arguments)
     total[300_000] += 1
     return total
 
-conductor.sum_and_unmask = altered
+aggregate.sum_and_unmask = altered
 serve(Path({root!r}), study=Path({package!r}), until_closed=True)
 """
 

@@ -14,7 +14,7 @@ import pytest
 
 from fedmedlora_audit.trust import Trust
 from fedmedlora_cli.__main__ import main
-from fedmedlora_coordinator import conductor as conductor_module
+from fedmedlora_coordinator import aggregate as aggregate_module
 from fedmedlora_coordinator.aggregate import sum_and_unmask
 from fedmedlora_coordinator.reports import export_bundle
 from fedmedlora_crypto.secagg.assignment import catch_probability
@@ -27,9 +27,9 @@ ALTERED = 700_000
 class Case:
     """A finished study: bundle, trust file and the evidence of its rounds."""
 
-    def __init__(self, root: Path, **options: Any) -> None:
+    def __init__(self, root: Path, ward: Ward | None = None, **options: Any) -> None:
         self.root = root
-        self.ward = Ward(root / "ward", keep_evidence=True, **options)
+        self.ward = ward or Ward(root / "ward", keep_evidence=True, **options)
         self.ward.run()
         genesis = self.ward.ledger.entries[0].leaf
         (root / "trust.json").write_bytes(Trust.from_terms(self.ward.terms, genesis=genesis).to_json())
@@ -86,7 +86,7 @@ def lying(tmp_path_factory: pytest.TempPathFactory) -> Case:
         return total
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(conductor_module, "sum_and_unmask", altered)
+        patch.setattr(aggregate_module, "sum_and_unmask", altered)
         case = Case(tmp_path_factory.mktemp("lying"), rounds=1, dimension=LONG)
     case.evidence(1)
     return case
@@ -187,6 +187,20 @@ def test_evidence_exported_round_by_round_gathers_in_one_folder(tmp_path: Path) 
 
 def test_plain_sums_are_recomputed_as_well(tmp_path: Path) -> None:
     case = Case(tmp_path, rounds=1, secure_aggregation__mode="none")
+    assert case.verify("--evidence", str(case.evidence(1)))[1]["result"] == "pass"
+
+
+def test_sums_on_the_sparse_graph_are_recomputed_after_a_drop_out(tmp_path: Path) -> None:
+    """R6.15.6: who holds whose shares follows from what the log says before the session."""
+    graph = {"neighbours": 10, "share_threshold": 7, "window_survivors": 3}
+    options: dict[str, Any] = {
+        "secure_aggregation__graph": graph,
+        "secure_aggregation__colluding_sites": 2,
+    }
+    ward = Ward(tmp_path / "ward", n=14, rounds=1, keep_evidence=True, **options)
+    ward.hospital("site-d").refuses.add("upload")
+    case = Case(tmp_path, ward=ward)
+    assert len(next(iter(ward.ledger.state.sids.values())).u3) == 13
     assert case.verify("--evidence", str(case.evidence(1)))[1]["result"] == "pass"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import tracemalloc
 from pathlib import Path
@@ -23,6 +24,7 @@ from fedmedlora_site.keystore import Keystore
 from fedmedlora_site.step import StepContext
 from fedmedlora_site.sum_check import FETCHES, SumChecker
 from fedmedlora_testkit.secagg import Ward, vectors_of
+from fedmedlora_testkit.ward import Ward as Federation
 
 CHUNKS = 12
 KEYS = Keystore("site-1", b"", *(bytes([number]) * 32 for number in range(4)))
@@ -89,6 +91,7 @@ def checker(ward: Ward, disk: Disk, bits: int) -> SumChecker:
         colluding_sites=ward.terms.colluding,
         member_ids=tuple(f"site-{party}" for party in ward.parties),
         wire_bits=bits,
+        graph=None,
     )
     held = SimpleNamespace(
         terms=terms, site="site-1", keys=KEYS, mirror=SimpleNamespace(object_bytes=disk.sizes)
@@ -184,3 +187,30 @@ def test_a_broken_connection_goes_on_after_the_last_checked_chunk(tmp_path: Path
     disk.fetched.clear()
     asyncio.run(check.check(session))
     assert {index for _, index in disk.fetched} == {own[-1]}
+
+
+def test_a_sum_on_the_sparse_graph_is_checked_with_what_the_log_committed_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R6.15.6: the real coordinator's log and payloads, checked by each of its sites."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    federation = Federation(
+        tmp_path,
+        n=14,
+        rounds=1,
+        secure_aggregation__graph={"neighbours": 10, "share_threshold": 7, "window_survivors": 3},
+        secure_aggregation__colluding_sites=2,
+    )
+    federation.hospital("site-d").refuses.add("upload")
+    state = federation.run(lambda s: s.session is not None and s.session.step == "aggregate")
+    session, disk = state.session, Disk(tmp_path)
+    assert session is not None
+    for digests in (session.u1, session.u2, session.u3, session.responses, {"": session.ring}):
+        for digest in digests.values():
+            assert disk.put(federation.blobs.read(digest)) == digest
+    for site in session.u3:
+        mirror = SimpleNamespace(object_bytes=disk.sizes, state=state)
+        held = SimpleNamespace(terms=federation.terms, site=site, keys=KEYS, mirror=mirror)
+        context = SimpleNamespace(held=held, client=disk, report=lambda *_: None)
+        asyncio.run(SumChecker(cast(StepContext, context)).check(session))
+    assert any(digest == session.ring for digest, _ in disk.fetched)
