@@ -41,6 +41,7 @@ class EvidenceKeeper:
         for session in published:
             if self._keep:
                 keep |= {*session.u3.values(), *session.responses.values()}
+        # R3.2.4: what is in no published sum goes, whatever the operator chose.
         self._blobs.sweep(keep)
         for session in published:
             if session.sid not in settled:

@@ -66,6 +66,7 @@ class Payloads:
 
     def is_public(self, digest: str) -> bool:
         """Tell whether members may fetch a blob: keys, sealed shares and sums; no upload, no opened share."""
+        # R3.2.3
         return self._roles.get(digest) in PUBLIC_ROLES
 
     def lasting(self) -> set[str]:
@@ -88,6 +89,7 @@ class Payloads:
             PeerRefusedError: blob_missing, or bad_payload when the bytes do not fit their role.
         """
         for item in event.objects:
+            # R3.2.2: a blob has a size here once it is complete and durable.
             size = self._blobs.size(item.digest)
             if size is None or size != item.bytes:
                 raise PeerRefusedError(Reason.BLOB_MISSING)

@@ -102,6 +102,7 @@ class Adapter:
         }
         return hashlib.sha256(rfc8785.dumps(layout)).digest()
 
+    # R2.4.1: layout and frozen values go in beside the trainable ones.
     def digest_of(self, vector: FloatVector) -> str:
         """Digest, in hex, of this layout with `vector` as its trainable values (PROTOCOL §2.4)."""
         return hashlib.sha256(_DIGEST_LABEL + self.layout_digest + _little_endian(vector)).hexdigest()

@@ -65,10 +65,12 @@ class Codec:
         if self.n < 1 or self.weight_max < 1 or self.ring_bits != 32:
             raise CodecError("n and weight_max must be positive and the ring 32 bits wide")
         half = 2 ** (self.ring_bits - 1)
+        # R4.2.2
         if self.n * self.weight_max >= half:
             raise CodecError(
                 f"n * weight_max = {self.n * self.weight_max} does not fit the ring (must stay below {half})"
             )
+        # R4.2.1: the charter's n, so that no sum of members can wrap.
         object.__setattr__(self, "value_bits", math.floor(math.log2((half - 1) / self.n)))
 
     @property
@@ -165,6 +167,7 @@ def clip_update(update: FloatVector, *, clip_value: float, clip_norm: float) -> 
     Raises:
         NonFiniteError: The update holds NaN or infinity (a clip would pass NaN through).
     """
+    # R4.1.2: a clip would pass NaN through.
     if not np.isfinite(update).all():
         raise NonFiniteError("the update holds a value that is not finite")
     norm = float(np.linalg.norm(update.astype(np.float64)))

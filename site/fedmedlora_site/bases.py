@@ -125,6 +125,7 @@ class Bases:
             average, weight_sum, _ = codec.decode(np.frombuffer(ring_sum, dtype="<u4").astype(np.uint32))
         except CoreError as exc:
             raise StepRefusal(_STEP, "bad_aggregate", str(exc)) from None
+        # R4.4.2: what m sites can produce, not what n could.
         if not 0 < weight_sum <= sites * codec.weight_max:
             raise StepRefusal(_STEP, "bad_aggregate", f"the weight sum does not fit {sites} sites")
         slack = codec.error_bound(weight_sum=weight_sum, m=sites) + codec.clip * 1e-6

@@ -50,6 +50,7 @@ class SessionSteps:
             return None
         if session.is_out(site) or site in session.responses or self._holds(session.sid):
             return None
+        # R5.3.2: secrets are in no file, so after a restart there is nothing to go on with.
         return Duty("erase", session.round, session.sid, (session.opened_index,))
 
     async def advertise(self, duty: Duty) -> bool:
@@ -107,6 +108,7 @@ class SessionSteps:
         vector = await asyncio.to_thread(held.vault.load_ring, held.update_name(session.round))
         await asyncio.to_thread(live.mask, vector, threads=held.config.performance.mask_threads)
         data = np.ascontiguousarray(vector, dtype="<u4").tobytes()
+        # R5.4.4: whole on the disk before the digest is signed.
         upload = await asyncio.to_thread(held.uploads.store, data)
         self._context.strike("upload", session.round)
         event = UpdateSubmitted(sid=session.sid, view=live.view, h_u2=live.h_u2)
@@ -125,6 +127,7 @@ class SessionSteps:
         self._need_support("survivors", session.u3)
         consent = Consent(session.sid, session.base, tuple(row.id for row in rows))
         self._need_consent(consent)
+        # R5.4.3: a crash from here on costs an answer, never a second one.
         held.markers.mark_consented(consent)
         live.agree(rows)
         self._context.strike("survivors", session.round)
@@ -175,6 +178,7 @@ class SessionSteps:
 
     def _need_unspent(self, step: str, session: Session) -> None:
         """An update whose unmasking was released is never sent again (decision 13)."""
+        # R5.4.5
         released = self._held.markers.released_in(self._held.update_id(session.round))
         if released is not None:
             raise StepRefusal(step, "spent", "this round's update was released before")
@@ -188,6 +192,7 @@ class SessionSteps:
         study = self._held.study
         if study.model.kind != "token_classification":
             return
+        # R4.2.3: counted among the sites of this very list.
         for label in (*study.labels.entities, *study.labels.modifiers):
             count = sum(label in member.annotated for member in study.members if member.id in sites)
             if count < study.threshold:
@@ -197,6 +202,7 @@ class SessionSteps:
     def _need_consent(self, consent: Consent) -> None:
         """Refuse a second survivor set from one base unless the first can no longer be opened (G37)."""
         held = self._held
+        # R5.4.2: the difference of two sums from one base can be one site's update.
         for earlier in held.markers.consents(consent.base):
             if earlier.sid == consent.sid:
                 raise StepRefusal("survivors", "spent", "this site consented in this session before")

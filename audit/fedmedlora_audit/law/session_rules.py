@@ -36,6 +36,7 @@ def at_step(step: str, late: str) -> Rule:
         session = live_session(state, event)
         now, due = STEPS.index(session.step), STEPS.index(step)
         need(now >= due, "R1", f"{event.type} comes before its step: the session is at {session.step}")
+        # R5.2.2: fixing a list moves the step on, so there is no second one.
         need(now <= due, late, f"{event.type} comes after its step: the session is at {session.step}")
 
     return rule
@@ -71,6 +72,7 @@ def opened_in_order(state: State, event: Event, data: SessionOpened) -> None:
     current = open_round(state, event)
     need(data.attempt == len(current.sessions) + 1, "R1", f"attempt {len(current.sessions) + 1} is next")
     need(data.purpose == "update", "R1", f"the charter has no session for {data.purpose}")
+    # R5.3.3: what was opened once could be subtracted.
     opened = any(session.responses for session in current.sessions)
     need(not opened, "G13", "a new attempt after shares of an earlier one were opened")
 
@@ -79,6 +81,7 @@ def ready_sites_only(state: State, event: Event, data: SessionOpened) -> None:
     """R2, G33: a session is of at least T members that reported an update ready."""
     ready = open_round(state, event).ready
     need(all(site in ready for site in data.ready), "R2", "the session names a site that is not ready")
+    # R2.3.3, R4.1.1: T of the charter, and only sites whose training is over.
     need(len(data.ready) >= state.terms.threshold, "G33", f"fewer than {state.terms.threshold} sites")
 
 
@@ -108,6 +111,7 @@ def advertises_once(state: State, event: Event, _data: InSession) -> None:
 
 def earlier_secrets_are_gone(state: State, event: Event, data: InSession) -> None:
     """G37: before advertising again, a site has erased or opened the secrets of every earlier session."""
+    # R5.4.1
     left = state.unspent.get(event.actor.id, set()) - {data.sid}
     need(not left, "G37", f"{event.actor.id} has not erased an earlier session")
 

@@ -89,6 +89,7 @@ def test_a_kill_between_last_chunk_and_move_is_made_good(
 
 
 def test_a_wrong_chunk_is_refused_and_the_rest_is_kept(tmp_path: Path) -> None:
+    # R3.2.1
     store, upload = BlobStore(tmp_path), Upload(DATA)
     upload.send(store, 0)
     for bad in (bytes(CHUNK_BYTES), DATA[:CHUNK_BYTES]):

@@ -69,6 +69,7 @@ def refused(bases: Bases, ring: bytes, sites: int) -> str:
 
 
 def test_a_weight_beyond_the_sites_is_refused(bases: Bases) -> None:
+    # R4.4.2
     most = STUDY.aggregation.weight_max
     assert "weight sum" in refused(bases, encodings(STUDY, [most, most], 0.01), sites=1)
 
@@ -78,6 +79,7 @@ def test_a_weight_of_nothing_is_refused(bases: Bases) -> None:
 
 
 def test_an_average_beyond_the_clip_is_refused(bases: Bases) -> None:
+    # R4.4.2
     """A wrapped or invented sum: far outside what clipped updates can average to."""
     ring = np.frombuffer(encodings(STUDY, WEIGHTS, 0.01), dtype="<u4").copy()
     ring[7] = 2**31 - 1
