@@ -160,7 +160,7 @@ class RoundSteps:
     def _encode(self, number: int, outcome: TrainingOutcome) -> None:
         """Clip, weigh and encode an update with this round's own rounding stream (PROTOCOL §4)."""
         study, held = self._held.study, self._held
-        # R4.1.3: the stream follows from the site's secret and the round, the result is kept for every attempt.
+        # R4.1.3: the stream follows from the site's secret and the round; the result is kept.
         stream = Keystream(held.keys.rounding_key(study.study.id, number))
         try:
             clipped, _ = clip_update(outcome.delta, clip_value=study.clip_value, clip_norm=study.clip_norm)
