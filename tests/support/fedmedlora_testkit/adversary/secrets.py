@@ -62,8 +62,8 @@ def take_off(vector: Vector, *streams: tuple[Keystream, int]) -> Vector:
     return result
 
 
-# -- a re-encoded or copied key, n = 3, c = 1: party 1 colludes and advertises 3's mask key, 2 is the victim. Its
-# pair mask with 1 is subtracted and the one with 3 added, so equal masks cancel; the self mask is opened.
+# -- a re-encoded or copied key, n = 3, c = 1: party 1 colludes and advertises 3's mask key, 2 is the victim.
+# Its pair mask with 1 is subtracted and the one with 3 added, so equal masks cancel; the self mask is opened.
 
 
 def trusting_read(terms: Any, payloads: Any) -> Any:
@@ -104,14 +104,14 @@ KEYS_UNCHECKED = (
     (AgreementKey, "exchange", raw_exchange),
     (masks, "pair_info", lambda label, binding, *_: label + binding.sid + binding.view),
 )
-for _id, _reencode, _error in (
-    ("reencoded-key", True, MalformedKeyError),
-    ("copied-key", False, DuplicateKeyError),
+for _id, _what, _reencode, _error in (
+    ("reencoded-key", "advertises another site's key in another encoding", True, MalformedKeyError),
+    ("copied-key", "advertises another site's key", False, DuplicateKeyError),
 ):
     attack(
         SecretAttack(
             _id,
-            f"with one colluder: advertises another site's key {'in another encoding ' if _reencode else ''}(n = 3)",
+            f"with one colluder: {_what} (n = 3)",
             "G35",
             _error,
             lambda reencode=_reencode: copied_key(reencode=reencode),
