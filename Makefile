@@ -8,7 +8,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # One thread per training process: sites run in parallel instead.
 export OMP_NUM_THREADS := 1
 
-.PHONY: demo test check lint types layers unit suite protos format base-model vectors bench-peer help
+.PHONY: demo test check lint types layers unit suite protos format base-model vectors bench-peer fuzz help
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -48,6 +48,11 @@ protos: $(READY) ## generate the protobuf code again
 
 vectors: $(READY) ## generate the test vectors again
 	@for script in tests/vectors/generate_*.py; do $(BIN)/python $$script; done
+
+SECONDS_EACH := $(or $(SECONDS),60)
+
+fuzz: $(READY) ## fuzz every decoder, each for SECONDS=60 (about half an hour)
+	@PYTHONPATH=tests/support $(BIN)/python -m fedmedlora_testkit.fuzzing --seconds $(SECONDS_EACH)
 
 base-model: $(READY) ## train the tiny base model again (20 to 30 minutes on one core)
 	@$(BIN)/python -m fedmedlora_core.pretraining --out fedmedlora_core/fedmedlora_core/base_model

@@ -1,8 +1,8 @@
 """What each type of event says: one closed model per type (AUDIT "Event types").
 
 Rules:
-    * Ids, digests, integers and enums only. No free text, no floats, no counts or scores of a single site: a
-      field that could carry clinical content does not exist.
+    * R5.1.3: ids, digests, integers and enums only. No free text, no floats, no counts or scores of a single
+      site: a field that could carry clinical content does not exist.
     * Every list of ids is sorted and free of repetition, so a set has one spelling.
     * An unknown field is an error.
 

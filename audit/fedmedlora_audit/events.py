@@ -179,6 +179,7 @@ class Event(Closed):
     seq: Annotated[int, Field(ge=1, le=of.MAX_INT)]
     prev: Digest
     saw: Saw
+    # R5.1.4
     time: Annotated[str, Field(pattern=r"^[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z$")]
     run: Id
     round: Round | None = None

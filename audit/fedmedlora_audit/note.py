@@ -166,6 +166,7 @@ class VerifierKey:
         Raises:
             NoteError: Another form, another signer, or a signature that does not hold.
         """
+        # R5.1.1
         parsed = parse_note(note)
         if len(parsed.lines) != 1:  # G45: a junk line would change the leaf and frame an honest author
             raise NoteError(f"a note has exactly one signature line, got {len(parsed.lines)}", check="G45")

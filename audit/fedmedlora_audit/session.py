@@ -21,6 +21,7 @@ def session_id(
     *, origin: str, charter: str, round_number: int, attempt: int, purpose: str, base: str, suite: str
 ) -> str:
     """Return the sid of a session (G36), 64 hex characters."""
+    # R5.5.1
     hasher = hashlib.sha256(LABEL_SID)
     for field in (origin, charter, str(round_number), str(attempt), purpose, base, suite):
         encoded = field.encode()
@@ -36,6 +37,7 @@ def list_json(rows: Iterable[IdDigest]) -> bytes:
 
 def list_hash(rows: Iterable[IdDigest]) -> str:
     """Return H(U2) or H(U3), 64 hex characters (G34)."""
+    # R5.5.2
     return hashlib.sha256(list_json(rows)).hexdigest()
 
 

@@ -309,6 +309,7 @@ class BlobStore:
             self._trees[digest] = tree
         return tree
 
+    # R3.2.1: a chunk proves its place before it touches the disk.
     def _check(self, digest: str, total: int, index: int, data: bytes, proof: list[bytes]) -> None:
         try:
             verify_chunk(digest=digest, total_bytes=total, index=index, data=data, proof=proof)

@@ -82,6 +82,7 @@ def decide(situation: Situation, presence: Presence, timing: Timing, now: float)
     away_limit = grace if enough else max(grace, timing.abort_seconds)
     deadline = _deadline(situation, presence, away_limit=away_limit, patience=patience)
     deadlines = sorted(deadline(site) for site in missing)
+    # R5.2.3
     if enough:
         # The last of the missing to be given up decides.
         return Go(without=missing) if deadlines[-1] <= now else Wait(deadlines[-1])

@@ -46,6 +46,7 @@ def enroll(request: Enrolment, *, register: Register, authority: Authority, now:
     statement = wire.enrolment_statement(
         request.csr_der, request.site, request.event_vkey, request.witness_vkey
     )
+    # R2.1.2: each key proves itself; `VerifierKey.parse` has refused keys of low order.
     for key, proof in ((event_key, request.event_proof), (witness_key, request.witness_proof)):
         try:
             verify_bytes(key, statement, proof)

@@ -107,6 +107,7 @@ class Ledger:
             StoreError: The disk refused; the process must end.
         """
         leaf = leaf_hash(note)
+        # R3.1.3: the same event again is answered from the log.
         known = self._index_of.get(leaf)
         if known is not None:
             if self.entries[known].event.actor.id != site:

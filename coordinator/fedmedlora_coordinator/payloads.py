@@ -142,6 +142,7 @@ class Payloads:
             PeerRefusedError: blob_missing, or bad_payload when the bytes do not fit their role.
         """
         for item in event.objects:
+            # R3.2.2: a blob has a size here once it is complete and durable.
             size = self._blobs.size(item.digest)
             if size is None or size != item.bytes:
                 raise PeerRefusedError(Reason.BLOB_MISSING)

@@ -92,6 +92,7 @@ class Register:
             row = next((r for r in rows if hmac.compare_digest(r.token_hash, given)), None)
             if row is None:
                 raise PeerRefusedError(Reason.BAD_TOKEN)
+            # R2.1.3: a token buys one certificate, and the table holds only its hash.
             if row.request_hash is not None:
                 if not hmac.compare_digest(row.request_hash, request_hash):
                     raise PeerRefusedError(Reason.USED_TOKEN)

@@ -159,6 +159,7 @@ class FederationService(pb_grpc.FederationServicer):
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, str(Reason.UNSUPPORTED))
         raise AssertionError("abort returned")  # pragma: no cover - abort always raises
 
+    # R3.1.2: the certificate says who calls; the ledger compares it with the event's author.
     def _caller(self, context: "grpc.aio.ServicerContext[object, object]") -> str:
         site = peer_site(context)
         if site not in self._ledger.terms.members:

@@ -26,6 +26,7 @@ def federation_server() -> grpc.aio.Server:
 def mutual_credentials(folder: Folder) -> grpc.ServerCredentials:
     """Credentials that demand a client certificate of this federation's CA."""
     key, chain, ca = _material(folder)
+    # R3.1.1
     return grpc.ssl_server_credentials([(key, chain)], root_certificates=ca, require_client_auth=True)
 
 

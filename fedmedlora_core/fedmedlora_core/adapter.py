@@ -111,6 +111,7 @@ class Adapter:
         }
         return hashlib.sha256(rfc8785.dumps(layout)).digest()
 
+    # R2.4.1: layout and frozen values go in beside the trainable ones.
     def digest_of(self, vector: FloatVector) -> str:
         """Digest, in hex, of this layout with `vector` as its trainable values (PROTOCOL §2.4)."""
         return self._digest([vector])

@@ -61,6 +61,7 @@ class WeightRule:
         """
         if not math.isfinite(loss):
             raise NonFiniteError("the validation loss is not finite")
+        # R4.3.1: published sums of exact weights could be differenced over rounds.
         if self.weights == "ladder":
             size = 2.0 ** round(math.log2(max(1, n_notes)))
             step = min(LOSS_STEPS - 1, max(0, round(loss / LOSS_STEP_WIDTH)))

@@ -51,6 +51,7 @@ class SitePolicy(Section):
         """
         return load_toml(path, cls)
 
+    # R2.2.2: it raises or returns nothing, so it cannot put another value in a charter's place.
     def judge(self, study: Study) -> None:
         """Refuse a study that this policy does not allow.
 

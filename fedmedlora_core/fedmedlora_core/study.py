@@ -45,6 +45,7 @@ def threshold_for(n: int, colluding_sites: int) -> int:
 
     Two sets of T members then share more members than can collude, and an honest member consents once.
     """
+    # R2.3.1
     return (n + colluding_sites) // 2 + 1
 
 
@@ -195,6 +196,7 @@ class Study(Section):
         terms = self.secure_aggregation
         n, c = len(self.members), terms.colluding_sites
         needed = threshold_for(n, c)
+        # R2.3.2: one formula; what does not follow from it is no safe study.
         if terms.threshold != needed:
             raise ValueError(f"threshold must be {needed} for {n} members and {c} colluding sites")
         if needed > n:
@@ -278,6 +280,7 @@ class Study(Section):
     @property
     def digest(self) -> str:
         """SHA-256 of `canonical_json()`, in hex: the charter digest."""
+        # R2.1.4
         return hashlib.sha256(self.canonical_json()).hexdigest()
 
     def warnings(self, *, expected_weight: int | None = None) -> list[str]:

@@ -99,6 +99,7 @@ def check_members(study: Study, pins: Pins, own: str) -> None:
         raise AcceptanceError(
             f"no pin for {', '.join(missing)}: get their cards by another route and run `site pin`"
         )
+    # R2.2.1: every entry, also those of members that this site never talks to.
     for member in study.members:
         keys = PinnedKeys(event_vkey=member.event_vkey, witness_vkey=member.witness_vkey)
         if keys != pins.members[member.id]:

@@ -163,6 +163,7 @@ def enroll(
     return card
 
 
+# R2.1.1: keys are made here; the request carries their public halves.
 def _prepare(folder: SiteFolder, site: str) -> tuple[Keystore, bytes]:
     """Make keys and request, or take those of an interrupted enrolment of the same site."""
     request = folder.root / "request.der"

@@ -112,6 +112,7 @@ class Outbox:
             objects=objects,
         )
         event = open_event(note, self._author.signer.verifier)
+        # R5.3.1: on the disk before anybody can send it.
         write_atomic(self._root / f"{event.seq:08d}.note", note)
         signed = Signed(note, leaf_hash(note), event)
         self._append(signed)

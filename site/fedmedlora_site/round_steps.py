@@ -128,6 +128,7 @@ class RoundSteps:
         data = await self._context.client.get_blob(session.ring, total_bytes=bases.ring_bytes())
         found = await asyncio.to_thread(bases.derive, session.base, data, sites=len(published.inputs))
         named = (published.weight_sum, published.delta, published.next_base)
+        # R4.4.1: only what was computed here is believed.
         if (found.weight_sum, found.delta_digest, found.digest) != named:
             raise StepRefusal("aggregate", "bad_aggregate", "the sum does not decode to what was published")
         return found
@@ -186,6 +187,7 @@ class RoundSteps:
     def _encode(self, number: int, outcome: TrainingOutcome) -> None:
         """Encode an update with this round's own rounding stream and keep it for every attempt."""
         study, held = self._held.study, self._held
+        # R4.1.3: the stream follows from the site's secret and the round; the result is kept.
         stream = Keystream(held.keys.rounding_key(study.study.id, number))
         threads = held.config.performance.threads
         try:

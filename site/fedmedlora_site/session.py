@@ -215,6 +215,7 @@ class LiveSession:
         Raises:
             StepRefusal: U3 is not within U2, too small or thin, or lacks this site's own upload.
         """
+        # R5.5.3: within the U2 this site masked with, and with its own upload in it.
         step = "survivors"
         self._check_view(step, view)
         ids = [row.id for row in u3]

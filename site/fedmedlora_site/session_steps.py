@@ -54,6 +54,7 @@ class SessionSteps:
             return None
         if session.is_out(site) or site in session.responses or self._holds(session.sid):
             return None
+        # R5.3.2: secrets are in no file, so after a restart there is nothing to go on with.
         return Duty("erase", session.round, session.sid, (session.opened_index,))
 
     async def advertise(self, duty: Duty) -> bool:
@@ -129,6 +130,7 @@ class SessionSteps:
         self._need_support("survivors", session, session.u3)
         consent = Consent(session.sid, session.base, tuple(row.id for row in rows), session.purpose)
         self._need_consent(consent)
+        # R5.4.3: a crash from here on costs an answer, never a second one.
         held.markers.mark_consented(consent)
         live.agree(rows)
         self._context.strike("survivors", session.round)
@@ -248,6 +250,7 @@ class SessionSteps:
         study = self._held.study
         if study.model.kind != "token_classification" or is_vote(session):
             return
+        # R4.2.3: counted among the sites of this very list.
         for label in (*study.labels.entities, *study.labels.modifiers):
             count = sum(label in member.annotated for member in study.members if member.id in sites)
             if count < study.threshold:

@@ -117,6 +117,7 @@ def s_client(port: int, ca: Path, *more: str) -> subprocess.CompletedProcess[byt
 
 
 def test_tls_1_2_is_refused_and_1_3_is_not(house: House, tmp_path: Path) -> None:
+    # R3.1.1
     key, chain = house.certificate("site-a")
     for name, content in (("key.pem", key), ("cert.pem", chain)):
         (tmp_path / name).write_bytes(content)
@@ -185,6 +186,7 @@ def test_the_servers_own_certificate_opens_no_client_door(house: House) -> None:
 
 
 def test_a_certified_site_outside_the_study_gets_nothing(house: House) -> None:
+    # R3.1.2
     async def act(stub: Any) -> None:
         for call in (
             stub.Submit(pb.SubmitRequest(note=b"x")),

@@ -55,6 +55,7 @@ def left_behind(folder: Path) -> list[str]:
 
 
 def test_a_site_enrols_and_its_folder_is_private(centre: Centre, tmp_path: Path) -> None:
+    # R2.1.1
     name, invitation = centre.invitation()
     card = enroll(invitation, tmp_path / "site")
     assert card.id == name

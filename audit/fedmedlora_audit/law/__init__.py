@@ -68,6 +68,7 @@ def check(state: State, event: Event, leaf: bytes) -> None:
     """
     if leaf.hex() in state.positions:  # E4: the same note twice is a replay
         raise LawError("E4", "this very event is in the log already")
+    # R5.2.1: the coordinator, every site and the reviewer come through here.
     for rule in (*envelope.BEFORE, *RULES[event.type], *envelope.AFTER):
         rule(state, event, event.data)
 

@@ -76,6 +76,7 @@ def refers_backward(state: State, event: Event, _data: Data) -> None:
         need(position is not None and position < limit, "E9", "a site refers to an entry it has not seen")
 
 
+# R5.1.2
 def receipt_comes_next(state: State, event: Event, data: Data) -> None:
     """R4: a site's event is followed by its receipt at once, and no receipt stands alone."""
     if state.pending is None:

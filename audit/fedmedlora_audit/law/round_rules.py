@@ -67,6 +67,7 @@ def closes_an_accepted_aggregate(state: State, event: Event, data: RoundClosed) 
     if session.published is None:
         raise LawError("R1", "a round is closed before its aggregate was published")
     need(data.accepted == tuple(sorted(session.accepted)), "A2", "the list of acceptances is not the log's")
+    # R4.4.3
     need(len(data.accepted) >= state.terms.threshold, "A2", "too few acceptances")
     need(not session.disputed, "A2", "a survivor found another aggregate than the published one")
     need(data.next_base == session.published.next_base, "A2", "the round closes on another base")

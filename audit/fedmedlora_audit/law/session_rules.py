@@ -45,6 +45,7 @@ def at_step(step: str, late: str) -> Rule:
         session = live_session(state, event)
         now, due = STEPS.index(session.step), STEPS.index(step)
         need(now >= due, "R1", f"{event.type} comes before its step: the session is at {session.step}")
+        # R5.2.2: fixing a list moves the step on, so there is no second one.
         need(now <= due, late, f"{event.type} comes after its step: the session is at {session.step}")
 
     return rule
@@ -122,6 +123,7 @@ def advertises_once(state: State, event: Event, _data: InSession) -> None:
 
 def earlier_secrets_are_gone(state: State, event: Event, data: InSession) -> None:
     """G37: before advertising again, a site has erased or opened the secrets of every earlier session."""
+    # R5.4.1
     left = state.unspent.get(event.actor.id, set()) - {data.sid}
     need(not left, "G37", f"{event.actor.id} has not erased an earlier session")
 

@@ -48,6 +48,7 @@ def signed_once_after_all_enrolled(state: State, event: Event, data: CharterSign
 def run_opened_when_all_signed(state: State, _event: Event, data: RunOpened) -> None:
     """K1: training starts only from the charter's adapter, when every member has signed."""
     need(not state.run_opened, "R1", "the run is open already")
+    # R2.2.3
     need(len(state.signed) == state.terms.n, "K1", "a run opens when every member has signed the charter")
     need(data.charter == state.terms.digest, "K1", "the run is opened under another charter")
     need(

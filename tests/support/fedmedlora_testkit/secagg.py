@@ -107,6 +107,15 @@ class Ward:
     def open(self) -> None:
         self.opened = {i: self.parties[i].open(self.survivors, self.survivors) for i in self.survivors}
 
+    def run_to_upload(
+        self, vectors: dict[int, Vector] | None = None, *, late: Collection[int] = ()
+    ) -> "Ward":
+        """Run the honest steps up to the uploads; those that are late masked nothing yet."""
+        self.advertise()
+        self.share()
+        self.upload(vectors, late=late)
+        return self
+
     def run_to(self, last: Callable[[], None]) -> "Ward":
         """Run the honest steps up to and including one, given as the bound method."""
         for step in (self.advertise, self.share, self.upload, self.agree, self.open):

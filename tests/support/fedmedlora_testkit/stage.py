@@ -33,7 +33,7 @@ from fedmedlora_site.session import LiveSession
 from fedmedlora_site.training import RehearsalTrainer, Trainer
 from fedmedlora_testkit.audit_log import StudyLog
 from fedmedlora_testkit.audit_votes import open_vote
-from fedmedlora_testkit.stage_site import ADAPTER, OTHERS, OWN, make_site, staged_study
+from fedmedlora_testkit.stage_site import ADAPTER, OWN, SITES, make_site, staged_study
 
 SECONDS = 20.0
 VectorOf = Callable[[int], np.ndarray[Any, np.dtype[np.uint32]]]
@@ -59,9 +59,11 @@ class StageLog(StudyLog):
 class Stage:
     """The play: one log, the blobs, the other sites' secrets, and the agent under test."""
 
-    def __init__(self, root: Path, study: Study | None = None, **overrides: Any) -> None:
+    def __init__(self, root: Path, study: Study | None = None, own: str = OWN, **overrides: Any) -> None:
+        self.site = own
+        self.names = tuple(site for site in SITES if site != own)
         self.study = study or staged_study(**overrides)
-        self.root = make_site(root, self.study)
+        self.root = make_site(root, self.study, own)
         self.log = StageLog(self.study)
         self.blobs: dict[str, bytes] = {}
         self.withheld: set[str] = set()  # digests that the coordinator does not give
@@ -147,26 +149,26 @@ class Stage:
         for site, keys in terms.members.items():
             data = of.Enrolled(site=site, event_vkey=keys.event_vkey, witness_vkey=keys.witness_vkey)
             log.say("coordinator", "site.enrolled", data)
-        for site in OTHERS:
+        for site in self.names:
             log.say(site, "charter.signed", of.CharterSigned(charter=terms.digest))
         self.say()
-        await self.until(lambda: OWN in log.state.signed)
+        await self.until(lambda: self.site in log.state.signed)
         log.say("coordinator", "run.opened", of.RunOpened(charter=terms.digest, base=terms.initial_adapter))
         self.say()
 
     async def trained(self) -> None:
         """Plan a round; everybody trains."""
         self.log.plan()
-        for site in OTHERS:
+        for site in self.names:
             self.log.accept_plan(site)
             self.log.ready(site)
         self.say()
-        await self.until(lambda: OWN in self.log.state.rounds[self.log.number].ready)
+        await self.until(lambda: self.site in self.log.state.rounds[self.log.number].ready)
 
     async def advertised(self, *, wait: bool = True, vote: bool = False) -> None:
         """Open a session, or a vote on what was published; everybody advertises."""
         log = self.log
-        for site in OTHERS:
+        for site in self.names:
             for sid in sorted(log.state.unspent.get(site, ())):
                 log.erase(site, sid)
         if vote:
@@ -175,7 +177,7 @@ class Stage:
             log.open_session()
         session = log.session
         self.say()
-        for site in OTHERS:
+        for site in self.names:
             live = LiveSession(
                 log.terms,
                 site,
@@ -189,7 +191,7 @@ class Stage:
             log.advertise(site)
         self.say()
         if wait:
-            await self.until(lambda: OWN in session.advertised)
+            await self.until(lambda: self.site in session.advertised)
 
     async def shared(self, *, wait: bool = True) -> None:
         """Broadcast U1; everybody deals shares."""
@@ -197,13 +199,13 @@ class Stage:
         log.coordinate()
         payloads = {site: self.blobs[digest] for site, digest in session.u1.items()}
         rows = log.rows(session.u1)
-        for site in OTHERS:
+        for site in self.names:
             own = session.advertised[site]
             self.keep(site, "shares", self.others[site].share(rows, session.view, own, payloads))
             log.share(site)
         self.say()
         if wait:
-            await self.until(lambda: OWN in session.shares)
+            await self.until(lambda: self.site in session.shares)
 
     async def uploaded(self, gone: Iterable[str] = (), vector_of: VectorOf | None = None) -> None:
         """Fix the inbox; everybody masks and uploads, but for those that are gone."""
@@ -211,7 +213,7 @@ class Stage:
         log.coordinate()
         payloads = {site: self.blobs[digest] for site, digest in session.u2.items()}
         rows = log.rows(session.u2)
-        for number, site in enumerate(OTHERS):
+        for number, site in enumerate(self.names):
             if site in gone:
                 continue
             live = self.others[site]
@@ -221,7 +223,7 @@ class Stage:
             self.keep(site, "masked-update", self.sealed(vector))
             log.upload(site)
         self.say()
-        await self.until(lambda: OWN in session.updates)
+        await self.until(lambda: self.site in session.updates)
 
     async def agreed(self) -> None:
         """Fix the survivors; everybody agrees."""
@@ -229,11 +231,11 @@ class Stage:
         log.coordinate()
         rows = log.rows(session.u3)
         for site in session.u3:
-            if site != OWN:
+            if site != self.site:
                 self.others[site].agree(rows)
                 log.agree(site)
         self.say()
-        await self.until(lambda: OWN in session.agreed)
+        await self.until(lambda: self.site in session.agreed)
 
     async def unmasked(self) -> None:
         """Ask for shares; everybody opens them."""
@@ -241,10 +243,10 @@ class Stage:
         log.coordinate()
         assert session.request is not None
         for site in session.request.signers:
-            if site != OWN:
+            if site != self.site:
                 self.respond(site, self.others[site].open(session.request.signers))
         self.say()
-        await self.until(lambda: OWN in session.responses)
+        await self.until(lambda: self.site in session.responses)
 
     def sealed(self, vector: np.ndarray[Any, np.dtype[np.uint32]]) -> bytes:
         """The upload of an encoded and masked update."""
@@ -304,10 +306,10 @@ class Stage:
         log, session = self.log, self.log.session
         assert session.published is not None
         for site in session.u3:
-            if site != OWN:
+            if site != self.site:
                 log.accept(site)
         self.say()
-        await self.until(lambda: OWN in session.accepted)
+        await self.until(lambda: self.site in session.accepted)
         data = log.closed_data(next_base=session.published.next_base)
         log.say("coordinator", "round.closed", data, round=log.number)
         self.say()
@@ -370,7 +372,7 @@ class StageWire:
             if event.objects:
                 item = event.objects[0]
                 sid = str(event.sid)
-                log.payloads[OWN, item.role, sid] = self._stage.blobs[item.digest]
+                log.payloads[self._stage.site, item.role, sid] = self._stage.blobs[item.digest]
             self._stage.changed.set()
         return self.receipts(log.entries[entry.index + 1].note), entry.index
 

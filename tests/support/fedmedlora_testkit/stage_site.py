@@ -21,6 +21,7 @@ from fedmedlora_testkit.studies import make_study
 
 OWN = "site-a"
 OTHERS = ("site-b", "site-c", "site-d")
+SITES = (OWN, *OTHERS)
 ADAPTER = small_adapter(32)
 
 
@@ -47,34 +48,34 @@ def staged_study(**overrides: Any) -> Study:
     )
 
 
-def make_site(root: Path, study: Study) -> Path:
+def make_site(root: Path, study: Study, own: str = OWN) -> Path:
     """Make the folder of the real site, enrolled and with the study accepted."""
-    folder = root / OWN
+    folder = root / own
     for inner in ("data", "tls", "run"):
         (folder / inner).mkdir(parents=True, mode=0o700)
-    drawn = Keystore.generate(OWN)
+    drawn = Keystore.generate(own)
     keys = Keystore(
-        OWN,
+        own,
         drawn.tls_key_pem,
-        seed_of(OWN),
-        seed_of(OWN + "/w"),
+        seed_of(own),
+        seed_of(own + "/w"),
         drawn.storage_key,
         drawn.round_secret,
     )
     keys.save(folder / "keys")
     SiteConfig(
         schema=SCHEMA,
-        site=SiteSection(id=OWN, coordinator_address="127.0.0.1:1"),
+        site=SiteSection(id=own, coordinator_address="127.0.0.1:1"),
         trainer=TrainerSection(kind="rehearsal"),
         network=NetworkSection(reconnect_first_seconds=0.01, reconnect_most_seconds=0.02),
     ).write(folder / "site.toml")
     (folder / "policy.toml").write_text("")
-    card = Card(id=OWN, event_vkey=keys.event_signer.vkey, witness_vkey=keys.witness_signer.vkey)
+    card = Card(id=own, event_vkey=keys.event_signer.vkey, witness_vkey=keys.witness_signer.vkey)
     card.write(folder / "card.toml")
     coordinator = CoordinatorPins(log_vkey=study.log.log_vkey, coordinator_vkey=study.log.coordinator_vkey)
     members = {m.id: PinnedKeys(event_vkey=m.event_vkey, witness_vkey=m.witness_vkey) for m in study.members}
     Pins(coordinator=coordinator, members=members).write(folder / "pins.toml")
-    write_notes(folder / "data" / "notes.jsonl", plain_notes(OWN))
+    write_notes(folder / "data" / "notes.jsonl", plain_notes(own))
     study.write(root / "package" / "study.toml")
     ADAPTER.save(root / "package" / "initial")
     if study.secure_aggregation.ckks is not None:

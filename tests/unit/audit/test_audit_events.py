@@ -207,6 +207,7 @@ def test_values_are_frozen_and_closed() -> None:
 
 
 def test_no_field_of_any_event_is_a_float_or_free_text() -> None:
+    # R5.1.3
     """The closed schema is what keeps clinical text out of the log (decision 16)."""
 
     def texts(model: type[BaseModel], path: str) -> list[str]:
@@ -229,6 +230,7 @@ def test_no_field_of_any_event_is_a_float_or_free_text() -> None:
 
 
 def test_time_is_utc_in_whole_seconds() -> None:
+    # R5.1.4
     moment = datetime(2026, 3, 1, 1, 2, 3, 999999, tzinfo=timezone(timedelta(hours=1)))
     assert event_time(moment) == "2026-03-01T00:02:03Z"
     assert event_time(datetime(2026, 3, 1, tzinfo=UTC)) == TIME
@@ -238,6 +240,7 @@ def test_time_is_utc_in_whole_seconds() -> None:
 
 
 def test_session_id_binds_every_field() -> None:
+    # R5.5.1
     fields: dict[str, Any] = {
         "origin": "o",
         "charter": "c",
@@ -255,6 +258,7 @@ def test_session_id_binds_every_field() -> None:
 
 
 def test_lists_are_hashed_in_one_order() -> None:
+    # R5.5.2
     rows = [of.IdDigest(id=name, digest=NO_EVENT) for name in ("b", "a")]
     assert list_json(rows) == (
         f'[{{"digest":"{NO_EVENT}","id":"a"}},{{"digest":"{NO_EVENT}","id":"b"}}]'.encode()

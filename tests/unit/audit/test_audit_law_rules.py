@@ -34,6 +34,7 @@ def raising_rule(error: LawError, type_: str) -> object | None:
 def test_attack_refused_by_its_own_check_and_only_by_the_rule(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # R2.2.3, R2.3.3, R4.4.3, R5.2.1, R5.2.2, R5.4.1, R5.4.2
     expected, make = ATTACKS[name]
     log = StudyLog()
     note = make(log)

@@ -62,6 +62,7 @@ def test_apply_refused_event_changes_nothing() -> None:
 
 
 def test_duties_follow_the_round() -> None:
+    # R4.1.1
     log = StudyLog()
     assert set(owed(log).values()) == {None}
     log.set_up()
@@ -107,6 +108,7 @@ def test_duties_before_the_run_sign_the_charter() -> None:
 
 
 def test_restarted_site_erases_at_once_and_sits_out() -> None:
+    # R5.3.2
     log = StudyLog().set_up().to_step("share")
     log.erase("site-d", log.session.sid)
     assert owed(log)["site-d"] is None

@@ -130,6 +130,7 @@ def test_any_bytes_never_crash(junk: bytes) -> None:
 
 
 def test_second_signature_line_refused_as_g45() -> None:
+    # R5.1.1
     other = NoteSigner.generate("site-b").sign("one line\n").split(b"\n\n")[1]
     with pytest.raises(NoteError) as caught:
         KEY.open(NOTE + other)
@@ -144,6 +145,7 @@ def test_signature_doubled_refused() -> None:
 
 
 def test_non_canonical_base64_refused_as_g45() -> None:
+    # R5.1.1
     head, line = NOTE.decode().rsplit(" ", 1)
     encoded = line.rstrip("\n")
     assert not encoded.endswith("=="), "68 bytes end in one padding character"

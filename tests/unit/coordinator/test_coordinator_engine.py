@@ -96,6 +96,7 @@ def test_two_streams_of_one_site_count_until_the_last_is_closed() -> None:
 def test_every_wait_ends_and_no_round_goes_on_below_the_threshold(
     arrived: set[str], connected: set[str], declined: set[str], step: str
 ) -> None:
+    # R5.2.3
     now, decision = 0.0, None
     for _ in range(20):
         decision = judge(

@@ -91,6 +91,7 @@ def test_the_same_request_again_gets_the_same_certificate_also_after_a_restart(o
 
 
 def test_a_used_token_is_refused_to_another_request(office: Office) -> None:
+    # R2.1.3
     office.enroll(make_request(office.token))
     refused(office, make_request(office.token), Reason.USED_TOKEN)
 
@@ -128,6 +129,7 @@ def test_a_certificate_request_whose_signature_does_not_hold_is_refused(office: 
 
 @pytest.mark.parametrize("field", ["event_proof", "witness_proof"])
 def test_a_key_without_proof_of_possession_is_refused(office: Office, field: str) -> None:
+    # R2.1.2
     request = make_request(office.token)
     if field == "event_proof":
         stolen = dataclasses.replace(request, event_proof=bytes(64))
@@ -147,6 +149,7 @@ def test_proofs_do_not_fit_another_site_or_request(office: Office) -> None:
 
 @pytest.mark.parametrize("point", sorted(LOW_ORDER_KEYS))
 def test_low_order_event_keys_are_refused(office: Office, point: bytes) -> None:
+    # R2.1.2
     key = VerifierKey("site-a", key_id("site-a", 1, point), 1, point)
     refused(office, dataclasses.replace(make_request(office.token), event_vkey=key.vkey), Reason.WEAK_KEY)
 

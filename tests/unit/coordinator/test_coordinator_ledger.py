@@ -64,6 +64,7 @@ def test_the_log_begins_with_genesis_and_members(ward: Ward) -> None:
 
 
 def test_a_receipt_stands_directly_after_its_event(ward: Ward) -> None:
+    # R5.1.2
     ward.run(lambda s: len(s.signed) == 2)
     types = [e.event.type for e in ward.ledger.entries]
     assert types[5:] == ["charter.signed", "receipt", "charter.signed", "receipt"]
@@ -72,6 +73,7 @@ def test_a_receipt_stands_directly_after_its_event(ward: Ward) -> None:
 
 
 def test_the_same_event_again_gets_the_same_receipt_also_after_a_restart(ward: Ward) -> None:
+    # R3.1.3
     hospital = ward.hospitals[0]
     note = ward.note(hospital, "charter.signed", CharterSigned(charter=ward.terms.digest), None)
     first = ward.hand_in(hospital, note)
@@ -106,6 +108,7 @@ def test_the_coordinators_own_words_are_under_the_law_too(ward: Ward) -> None:
 
 
 def test_an_event_whose_payload_is_missing_or_wrong_is_refused(ward: Ward) -> None:
+    # R3.2.2
     ward.run(lambda s: s.session is not None and s.session.step == "upload")
     session = ward.ledger.state.session
     assert session is not None

@@ -169,6 +169,7 @@ def test_evidence_is_shredded_or_kept_as_chosen(tmp_path: Path) -> None:
 
 
 def test_the_upload_of_a_site_that_dropped_out_does_not_stay(tmp_path: Path) -> None:
+    # R3.2.4
     ward = Ward(tmp_path, rounds=1, keep_evidence=True)
     ward.run(lambda s: s.session is not None and s.session.step == "upload")
     late = ward.put(ward.hospital("site-d"), b"\x01" * ward.model.ring_bytes)
@@ -242,6 +243,7 @@ def test_consents_of_a_dead_attempt_do_not_block_the_next_one(tmp_path: Path) ->
 
 
 def test_after_shares_were_opened_there_is_no_other_attempt(tmp_path: Path) -> None:
+    # R5.3.3
     ward = Ward(tmp_path, rounds=2)
     ward.run(lambda s: s.session is not None and len(s.session.responses) == 2)
     for site in ("site-c", "site-d"):

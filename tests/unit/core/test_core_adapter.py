@@ -40,6 +40,7 @@ def test_folder_round_trip_keeps_the_digest(tmp_path: Path) -> None:
 
 
 def test_one_changed_frozen_value_changes_the_digest() -> None:
+    # R2.4.1
     adapter = make_adapter()
     tensors = dict(adapter.tensors)
     changed = tensors["layer.0.lora_A.weight"].copy()

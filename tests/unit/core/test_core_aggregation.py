@@ -27,6 +27,7 @@ def test_plain_rule_ignores_the_loss() -> None:
 
 @given(n=st.integers(1, 50_000), loss=st.floats(0, 5))
 def test_ladder_shows_a_bucket_never_a_count(n: int, loss: float) -> None:
+    # R4.3.1
     buckets = {2**k for k in range(18)}
     factors = {math.exp(1 - 0.25 * k) for k in range(8)}
     possible = {max(1, round(64 * b * f)) for b in buckets for f in factors}

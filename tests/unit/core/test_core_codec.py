@@ -60,6 +60,7 @@ def test_sum_of_encodings_decodes_to_the_weighted_mean_within_the_bound(
 
 
 def test_extreme_values_of_all_members_do_not_wrap() -> None:
+    # R4.2.1
     codec = Codec(clip=0.05, n=127, weight_max=16_000_000)
     update = np.array([0.05, -0.05], dtype=np.float32)
     total = np.zeros(3, dtype=np.uint32)
@@ -78,6 +79,7 @@ def test_rounding_is_unbiased() -> None:
 
 
 def test_same_stream_same_bytes() -> None:
+    # R4.1.3
     codec = Codec(clip=1.0, n=3, weight_max=10)
     update = np.random.default_rng(1).uniform(-1, 1, 100_000).astype(np.float32)
     first = codec.encode(update, weight=3, words=words_of(9))
@@ -87,6 +89,7 @@ def test_same_stream_same_bytes() -> None:
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_values_that_are_not_finite_are_refused_before_encoding(bad: float) -> None:
+    # R4.1.2
     update = np.array([0.0, bad], dtype=np.float32)
     with pytest.raises(NonFiniteError):
         Codec(clip=1.0, n=3, weight_max=10).encode(update, weight=1, words=words_of(0))

@@ -30,6 +30,7 @@ def test_a_plain_policy_accepts_the_demo_study() -> None:
 def test_each_key_refuses_with_its_own_sentence(
     policy: dict[str, object], section: str, values: dict[str, object], sentence: str
 ) -> None:
+    # R2.2.2
     study = changed(make_study(), section, **values)
     with pytest.raises(PolicyRefusal, match=sentence) as caught:
         SitePolicy.model_validate(policy).judge(study)

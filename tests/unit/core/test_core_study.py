@@ -19,6 +19,7 @@ def test_toml_and_canonical_json_round_trip(tmp_path: Path) -> None:
 
 
 def test_every_value_is_bound_by_the_digest() -> None:
+    # R2.1.4
     study = make_study()
     assert changed(study, "training", rounds=9).digest != study.digest
     assert changed(study, "study", title="x").digest != study.digest
@@ -34,6 +35,7 @@ def test_non_canonical_bytes_are_refused() -> None:
     ("n", "c", "quorum"), [(3, 1, 3), (4, 1, 3), (5, 1, 4), (10, 3, 7), (50, 16, 34), (1000, 333, 667)]
 )
 def test_threshold_is_the_formula_of_the_protocol(n: int, c: int, quorum: int) -> None:
+    # R2.3.1
     assert threshold_for(n, c) == quorum
 
 
@@ -75,6 +77,7 @@ def test_files_that_are_not_toml_say_so(tmp_path: Path) -> None:
 def test_broken_rules_are_refused_with_their_sentence(
     section: str, values: dict[str, object], sentence: str
 ) -> None:
+    # R2.3.2, R4.2.2
     with pytest.raises(ConfigError, match=sentence):
         changed(make_study(), section, **values)
 
@@ -92,6 +95,7 @@ def test_members_are_distinct_in_id_and_every_key() -> None:
 
 
 def test_encoder_rows_need_a_quorum_of_annotating_sites() -> None:
+    # R4.2.3
     study = changed(make_study(), "model", kind="token_classification")
     table = study.model_dump(mode="json", by_alias=True)
     for member in table["members"][:2]:

@@ -113,6 +113,7 @@ def test_another_study_is_refused_once_a_charter_was_signed(place: Place) -> Non
 
 @pytest.mark.parametrize("member", ["site-a", "site-c"])
 def test_other_keys_for_a_member_are_refused(place: Place, member: str) -> None:
+    # R2.2.1
     """The coordinator composes the study with a key of its own for a member: a site it invented."""
     place.keys = {**place.keys, member: Keystore.generate(member)}
     assert f"other keys for '{member}'" in place.refused(place.propose())

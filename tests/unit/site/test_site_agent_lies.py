@@ -35,6 +35,7 @@ SUITE = SUITES[HYBRID_SUITE]
 
 
 def test_an_aggregate_that_leads_elsewhere_is_refused(tmp_path: Path) -> None:
+    # R4.4.1
     async def scene(stage: Stage) -> None:
         await stage.opened()
         await stage.trained()
@@ -90,6 +91,7 @@ def test_shares_of_another_session_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_survivor_set_of_a_base_used_elsewhere_is_not_consented_to(tmp_path: Path) -> None:
+    # R5.4.2
     """The same base in another log or an earlier run: the two sums' difference could be one update."""
 
     async def scene(stage: Stage) -> None:
@@ -140,6 +142,7 @@ def test_the_same_survivor_set_of_a_base_may_be_consented_to_again(tmp_path: Pat
 
 
 def test_a_released_update_is_not_offered_again(tmp_path: Path) -> None:
+    # R5.4.5
     async def scene(stage: Stage) -> None:
         update = f"{stage.log.terms.digest}/1"
         Markers(stage.root / "markers.jsonl").mark_released("9" * 64, update=update)
@@ -157,6 +160,7 @@ def test_a_released_update_is_not_offered_again(tmp_path: Path) -> None:
 
 
 def test_a_second_attempt_erases_the_first_before_advertising(tmp_path: Path) -> None:
+    # R5.4.1
     async def scene(stage: Stage) -> None:
         await stage.opened()
         await stage.trained()
@@ -246,6 +250,7 @@ def test_a_forged_receipt_stops_the_agent(tmp_path: Path) -> None:
 
 
 def test_an_encoders_rows_need_enough_sites_among_the_survivors(tmp_path: Path) -> None:
+    # R4.2.3
     """G40: site-d alone would move the rows of a type once another annotating site is gone."""
     stage = Stage(tmp_path)
     study = stage.study

@@ -77,6 +77,7 @@ def refused(bases: Bases, ring: bytes, sites: int) -> str:
 
 
 def test_a_weight_beyond_the_sites_is_refused(bases: Bases) -> None:
+    # R4.4.2
     most = STUDY.aggregation.weight_max
     assert "weight sum" in refused(bases, encodings(STUDY, [most, most], 0.01), sites=1)
 
@@ -86,6 +87,7 @@ def test_a_weight_of_nothing_is_refused(bases: Bases) -> None:
 
 
 def test_an_average_beyond_the_clip_is_refused(bases: Bases) -> None:
+    # R4.4.2
     """A wrapped or invented sum: far outside what clipped updates can average to."""
     ring = STUDY.packing().read_bytes(encodings(STUDY, WEIGHTS, 0.01))
     ring[7] = STUDY.codec().half - 1

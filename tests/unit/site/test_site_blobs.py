@@ -27,6 +27,7 @@ def test_every_chunk_proves_itself(tmp_path: Path) -> None:
 
 
 def test_a_restart_sends_the_same_bytes(tmp_path: Path) -> None:
+    # R5.4.4
     upload = UploadFolder(tmp_path).store(DATA)
     again = UploadFolder(tmp_path).open(upload.digest)
     assert again.chunk(2) == upload.chunk(2)

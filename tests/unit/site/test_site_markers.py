@@ -63,6 +63,7 @@ def test_damage_before_the_last_line_stops_the_site(tmp_path: Path) -> None:
 
 
 def test_a_marker_is_on_the_disk_when_the_call_returns(tmp_path: Path) -> None:
+    # R5.4.3
     path = tmp_path / "markers.jsonl"
     Markers(path).mark_released(SIDS[0], update="study/1")
     assert b'"kind": "released"' in path.read_bytes()

@@ -39,6 +39,7 @@ def test_a_restart_finds_the_same_bytes_and_goes_on_with_the_chain(tmp_path: Pat
 
 
 def test_an_event_is_on_the_disk_before_it_can_be_sent(tmp_path: Path) -> None:
+    # R5.3.1
     signed = sign(Outbox(tmp_path, AUTHOR))
     assert (tmp_path / "00000001.note").read_bytes() == signed.note
 

@@ -207,6 +207,7 @@ def test_masks_are_used_once() -> None:
 
 
 def test_survivors_beyond_the_inbox_are_refused() -> None:
+    # R5.5.3
     ward = Ward().masked()
     live = ward.sites["site-a"]
     u3 = (*rows(ward.uploads), IdDigest(id="site-z", digest="0" * 64))
@@ -215,6 +216,7 @@ def test_survivors_beyond_the_inbox_are_refused() -> None:
 
 
 def test_another_upload_in_this_sites_name_is_refused() -> None:
+    # R5.5.3
     ward = Ward().masked()
     live = ward.sites["site-a"]
     act = lambda: live.check_survivors(rows(ward.uploads), live.view, "0" * 64)  # noqa: E731

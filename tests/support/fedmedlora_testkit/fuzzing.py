@@ -1,0 +1,329 @@
+"""Fuzzing of every decoder: valid encodings, bent by bits, cuts and splices, must decode or raise one error.
+
+`python -m fedmedlora_testkit.fuzzing [--seconds N] [NAME ...]` runs each decoder for that long. A part that
+adds a decoder adds a row to `DECODERS`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache, partial
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from google.protobuf.message import DecodeError, Message
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fedmedlora_audit import tiles
+from fedmedlora_audit.blob import BlobTree, blob_leaves, verify_chunk
+from fedmedlora_audit.bundle import Manifest, ManifestFile, open_manifest
+from fedmedlora_audit.charter import CharterTerms
+from fedmedlora_audit.checkpoint import open_checkpoint, parse_checkpoint
+from fedmedlora_audit.errors import AuditError, BundleError
+from fedmedlora_audit.events import open_event, parse_event
+from fedmedlora_audit.merkle import verify_consistency, verify_inclusion
+from fedmedlora_audit.note import VerifierKey, parse_note
+from fedmedlora_audit.trust import Trust
+from fedmedlora_core.errors import CoreError
+from fedmedlora_core.study import Study
+from fedmedlora_crypto.errors import PeerError
+from fedmedlora_crypto.hybrid import HybridKey, check_hybrid_key, wrap
+from fedmedlora_crypto.keys import check_public_key
+from fedmedlora_crypto.sealed import open_box, seal
+from fedmedlora_crypto.secagg import HYBRID_SUITE, MASKED_SUITE, SUITES
+from fedmedlora_crypto.secagg.messages import decode_keys, decode_opened, decode_shares
+from fedmedlora_crypto.shamir import ShareValueError, parse_share
+from fedmedlora_protos import wire
+from fedmedlora_protos.v1 import federation_pb2 as pb
+from fedmedlora_testkit.audit_log import StudyLog
+from fedmedlora_testkit.secagg import SID, Ward
+from fedmedlora_testkit.studies import make_study
+
+Decode = Callable[[bytes], object]
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """One decoder under test.
+
+    Args:
+        seeds: Makes valid encodings; each of them decodes.
+        decode: Reads one byte string.
+        error: The only error that it may raise.
+    """
+
+    seeds: Callable[[], Sequence[bytes]]
+    decode: Decode
+    error: type[Exception]
+
+
+@cache
+def sessions() -> dict[str, Ward]:
+    """One whole session for each masked suite."""
+    wards = {suite: Ward(4, suite=suite) for suite in (MASKED_SUITE, HYBRID_SUITE)}
+    for ward in wards.values():
+        ward.run_to(ward.open)
+    return wards
+
+
+@cache
+def log() -> StudyLog:
+    """A whole run with every kind of event."""
+    return StudyLog().play(2, {"upload": ["site-d"]})
+
+
+@cache
+def box_key() -> HybridKey:
+    return HybridKey(bytes(32), label=b"x", kem_label=b"k", sid=SID)
+
+
+def payloads(suite: str, kind: str) -> list[bytes]:
+    return [getattr(sessions()[suite], kind)[2]]
+
+
+def proofs(data: bytes, check: Callable[..., None], **fixed: object) -> None:
+    """Cut bytes into hashes of 32 (and one shorter rest), as they come in a message."""
+    check(proof=[data[at : at + 32] for at in range(0, len(data), 32)], **fixed)
+
+
+def chunk_case() -> tuple[str, int, bytes, bytes]:
+    data = bytes(range(256)) * 8200  # three chunks
+    tree = BlobTree(blob_leaves(data), len(data))
+    return tree.digest, len(data), data[: 1 << 20], b"".join(tree.proof(0))
+
+
+def read_chunk(data: bytes) -> None:
+    """A proof of 64 bytes, then the chunk."""
+    digest, total, _, _ = CHUNK
+    verify_chunk(digest=digest, total_bytes=total, index=0, data=data[64:], proof=[data[:32], data[32:64]])
+
+
+CHUNK = chunk_case()
+
+
+def consistency(data: bytes) -> None:
+    tree = log().tree
+    new, old = tree.size, 20
+    proofs(
+        data, verify_consistency, old_size=old, new_size=new, old_root=tree.root(old), new_root=tree.root()
+    )
+
+
+def inclusion(data: bytes) -> None:
+    tree = log().tree
+    proofs(data, verify_inclusion, leaf=log().entries[7].leaf, index=7, size=tree.size, root=tree.root())
+
+
+def entry_tile_files() -> dict[str, bytes]:
+    return tiles.entry_tiles([e.note for e in log().entries[:60]])
+
+
+def entry_tile(data: bytes) -> object:
+    """The entries of a log from one tile; the finding is returned, not raised."""
+    found, error = tiles.read_entries({next(iter(entry_tile_files())): data}, 60)
+    if error is not None:
+        raise error
+    return found
+
+
+def manifest() -> bytes:
+    files = (ManifestFile(path="charter.json", bytes=3, digest="0" * 64),)
+    made = Manifest(origin=log().terms.origin, size=3, files=files)
+    return log().log_signer.sign(made.text())
+
+
+def message(make: type[Message], read: Callable[..., object]) -> Decode:
+    """Parse like gRPC does, whose own errors never reach this code, then read."""
+
+    def decode(data: bytes) -> object:
+        request = make()
+        try:
+            request.ParseFromString(data)
+        except DecodeError:
+            return None
+        return read(request)
+
+    return decode
+
+
+@cache
+def certificate() -> bytes:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "site-a")])
+    now = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + datetime.timedelta(days=1))
+    uri = x509.UniformResourceIdentifier(f"{wire.SITE_URI_PREFIX}site-a")
+    builder = builder.add_extension(x509.SubjectAlternativeName([uri]), critical=False)
+    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def enrolment() -> bytes:
+    keys = log().terms.members["site-a"]
+    return pb.EnrollRequest(
+        token="t" * 43,
+        site="site-a",
+        csr_der=b"c" * 200,
+        event_vkey=keys.event_vkey,
+        witness_vkey=keys.witness_vkey,
+        event_proof=bytes(64),
+        witness_proof=bytes(64),
+    ).SerializeToString()
+
+
+def put_chunk() -> bytes:
+    request = pb.PutChunkRequest(digest="0" * 64, total_bytes=50, index=0, data=bytes(50))
+    return request.SerializeToString()
+
+
+def head() -> bytes:
+    return log().checkpoint()
+
+
+PEER = partial(Decoder, error=PeerError)
+AUDIT = partial(Decoder, error=AuditError)
+WIRE = partial(Decoder, error=wire.WireError)
+
+DECODERS: dict[str, Decoder] = {
+    **{
+        f"{kind}-{name}": PEER(
+            partial(payloads, suite, kind), partial(decode, sid=SID, party=2, suite=SUITES[suite])
+        )
+        for name, suite in (("x25519", MASKED_SUITE), ("hybrid", HYBRID_SUITE))
+        for kind, decode in (("keys", decode_keys), ("shares", decode_shares))
+    },
+    "opened": PEER(lambda: payloads(HYBRID_SUITE, "opened"), partial(decode_opened, sid=SID, party=2)),
+    "public-key": PEER(lambda: [box_key().public[:32]], check_public_key),
+    "hybrid-key": PEER(lambda: [box_key().public], check_hybrid_key),
+    "box": PEER(
+        lambda: [seal(bytes(32), b"x" * 66, context=b"c")],
+        lambda data: open_box(bytes(32), data, context=b"c", party=1),
+    ),
+    "wrap": PEER(
+        lambda: [wrap(bytes(32), box_key().public, b"i")], lambda data: box_key().unwrap(data, b"i", party=1)
+    ),
+    "share": Decoder(lambda: [bytes(33), b"\1" + bytes(32)], parse_share, ShareValueError),
+    "note": AUDIT(lambda: [e.note for e in log().entries[:20]], parse_note),
+    "event": AUDIT(lambda: [e.note for e in log().entries], parse_event),
+    "event-of-the-coordinator": AUDIT(
+        lambda: [e.note for e in log().entries if e.event.actor.id == "coordinator"],
+        lambda data: open_event(data, VerifierKey.parse(log().terms.coordinator_vkey)),
+    ),
+    "vkey": AUDIT(
+        lambda: [log().terms.log_vkey.encode()],
+        lambda data: VerifierKey.parse(data.decode("utf-8", "replace")),
+    ),
+    "checkpoint": AUDIT(
+        lambda: [head()], lambda data: open_checkpoint(data, VerifierKey.parse(log().terms.log_vkey))
+    ),
+    "checkpoint-text": AUDIT(
+        lambda: [head().split(b"\n\n")[0] + b"\n"],
+        lambda data: parse_checkpoint(data.decode("utf-8", "replace")),
+    ),
+    "trust": AUDIT(lambda: [Trust.from_terms(log().terms, genesis="0" * 64).to_json()], Trust.from_json),
+    "charter": AUDIT(lambda: [log().charter], CharterTerms.from_json),
+    "study": Decoder(lambda: [make_study().canonical_json()], Study.from_canonical_json, CoreError),
+    "manifest": AUDIT(
+        lambda: [manifest()], lambda data: open_manifest(data, [VerifierKey.parse(log().terms.log_vkey)])
+    ),
+    "entry-tile": Decoder(
+        lambda: list(entry_tile_files().values()),
+        entry_tile,
+        BundleError,
+    ),
+    "inclusion-proof": AUDIT(lambda: [b"".join(log().tree.inclusion_proof(7, log().tree.size))], inclusion),
+    "consistency-proof": AUDIT(
+        lambda: [b"".join(log().tree.consistency_proof(20, log().tree.size))], consistency
+    ),
+    "blob-chunk": AUDIT(lambda: [CHUNK[3] + CHUNK[2]], read_chunk),
+    "wire-submit": WIRE(
+        lambda: [pb.SubmitRequest(note=log().entries[3].note).SerializeToString()],
+        message(pb.SubmitRequest, wire.read_submit),
+    ),
+    "wire-watch": WIRE(
+        lambda: [pb.WatchRequest(from_index=5).SerializeToString()], message(pb.WatchRequest, wire.read_watch)
+    ),
+    "wire-put-chunk": WIRE(lambda: [put_chunk()], message(pb.PutChunkRequest, wire.read_put_chunk)),
+    "wire-get-chunk": WIRE(
+        lambda: [pb.GetChunkRequest(digest="0" * 64, index=3).SerializeToString()],
+        message(pb.GetChunkRequest, wire.read_get_chunk),
+    ),
+    "wire-enroll": WIRE(lambda: [enrolment()], message(pb.EnrollRequest, wire.read_enroll)),
+    "wire-certificate": WIRE(lambda: [certificate()], wire.site_id_of_certificate),
+}
+
+
+@st.composite
+def bent(draw: st.DrawFn, seeds: Sequence[bytes]) -> bytes:
+    """Draw a valid encoding with up to four changes: a bit, a cut, a splice, an insertion; or plain noise."""
+    data = draw(st.sampled_from(list(seeds)))
+    if draw(st.integers(0, 19)) == 0:
+        return draw(st.binary(max_size=400))
+    for _ in range(draw(st.integers(1, 4))):
+        data = _change(draw, data, seeds)
+    return data
+
+
+def _change(draw: st.DrawFn, data: bytes, seeds: Sequence[bytes]) -> bytes:
+    """Keep the bytes before a place and replace what follows."""
+    at = draw(st.integers(0, max(0, len(data) - 1)))
+    some = draw(st.integers(1, 40))
+    other = draw(st.sampled_from(list(seeds)))
+    tails = {
+        "bit": lambda: bytes([data[at] ^ 1 << some % 8]) + data[at + 1 :] if data else b"",
+        "byte": lambda: draw(st.sampled_from([b"\0", b"\xff", b"\x80", b"\x7f", b"\n"])) + data[at + 1 :],
+        "cut": lambda: b"",
+        "drop": lambda: data[at + some :],
+        "insert": lambda: draw(st.binary(max_size=40)) + data[at:],
+        "splice": lambda: other[draw(st.integers(0, max(0, len(other) - 1))) :],
+        "repeat": lambda: data[at : at + some] * 2 + data[at:],
+    }
+    return data[:at] + tails[draw(st.sampled_from(sorted(tails)))]()
+
+
+def run(name: str, examples: int) -> None:
+    """Try a decoder on that many bent encodings; any other error than its own comes through."""
+    decoder = DECODERS[name]
+    seeds = decoder.seeds()
+    for seed in seeds[:5]:
+        decoder.decode(seed)
+
+    @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(bent(seeds))
+    def attempt(data: bytes) -> None:
+        with suppress(decoder.error):
+            decoder.decode(data)
+
+    attempt()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Fuzz decoders by name, all of them without names, each for the given time."""
+    parser = argparse.ArgumentParser(
+        description="fuzz every decoder", epilog="example: --seconds 60 event trust"
+    )
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("names", nargs="*", choices=[[], *DECODERS], metavar="NAME")
+    chosen = parser.parse_args(arguments)
+    for name in chosen.names or DECODERS:
+        end, count = time.monotonic() + chosen.seconds, 0
+        while time.monotonic() < end:
+            run(name, 300)
+            count += 300
+        print(
+            f"{name}: {count} inputs in {chosen.seconds:.0f} s, nothing but {DECODERS[name].error.__name__}"
+        )
+        sys.stdout.flush()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
