@@ -7,8 +7,6 @@ or raises a refusal. Training runs beside the agent's other work; everything els
 from __future__ import annotations
 
 import asyncio
-import time
-from datetime import UTC, datetime
 
 from fedmedlora_audit.event_data import AggregateAccepted, Base, CharterSigned, UpdateReady
 from fedmedlora_audit.law import ClosedRound, Duty, Session
@@ -61,7 +59,7 @@ class RoundSteps:
             await self._ensure_training(number, base)
             return False
         self._context.strike("train", number)
-        await self._until_slot()
+        await self._context.until_slot()
         self._context.sign("update.ready", UpdateReady(base=base, graph=self._commitment(number)), duty)
         self._context.report(number, "train", 100, 100)
         return True
@@ -198,11 +196,3 @@ class RoundSteps:
             raise StepRefusal("train", "training_failed", str(exc)) from None
         held.clipping.record_own(number, permille)
         held.vault.store_ring(held.update_name(number), encoded)
-
-    async def _until_slot(self) -> None:
-        """Wait for the next slot of the clock, so that readiness tells less of the training's length."""
-        slot = self._held.config.trainer.ready_slot_seconds
-        if slot > 1:
-            now = datetime.now(UTC).timestamp()
-            deadline = time.monotonic() + (slot - now % slot)
-            await asyncio.sleep(max(0.0, deadline - time.monotonic()))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -77,6 +79,14 @@ class StepContext:
         """Die here, if the fault plan says so."""
         if self.faults is not None:
             self.faults.strike(step, round_number, children=self.trainer.child_processes())
+
+    async def until_slot(self) -> None:
+        """Wait for the next slot of the clock, so that readiness tells less of the work's length (G47)."""
+        slot = self.held.config.trainer.ready_slot_seconds
+        if slot > 1:
+            now = datetime.now(UTC).timestamp()
+            deadline = time.monotonic() + (slot - now % slot)
+            await asyncio.sleep(max(0.0, deadline - time.monotonic()))
 
     def report(self, round_number: int, step: str, done: int, total: int) -> None:
         """Write one progress line; it never holds a loss, a size or text."""

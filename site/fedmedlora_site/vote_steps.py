@@ -46,6 +46,7 @@ class VoteSteps:
             if not self._held.vault.holds(vector_name(self._held, session)):
                 await self._ensure_measured(session)
                 return False
+            await self._context.until_slot()
         return await self._sessions.advertise(duty)
 
     async def count(self, duty: Duty) -> bool:

@@ -150,3 +150,19 @@ def test_an_adapter_damaged_since_is_not_trained_from(bases: Bases) -> None:
     (bases.folder(one.digest) / "adapter_model.safetensors").write_bytes(blob)
     with pytest.raises(FolderError, match="changed on disk"):
         bases.adapter(one.digest)
+
+
+@pytest.mark.parametrize("forgotten", [True, False])
+def test_adapters_of_rounds_that_were_rolled_back_push_no_base_out(bases: Bases, forgotten: bool) -> None:
+    """R4.7.7; without forgetting them, three refused rounds would cost the site its base."""
+    base = bases.derive(ADAPTER.digest, encodings(STUDY, WEIGHTS, 0.01), sites=3)
+    bases.keep(base, round_number=1)
+    for number in range(2, 2 + KEPT_FOLDERS):
+        refused = bases.derive(base.digest, encodings(STUDY, WEIGHTS, 0.01 * number), sites=3)
+        bases.keep(refused, round_number=number)
+        if forgotten:
+            bases.forget(refused.digest)
+            assert not bases.holds(refused.digest)
+    assert bases.holds(base.digest) is forgotten
+    bases.forget(ADAPTER.digest)
+    assert bases.holds(ADAPTER.digest), "the study package's own adapter stays"

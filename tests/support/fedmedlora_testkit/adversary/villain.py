@@ -71,7 +71,7 @@ class Villain(Stage):
     log: VillainLog
 
     def __init__(self, root: Path, own: str = OWN) -> None:
-        super().__init__(root, own)
+        super().__init__(root, own=own)
         self.log = VillainLog(self.study)
         self.wire = VillainWire(self)
         self.journalled: list[bool] = []
