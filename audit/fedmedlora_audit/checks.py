@@ -133,6 +133,10 @@ LAW_CHECKS: Final[Mapping[str, Check]] = {
         "round.closed",
         "round.rolled_back",
     ),
+    "G44": _on(
+        "Sites commit to a sparse graph if the charter has one, and only then.",
+        "update.ready",
+    ),
 }
 """Checks that the law makes, event by event."""
 

@@ -87,10 +87,11 @@ def study_of(
     mode: str = "masks",
     title: str = "Rehearsal",
     vote: dict[str, int] | None = None,
+    graph: dict[str, int] | None = None,
 ) -> Study:
-    """A study of these members with the smallest sensible numbers."""
+    """A study of these members with the smallest sensible numbers; with a graph one of them may collude."""
     n = len(cards)
-    c = max(1, n // 3)
+    c = 1 if graph else max(1, n // 3)
     table = {
         "schema": "fedmedlora-study/1",
         "study": {"id": "rehearsal", "title": title, "seed": 7},
@@ -125,6 +126,7 @@ def study_of(
             "clip_value_micro": 50_000,
             "clip_norm_micro": 5_000_000,
             **({} if vote is None else {"vote": vote}),
+            **({"graph": graph} if graph else {}),
         },
         "splits": {"seed": 1, "validation_percent": 10, "test_percent": 10},
         "members": [
@@ -169,6 +171,7 @@ class Federation:
         dimension: int = 600,
         timing: Timing = QUICK,
         vote: dict[str, int] | None = None,
+        graph: dict[str, int] | None = None,
     ) -> Federation:
         """Run every command up to `site accept`."""
         federation, enrolment = (f"127.0.0.1:{free_port()}" for _ in range(2))
@@ -185,7 +188,7 @@ class Federation:
                 invitation = invite(root / "coordinator", site, out=root / f"{site}.invitation.json")
                 cards.append(enroll(invitation, root / site, trainer="rehearsal"))
         adapter = small_adapter(dimension)
-        study = study_of(cards, made, adapter, rounds=rounds, mode=mode, vote=vote)
+        study = study_of(cards, made, adapter, rounds=rounds, mode=mode, vote=vote, graph=graph)
         package = root / "package"
         study.write(package / STUDY_FILE)
         adapter.save(package / INITIAL_FOLDER)
