@@ -80,10 +80,7 @@ def new(
     except BaseException:
         shutil.rmtree(out, ignore_errors=True)
         raise
-    for warning in study.warnings():
-        say(f"warning: {warning}")
-    say_sizes(study)
-    for line in wire_lines(study):
+    for line in (*(f"warning: {warning}" for warning in study.warnings()), *wire_lines(study)):
         say(line)
     say(f"wrote {out / STUDY_FILE}: {len(study.members)} members, threshold {study.threshold}")
     say(f"charter digest, to be read out before anybody accepts: {study.digest}")
@@ -117,7 +114,6 @@ def check(
     )
     for warning in loaded.warnings():
         say(f"warning: {warning}")
-    say_sizes(loaded)
     if json_file is None:
         survived = len(loaded.members) - terms.threshold
         say(f"the study holds: {len(loaded.members)} members, threshold {terms.threshold}")
@@ -127,17 +123,6 @@ def check(
         for line in wire_lines(loaded):
             say(line)
         say(f"charter digest {loaded.digest}")
-
-
-def say_sizes(study: Study) -> None:
-    """Say what a round of a CKKS study will cost, before it is run; nothing for other modes."""
-    if study.secure_aggregation.mode != "ckks":
-        return
-    from fedmedlora_site.custody import size_plan
-
-    plan = size_plan(study)
-    for line in plan.lines() if plan is not None else ():
-        say(line)
 
 
 def _check_ckks(package: Path, study: Study) -> None:
