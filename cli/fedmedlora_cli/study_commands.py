@@ -95,10 +95,7 @@ def new(
     except BaseException:
         shutil.rmtree(out, ignore_errors=True)
         raise
-    for warning in study.warnings():
-        say(f"warning: {warning}")
-    say_sizes(study)
-    for line in wire_lines(study):
+    for line in (*(f"warning: {warning}" for warning in study.warnings()), *wire_lines(study)):
         say(line)
     say(f"wrote {out / STUDY_FILE}: {len(study.members)} members, threshold {study.threshold}")
     say(f"charter digest, to be read out before anybody accepts: {study.digest}")
@@ -139,7 +136,6 @@ def check(
     )
     for warning in loaded.warnings():
         say(f"warning: {warning}")
-    say_sizes(loaded)
     if json_file is None:
         survived = len(loaded.members) - terms.threshold
         say(f"the study holds: {len(loaded.members)} members, threshold {terms.threshold}")
@@ -151,17 +147,6 @@ def check(
         if terms.graph is not None:
             say(f"each site shares masks with {terms.graph.neighbours} neighbours, which nobody picks")
         say(f"charter digest {loaded.digest}")
-
-
-def say_sizes(study: Study) -> None:
-    """Say what a round of a CKKS study will cost, before it is run; nothing for other modes."""
-    if study.secure_aggregation.mode != "ckks":
-        return
-    from fedmedlora_site.custody import size_plan
-
-    plan = size_plan(study)
-    for line in plan.lines() if plan is not None else ():
-        say(line)
 
 
 def _check_ckks(package: Path, study: Study) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fedmedlora_core.study import Study
-from fedmedlora_crypto.ckks.parameters import upload_bytes
+from fedmedlora_crypto.ckks.parameters import SizePlan, upload_bytes
 
 EXPECTED_NOTES = 100
 """Training notes of the site for which the rounding error is stated."""
@@ -38,9 +38,9 @@ def wire_facts(study: Study) -> dict[str, Any]:
 
 
 def wire_lines(study: Study) -> list[str]:
-    """Say it in two lines; nothing for a study whose updates are not ring vectors."""
+    """Say it in a few lines; under CKKS they are about ciphertexts."""
     if study.secure_aggregation.mode == "ckks":
-        return []
+        return SizePlan(study.packing().count, len(study.members)).lines()
     facts = wire_facts(study)
     width = (
         f"wire: {facts['wire_bits']} bits a value, {facts['value_bits']} of them for the value and "
