@@ -107,6 +107,10 @@ LAW_CHECKS: Final[Mapping[str, Check]] = {
     "G38": _on(
         "No site that erased its secrets of a session spoke in it again.", "attempt.erased", *_SITE_ANSWERS
     ),
+    "G44": _on(
+        "Sites commit to a sparse graph if the charter has one, and only then.",
+        "update.ready",
+    ),
     "G48": _on(
         "Evidence was kept of published sums only, and shredded once, after its round.",
         "evidence.kept",

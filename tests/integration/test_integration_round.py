@@ -14,6 +14,7 @@ import pytest
 
 from fedmedlora_audit.bundle import read_files
 from fedmedlora_audit.charter import CharterTerms
+from fedmedlora_audit.event_data import UpdateReady
 from fedmedlora_audit.events import parse_event
 from fedmedlora_audit.merkle import leaf_hash
 from fedmedlora_audit.trust import Trust
@@ -97,6 +98,26 @@ def test_a_run_gives_the_weighted_mean_and_a_bundle_that_passes(tmp_path: Path, 
         own = Adapter.load(newest)
         assert own.digest == released.digest == found["released"]
     check_verdict(federation, tmp_path / "bundle")
+
+
+def test_a_study_on_a_sparse_graph_closes_with_the_weighted_mean(tmp_path: Path) -> None:
+    # R6.15.1, R6.15.6: real sites commit, reveal, fetch their neighbours' shares only, and open the sum
+    ids = tuple(f"site-{name}" for name in "abcdefghi")
+    graph = {"neighbours": 6, "share_threshold": 5, "window_survivors": 2}
+    federation = Federation.build(tmp_path, ids=ids, rounds=2, timing=PATIENT, graph=graph)
+    run(federation)
+    found = status(federation.coordinator_root)
+    assert (found["closed"], found["run_closed"]) == (2, True)
+    vector, bound = expected(federation, [ids] * 2)
+    released = Adapter.load(federation.coordinator_root / "released")
+    assert float(np.abs(released.vector() - vector).max()) <= bound
+    check_verdict(federation, tmp_path / "bundle")
+    ready = [
+        event.data
+        for entry in read_entries(federation.coordinator_root / "store.sqlite")
+        if (event := parse_event(entry.note).event).type == "update.ready"
+    ]
+    assert len({data.graph for data in ready if isinstance(data, UpdateReady)} - {None}) == 18
 
 
 def signed(words: Floats, bits: int) -> Floats:

@@ -86,10 +86,11 @@ def study_of(
     rounds: int = 2,
     mode: str = "masks",
     title: str = "Rehearsal",
+    graph: dict[str, int] | None = None,
 ) -> Study:
-    """A study of these members with the smallest sensible numbers."""
+    """A study of these members with the smallest sensible numbers; with a graph one of them may collude."""
     n = len(cards)
-    c = max(1, n // 3)
+    c = 1 if graph else max(1, n // 3)
     table = {
         "schema": "fedmedlora-study/1",
         "study": {"id": "rehearsal", "title": title, "seed": 7},
@@ -123,6 +124,7 @@ def study_of(
             "min_sites": 3,
             "clip_value_micro": 50_000,
             "clip_norm_micro": 5_000_000,
+            **({"graph": graph} if graph else {}),
         },
         "splits": {"seed": 1, "validation_percent": 10, "test_percent": 10},
         "members": [
@@ -166,6 +168,7 @@ class Federation:
         mode: str = "masks",
         dimension: int = 600,
         timing: Timing = QUICK,
+        graph: dict[str, int] | None = None,
     ) -> Federation:
         """Run every command up to `site accept`."""
         federation, enrolment = (f"127.0.0.1:{free_port()}" for _ in range(2))
@@ -182,7 +185,7 @@ class Federation:
                 invitation = invite(root / "coordinator", site, out=root / f"{site}.invitation.json")
                 cards.append(enroll(invitation, root / site, trainer="rehearsal"))
         adapter = small_adapter(dimension)
-        study = study_of(cards, made, adapter, rounds=rounds, mode=mode)
+        study = study_of(cards, made, adapter, rounds=rounds, mode=mode, graph=graph)
         package = root / "package"
         study.write(package / STUDY_FILE)
         adapter.save(package / INITIAL_FOLDER)

@@ -9,13 +9,15 @@ from types import TracebackType
 
 import pytest
 
+from fedmedlora_audit import event_data as of
+from fedmedlora_audit.charter import threshold_of
 from fedmedlora_audit.errors import LawError
 from fedmedlora_audit.events import KINDS, parse_event
 from fedmedlora_audit.law import RULES, check, envelope
 from fedmedlora_audit.merkle import leaf_hash
 from fedmedlora_testkit.audit_attacks import ATTACKS, opening
 from fedmedlora_testkit.audit_attacks.registry import by_site
-from fedmedlora_testkit.audit_log import StudyLog
+from fedmedlora_testkit.audit_log import StudyLog, charter_table
 
 
 def raising_rule(error: LawError, type_: str) -> object | None:
@@ -90,6 +92,53 @@ def test_erasure_after_opening_does_not_count() -> None:
     for name in log.sites:
         log.erase(name, first.sid)
     assert first.erased_unopened(log.tree.size) == 2
+
+
+def sparse_log() -> StudyLog:
+    """A study of 14 members on a sparse graph: T = 9 with two colluding."""
+    rules = {
+        **charter_table(14)["secure_aggregation"],
+        "colluding_sites": 2,
+        "threshold": threshold_of(14, 2),
+        "graph": {"neighbours": 10, "share_threshold": 7, "window_survivors": 3},
+    }
+    return StudyLog(14, secure_aggregation=rules)
+
+
+@pytest.mark.parametrize(("erasing", "allowed"), [("survivors", True), ("dropped", False)])
+def test_on_a_sparse_graph_only_survivors_that_erased_free_another_consent(
+    erasing: str, allowed: bool
+) -> None:
+    # R6.15.9: nine members erased either way; of those that dropped out nobody could have opened anything
+    log = sparse_log().set_up().to_step("unmask", {"upload": ["site-m", "site-n"]})
+    first = log.session
+    log.abort("operator")
+    order = log.sites if erasing == "survivors" else list(reversed(log.sites))
+    for name in order[:9]:
+        log.erase(name, first.sid)
+    assert first.erased_unopened(log.tree.size) == 9
+    assert (first.erased_unopened(log.tree.size, survivors_only=True) >= log.terms.threshold) == allowed
+
+
+def test_commitments_are_what_the_sites_said_when_they_were_ready() -> None:
+    # R6.15.6
+    log = sparse_log().set_up().to_step("advertise")
+    current = log.state.rounds[1]
+    assert set(current.commitments) == set(current.ready) == set(log.sites)
+    assert current.commitments["site-a"] == log.commitment("site-a")
+
+
+@pytest.mark.parametrize("graph", [None, "0" * 64])
+def test_commitment_without_a_graph_or_graph_without_a_commitment_is_g44(graph: str | None) -> None:
+    # R6.15.6
+    log = (sparse_log() if graph is None else StudyLog()).set_up()
+    plan = log.plan().leaf.hex()
+    log.accept_plan("site-a")
+    data = of.UpdateReady(base=log.state.base, graph=graph)
+    note = log.draft("site-a", "update.ready", data, refs=[plan], round=1)
+    with pytest.raises(LawError) as caught:
+        log.judge(note)
+    assert caught.value.check == "G44"
 
 
 def test_every_type_has_rules() -> None:

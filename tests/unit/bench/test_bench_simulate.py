@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -17,7 +17,8 @@ from fedmedlora_bench.simulated_sites import Cohort, Setting, StoredShares
 from fedmedlora_bench.simulated_workers import Workers
 from fedmedlora_cli.bench_commands import app
 from fedmedlora_core.errors import ConfigError
-from fedmedlora_crypto.secagg import Aggregator
+from fedmedlora_crypto.secagg import Aggregator, Unmasking
+from fedmedlora_crypto.xof import Vector
 
 QUIET = Progress(enabled=False)
 
@@ -54,7 +55,7 @@ def test_simulation_on_the_sparse_graph_is_exact_and_counts_what_was_sent(
 def test_a_wrong_sum_is_reported_as_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     unmask = Aggregator.unmask
 
-    def bending(self: Aggregator, total: np.ndarray, *args: object, **options: object) -> object:  # type: ignore[type-arg]
+    def bending(self: Aggregator, total: Vector, *args: Any, **options: Any) -> Unmasking:
         found = unmask(self, total, *args, **options)
         total[0] += 1
         return found

@@ -3,7 +3,7 @@
 from fedmedlora_audit import event_data as of
 from fedmedlora_audit.note import NoteSigner
 from fedmedlora_testkit.audit_attacks.registry import ZERO, attack, by_coordinator, by_site
-from fedmedlora_testkit.audit_log import StudyLog, seed_of
+from fedmedlora_testkit.audit_log import StudyLog, digest_of, seed_of
 
 # -- the study
 
@@ -212,6 +212,14 @@ def plan_accepted_twice(log: StudyLog) -> bytes:
 def ready_without_accepting(log: StudyLog) -> bytes:
     plan = log.set_up().plan().leaf.hex()
     return log.draft("site-a", "update.ready", of.UpdateReady(base=log.state.base), refs=[plan], round=1)
+
+
+@attack("G44")
+def ready_with_a_commitment_to_no_graph(log: StudyLog) -> bytes:
+    plan = log.set_up().plan().leaf.hex()
+    log.accept_plan("site-a")
+    data = of.UpdateReady(base=log.state.base, graph=digest_of("graph"))
+    return log.draft("site-a", "update.ready", data, refs=[plan], round=1)
 
 
 @attack("R3")
