@@ -100,7 +100,7 @@ def _site_vector(
         update.delta, clip_value=study.clip_value, clip_norm=study.clip_norm, out=update.delta
     )
     weight = study.weight_rule().weight_of(n_notes=update.n_notes, loss=update.validation_loss)
-    words = Keystream(_key("rounding", study, f"{site}|{number}")).words
+    words = Keystream(_key("rounding", study, f"{site}|{number}"))
     return study.codec().encode(delta, weight=weight, words=words, extras=(clipped_permille(share),))
 
 

@@ -15,7 +15,7 @@ What is not here: where keys come from (`fedmedlora_crypto.secagg.masks`).
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
@@ -66,11 +66,30 @@ class Keystream:
             raise ValueError("start and count are not negative")
         block, skip = divmod(start, WORDS_PER_BLOCK)
         words = np.empty(skip + count, dtype=_LITTLE_ENDIAN_WORD)
-        encryptor, zeros = self._encryptor(block), memoryview(_ZEROS)
-        for at in range(0, skip + count, CHUNK_WORDS):  # into place: allocating costs more than AES
-            part = words[at : at + CHUNK_WORDS]
-            encryptor.update_into(zeros[: part.nbytes], part.view(np.uint8).data)
+        _fill(self._encryptor(block), words)
         return words[skip:].astype(np.uint32, copy=False)
+
+    def reader(self, start: int) -> Callable[[int], Vector]:
+        """Return a function that gives the next so many words at each call, from word `start` on.
+
+        One cipher and one buffer serve all calls: what a call returns is overwritten by the next one.
+
+        Args:
+            start: First word; a multiple of 4.
+        """
+        if start < 0 or start % WORDS_PER_BLOCK:
+            raise ValueError("a reader starts at a whole block")
+        encryptor = self._encryptor(start // WORDS_PER_BLOCK)
+        buffer = np.empty(0, dtype=_LITTLE_ENDIAN_WORD)
+
+        def read(count: int) -> Vector:
+            nonlocal buffer
+            if len(buffer) < count:
+                buffer = np.empty(count, dtype=_LITTLE_ENDIAN_WORD)
+            _fill(encryptor, buffer[:count])
+            return buffer[:count].astype(np.uint32, copy=False)
+
+        return read
 
     def add_into(self, vector: Vector, *, sign: int = 1, threads: int = 1) -> None:
         """Add (sign 1) or subtract (sign -1) this keystream in place, modulo 2**32."""
@@ -79,6 +98,14 @@ class Keystream:
     def _encryptor(self, block: int) -> CipherContext:
         counter = block.to_bytes(BLOCK_BYTES, "big")
         return Cipher(AES256(self._key), CTR(counter)).encryptor()
+
+
+def _fill(encryptor: CipherContext, words: Vector) -> None:
+    """Write the next words of a stream into place: allocating them would cost more than AES does."""
+    zeros = memoryview(_ZEROS)
+    for at in range(0, len(words), CHUNK_WORDS):
+        part = words[at : at + CHUNK_WORDS]
+        encryptor.update_into(zeros[: part.nbytes], part.view(np.uint8).data)
 
 
 def add_keystreams(vector: Vector, terms: Sequence[tuple[Keystream, int]], *, threads: int = 1) -> None:

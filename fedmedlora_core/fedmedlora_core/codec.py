@@ -25,6 +25,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,7 @@ __all__ = [
     "Codec",
     "FloatVector",
     "RingVector",
+    "WordStream",
     "Words",
     "choose_wire_bits",
     "clip_update",
@@ -49,6 +51,15 @@ __all__ = [
 FloatVector = NDArray[np.float32]
 Words = Callable[[int, int], RingVector]
 """(start, count) -> `count` uniform 32-bit words of one fixed stream, beginning at word `start`."""
+
+
+@runtime_checkable
+class WordStream(Protocol):
+    """A uniform stream that is read on from a place without being set up for every chunk."""
+
+    def reader(self, start: int) -> Callable[[int], RingVector]:
+        """Give consecutive words from word `start` on; a call may overwrite what the last one gave."""
+
 
 CHUNK_VALUES = 1 << 15  # 128 KiB of float32 and two buffers of 256 KiB: the work stays in the L2 cache
 CLIPPED_PERMILLE_MAX = 1000
@@ -120,7 +131,7 @@ class Codec:
         update: FloatVector,
         *,
         weight: int,
-        words: Words,
+        words: Words | WordStream,
         extras: Sequence[int] = (),
         threads: int = 1,
     ) -> RingVector:
@@ -154,18 +165,25 @@ class Codec:
         return out
 
     def _encode_range(
-        self, update: FloatVector, out: RingVector, weight: int, words: Words, first: int, last: int
+        self,
+        update: FloatVector,
+        out: RingVector,
+        weight: int,
+        words: Words | WordStream,
+        first: int,
+        last: int,
     ) -> None:
         """Encode update[first:last]."""
         factor = self.scale * (weight / self.weight_max)
         scaled, uniform = np.empty(CHUNK_VALUES), np.empty(CHUNK_VALUES)
         mask = np.uint32(self.modulus - 1)
+        read = _consecutive(words, first)
         for start in range(first, last, CHUNK_VALUES):
             stop = min(start + CHUNK_VALUES, last)
             chunk, value, chance = update[start:stop], scaled[: stop - start], uniform[: stop - start]
             self._check(chunk)
             np.multiply(chunk, factor, out=value, dtype=np.float64)
-            np.multiply(words(start, stop - start), 2.0**-32, out=chance, dtype=np.float64)
+            np.multiply(read(stop - start), 2.0**-32, out=chance, dtype=np.float64)
             # floor(v + u) with u uniform in [0, 1) is v rounded up with probability frac(v): unbiased.
             np.add(value, chance, out=value)
             np.floor(value, out=value)
@@ -257,7 +275,12 @@ def choose_wire_bits(*, n: int, weight_max: int) -> int:
 
 
 def clip_update(
-    update: FloatVector, *, clip_value: float, clip_norm: float, out: FloatVector | None = None
+    update: FloatVector,
+    *,
+    clip_value: float,
+    clip_norm: float,
+    out: FloatVector | None = None,
+    threads: int = 1,
 ) -> tuple[FloatVector, float]:
     """Clip an update first by its L2 norm, then per value (PROTOCOL §4).
 
@@ -266,6 +289,7 @@ def clip_update(
         clip_value: Largest magnitude of one value; > 0.
         clip_norm: Largest L2 norm; > 0.
         out: float32 `(d,)` that takes the result; `update` itself is clipped in place. A copy when left out.
+        threads: Worker threads; the result does not depend on it.
 
     Returns:
         (the clipped update, fraction in [0, 1] of values that the per-value clip changed).
@@ -273,16 +297,24 @@ def clip_update(
     Raises:
         NonFiniteError: The update holds NaN or infinity (a clip would pass NaN through); `out` is unchanged.
     """
-    norm = _norm(update)
+    norm, largest = _norm(update, threads)
     clipped = np.empty_like(update) if out is None else out
     limit, shrink = np.float32(clip_value), np.float32(clip_norm / norm if norm > clip_norm else 1.0)
-    beyond = 0
-    for start in range(0, update.size, CHUNK_VALUES):
-        chunk = clipped[start : start + CHUNK_VALUES]
-        np.multiply(update[start : start + CHUNK_VALUES], shrink, out=chunk)
-        beyond += int(np.count_nonzero((chunk > limit) | (chunk < -limit)))
-        np.clip(chunk, -limit, limit, out=chunk)
-    return clipped, beyond / max(1, update.size)
+    if shrink == 1 and largest <= limit:  # the common case: nothing to change, nothing to write
+        if clipped is not update:
+            np.copyto(clipped, update)
+        return clipped, 0.0
+    beyond = np.zeros(_chunks(update.size), dtype=np.int64)
+
+    def clip(first: int, last: int) -> None:
+        for start in range(first, last, CHUNK_VALUES):
+            chunk = clipped[start : min(start + CHUNK_VALUES, last)]
+            np.multiply(update[start : start + chunk.size], shrink, out=chunk)
+            beyond[start // CHUNK_VALUES] = np.count_nonzero((chunk > limit) | (chunk < -limit))
+            np.clip(chunk, -limit, limit, out=chunk)
+
+    over_ranges(clip, update.size, threads)
+    return clipped, int(beyond.sum()) / max(1, update.size)
 
 
 def largest_magnitude(vector: FloatVector) -> float:
@@ -303,18 +335,44 @@ def clipped_permille(fraction: float) -> int:
     return math.ceil(fraction * CLIPPED_PERMILLE_MAX)
 
 
-def _norm(update: FloatVector) -> float:
-    """L2 norm in float64, chunk by chunk, the same on every run."""
-    squares = np.empty(CHUNK_VALUES)
-    total = 0.0
-    for start in range(0, update.size, CHUNK_VALUES):
-        chunk = update[start : start + CHUNK_VALUES]
-        wide = squares[: chunk.size]
-        np.multiply(chunk, chunk, out=wide, dtype=np.float64)
-        total += float(wide.sum())
-    if not math.isfinite(total):  # squares of float32 cannot overflow float64
+def _norm(update: FloatVector, threads: int) -> tuple[float, float]:
+    """L2 norm in float64 and largest magnitude; chunk sums are added in order, whatever the threads."""
+    squares = np.zeros(_chunks(update.size))
+    largest = np.zeros(_chunks(update.size), dtype=np.float32)
+
+    def measure(first: int, last: int) -> None:
+        buffer = np.empty(CHUNK_VALUES)
+        for start in range(first, last, CHUNK_VALUES):
+            chunk = update[start : min(start + CHUNK_VALUES, last)]
+            wide = buffer[: chunk.size]
+            np.multiply(chunk, chunk, out=wide, dtype=np.float64)
+            squares[start // CHUNK_VALUES] = wide.sum()
+            largest[start // CHUNK_VALUES] = largest_magnitude(chunk)
+
+    over_ranges(measure, update.size, threads)
+    total = math.fsum(squares) if np.isfinite(squares).all() else math.nan
+    if not math.isfinite(total):  # squares of finite float32 values cannot overflow float64
         raise NonFiniteError("the update holds a value that is not finite")
-    return math.sqrt(total)
+    return math.sqrt(total), float(largest.max(initial=0.0))
+
+
+def _chunks(count: int) -> int:
+    """Chunks that hold so many values."""
+    return -(-count // CHUNK_VALUES)
+
+
+def _consecutive(words: Words | WordStream, first: int) -> Callable[[int], RingVector]:
+    """Read a stream on from word `first`."""
+    if isinstance(words, WordStream):
+        return words.reader(first)
+    at = first
+
+    def read(count: int) -> RingVector:
+        nonlocal at
+        at += count
+        return words(at - count, count)
+
+    return read
 
 
 def _low_words(whole: NDArray[np.float64], out: RingVector) -> None:

@@ -42,13 +42,15 @@ def encode_update(
         CoreError: The update does not fit the study.
     """
     clipped, fraction = clip_update(
-        outcome.delta, clip_value=study.clip_value, clip_norm=study.clip_norm, out=outcome.delta
+        outcome.delta,
+        clip_value=study.clip_value,
+        clip_norm=study.clip_norm,
+        out=outcome.delta,
+        threads=threads,
     )
     permille = clipped_permille(fraction)
     weight = study.weight_rule().weight_of(n_notes=outcome.n_notes, loss=outcome.loss)
-    encoded = study.codec().encode(
-        clipped, weight=weight, words=stream.words, extras=(permille,), threads=threads
-    )
+    encoded = study.codec().encode(clipped, weight=weight, words=stream, extras=(permille,), threads=threads)
     return encoded, permille
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedmedlora_core.codec import (
@@ -28,6 +28,7 @@ def words_of(seed: int):  # type: ignore[no-untyped-def]
     return words
 
 
+@settings(deadline=None)
 @given(
     n=st.integers(3, 40),
     d=st.integers(0, 50),
@@ -187,3 +188,37 @@ def test_the_clipped_share_is_told_in_thousandths_only() -> None:
     for bad in (-0.1, 1.1, float("nan")):
         with pytest.raises(CodecError):
             clipped_permille(bad)
+
+
+@pytest.mark.parametrize(("clip_value", "clip_norm"), [(1.0, 1e6), (1.0, 5.0), (1e3, 5.0), (1e3, 1e6)])
+def test_a_clipped_update_does_not_depend_on_the_number_of_threads(
+    clip_value: float, clip_norm: float
+) -> None:
+    update = np.random.default_rng(6).standard_normal(700_001).astype(np.float32)
+    plain, fraction = clip_update(update, clip_value=clip_value, clip_norm=clip_norm)
+    for threads in (1, 2, 3):
+        out = update.copy()
+        clipped, again = clip_update(
+            out, clip_value=clip_value, clip_norm=clip_norm, out=out, threads=threads
+        )
+        assert clipped is out
+        assert (clipped.tobytes(), again) == (plain.tobytes(), fraction)
+    assert float(np.abs(plain).max()) <= clip_value
+    assert float(np.linalg.norm(plain.astype(np.float64))) <= clip_norm * (1 + 1e-6)
+
+
+def test_a_stream_read_on_gives_the_bytes_of_one_read_in_pieces() -> None:
+    class Stream:
+        def reader(self, start: int):  # type: ignore[no-untyped-def]
+            at = [start]
+
+            def read(count: int) -> RingVector:
+                at[0] += count
+                return words_of(3)(at[0] - count, count)
+
+            return read
+
+    codec = Codec(clip=1.0, n=3, weight_max=10)
+    update = np.random.default_rng(7).uniform(-1, 1, 150_001).astype(np.float32)
+    pieces = codec.encode(update, weight=3, words=words_of(3))
+    assert codec.encode(update, weight=3, words=Stream()).tobytes() == pieces.tobytes()

@@ -37,6 +37,7 @@ def test_frames_around_a_full_one_are_the_words_written_by_hand(bits: int, extra
     assert all(packed[at] == 0 for at in packing.padding_offsets)
 
 
+@settings(deadline=None)
 @given(bits=st.sampled_from(WIRE_BITS), count=st.integers(1, 300), seed=st.integers(0, 2**32 - 1))
 def test_a_vector_comes_back_modulo_the_ring(bits: int, count: int, seed: int) -> None:
     vector, packing = vector_of(count, seed), Packing(bits, count)
@@ -103,7 +104,7 @@ def test_what_is_no_vector_of_the_packing_is_refused() -> None:
         Packing(24, 3).pack_words(vector_of(4), 0)
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(bits=st.sampled_from(WIRE_BITS), count=st.integers(1, 40), data=st.binary(max_size=130))
 def test_any_bytes_are_refused_or_are_the_only_encoding_of_what_they_say(
     bits: int, count: int, data: bytes
