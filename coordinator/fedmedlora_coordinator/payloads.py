@@ -81,8 +81,8 @@ class Payloads:
         """R3.2.3: the uploads and opened shares behind a sum may be fetched once the sum is in the log.
 
         Only those: uploads of U3, and opened shares that came before the sum. The upload of a site that
-        dropped out, or of an attempt that was given up, is never among them. Ciphertexts are not evidence:
-        who holds their key reads each alone.
+        dropped out, or of an attempt that was given up, is never among them. Ciphertexts are not evidence
+        (R4.6.7): who holds their key reads each alone.
         """
         if self._terms.suite == CKKS_SUITE:
             return

@@ -53,7 +53,7 @@ class SumChecker:
             ForkError: A payload is not what the log names (reason "wrong_digest").
             TransportError: The connection broke; the next call goes on after the last checked chunk.
         """
-        if session.suite == CKKS_SUITE:  # a sum of ciphertexts is checked by its own rules
+        if session.suite == CKKS_SUITE:  # R4.6.7: a sum of ciphertexts is checked by its own rules
             return
         try:
             await self._check(session)
