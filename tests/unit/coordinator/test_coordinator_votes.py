@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedmedlora_audit.event_data import StepRefused, VotesCounted
+from fedmedlora_audit.event_data import StepRefused, UnmaskResponse, VotesCounted
+from fedmedlora_audit.events import Object
 from fedmedlora_audit.law import State
+from fedmedlora_coordinator.vote_payloads import VotePayloads
 from fedmedlora_core.adapter import Adapter
 from fedmedlora_core.vote import slots_of
 from fedmedlora_testkit.hospital import FlakyStore
@@ -192,6 +194,45 @@ def test_members_see_the_payloads_of_a_vote_once_it_is_counted(tmp_path: Path) -
     assert not any(ward.payloads.is_public(digest) for digest in update.u3.values())
     ward.run()
     assert all(ward.blobs.size(digest) is None for digest in shown), "swept when the round is over"
+
+
+@pytest.mark.parametrize("checked", [True, False])
+def test_a_voter_cannot_have_anothers_update_shown_as_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checked: bool
+) -> None:
+    """It names another site's masked update as its opened shares; without the check all may read it."""
+    if not checked:
+        shown = VotePayloads.is_shown
+
+        def anything(self: VotePayloads, digest: str) -> bool:
+            self._first = {d: sid for sid, found in self._payloads.items() for d in found}
+            return shown(self, digest)
+
+        monkeypatch.setattr(VotePayloads, "is_shown", anything)
+    ward = voting(tmp_path, rounds=1)
+    thief = ward.hospital("site-b")
+    ward.run(in_vote("unmask"))
+    vote, update = ward.ledger.state.session, ward.ledger.state.rounds[1].summed
+    assert vote is not None and vote.request is not None and update is not None
+    stolen = update.u3["site-a"]
+    item = Object(role="opened-shares", digest=stolen, bytes=ward.model.ring_bytes)
+    data = UnmaskResponse(sid=vote.sid, self_of=vote.request.self_of, pair_of=vote.request.pair_of)
+    ward.hand_in(thief, ward.note(thief, "unmask.response", data, 1, objects=[item]))
+    ward.run(in_vote("count"))
+    assert counts(ward) == [(4, 0)], "its shares are passed over"
+    assert ward.payloads.is_public(stolen) is not checked
+
+
+def test_votes_without_masks_are_counted_the_same(tmp_path: Path) -> None:
+    ward = Ward(
+        tmp_path,
+        rounds=1,
+        secure_aggregation__mode="none",
+        secure_aggregation__vote={"every_rounds": 1},
+    )
+    turn_against(ward, "site-a", "site-b", "site-d")
+    ward.run()
+    assert (outcomes(ward), counts(ward)) == (["rolled_back"], [(4, 3)])
 
 
 # -- a liar among the voters
