@@ -50,6 +50,7 @@ class EvidenceKeeper:
         keep = self._payloads.lasting()
         for session in staying:
             keep |= evidence_of(session)
+        # R3.2.4: what is in no published sum goes, whatever the operator chose.
         self._blobs.sweep(keep)
         for session in published:
             self._say(session, "kept" if session in staying else "shredded")

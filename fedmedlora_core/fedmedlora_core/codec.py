@@ -104,6 +104,7 @@ class Codec:
                     f"{self.n} members * {name} = {self.n * most} does not fit the ring of {self.ring_bits} "
                     f"bits (must stay below {self.half})"
                 )
+        # R4.2.1, R4.5.4: the charter's n, so that no sum of members can wrap.
         object.__setattr__(self, "value_bits", _value_bits(self.n, self.ring_bits))
 
     @property
@@ -297,6 +298,7 @@ def clip_update(
     Raises:
         NonFiniteError: The update holds NaN or infinity (a clip would pass NaN through); `out` is unchanged.
     """
+    # R4.1.2: by the norm first, then per value; a clip would pass NaN through, so it is refused here.
     norm, largest = _norm(update, threads)
     clipped = np.empty_like(update) if out is None else out
     limit, shrink = np.float32(clip_value), np.float32(clip_norm / norm if norm > clip_norm else 1.0)

@@ -237,6 +237,7 @@ class SessionSteps:
 
     def _need_unspent(self, step: str, session: Session) -> None:
         """An update whose unmasking was released is never sent again (decision 13)."""
+        # R5.4.5: an update whose shares were opened is spent, whatever restarted since.
         released = self._held.markers.released_in(vector_id(self._held, session))
         if released is not None:  # R4.7.8 for a vote: once per adapter, across rounds, studies and logs
             raise StepRefusal(step, "spent", f"this round's {session.purpose} was released before")
@@ -260,6 +261,7 @@ class SessionSteps:
     def _need_consent(self, consent: Consent) -> None:
         """Refuse a second survivor set from one base unless the first can no longer be opened (G37)."""
         held = self._held
+        # R5.4.2: the difference of two sums from one base can be one site's update.
         for earlier in held.markers.consents(consent.base, consent.purpose):
             if earlier.sid == consent.sid:
                 raise StepRefusal("survivors", "spent", "this site consented in this session before")

@@ -83,6 +83,7 @@ def opened_in_order(state: State, event: Event, data: SessionOpened) -> None:
     need(data.attempt == expected, "R1", f"attempt {expected} is next")
     known = data.purpose == "update" or (data.purpose == "score" and state.terms.votes_in(current.number))
     need(known, "R1", f"the charter has no session for {data.purpose} in this round")
+    # R5.3.3: what was opened once could be subtracted.
     opened = any(session.responses for session in current.sessions if session.purpose == data.purpose)
     need(not opened, "G13", "a new attempt after shares of an earlier one were opened")
 
@@ -93,6 +94,7 @@ def ready_sites_only(state: State, event: Event, data: SessionOpened) -> None:
     summed = current.summed  # R4.7.1: who votes has checked what it votes on
     able = (summed.accepted if summed is not None else {}) if data.purpose == "score" else current.ready
     need(all(site in able for site in data.ready), "R2", "the session names a site that is not ready")
+    # R2.3.3, R4.1.1: T of the charter, and only sites whose training is over.
     need(len(data.ready) >= state.terms.threshold, "G33", f"fewer than {state.terms.threshold} sites")
 
 

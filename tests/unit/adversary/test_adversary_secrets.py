@@ -1,4 +1,4 @@
-"""Every attack on the secrets of a session: refused by its own error or useless; exact without its checks."""
+"""Attacks on the secrets of a session: refused by their own error or useless, and exact without the checks."""
 
 from __future__ import annotations
 

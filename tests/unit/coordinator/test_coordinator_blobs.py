@@ -49,6 +49,7 @@ class Upload:
 
 
 def test_chunks_in_any_order_make_a_blob(tmp_path: Path, opened: Open) -> None:
+    # R3.2.1
     store, upload = opened(tmp_path), Upload(DATA)
     assert store.query(upload.digest, len(DATA)) == 0
     assert upload.send(store, 2) == 0

@@ -66,6 +66,7 @@ def summed(vectors: list[np.ndarray], ring_bits: int) -> np.ndarray:
 
 
 def test_chunks_line_up_with_the_chunks_of_a_blob(pair: Pair) -> None:
+    # R6.16.2
     context, secret = pair
     terms = SlotTerms(24, 3)
     vectors = ring_vectors(3, CHUNK_VALUES + 5, 24)

@@ -35,7 +35,11 @@ def test_every_number_cited_exists() -> None:
     assert set(re.findall(r"§(\d+(?:\.\d+)?)", CODE)) <= SECTIONS
 
 
-@pytest.mark.parametrize("name", [name for name in REQUIREMENTS if name.startswith("R6.")])
+OWN = [name for name in REQUIREMENTS if name.startswith("R6.") and not name.startswith("R6.16.")]
+"""R6.16 is held by several packages; tests/repo looks there."""
+
+
+@pytest.mark.parametrize("name", OWN)
 def test_requirement_is_cited_in_code_and_in_a_test(name: str) -> None:
     assert name in cited(CODE)
     assert name in cited(TESTS)

@@ -206,6 +206,7 @@ def test_an_upload_that_is_no_ciphertext_is_named(tmp_path: Path, defect: str) -
 
 
 def test_a_holder_of_a_shared_key_accepts_no_other_sum_than_its_own(tmp_path: Path) -> None:
+    # R4.6.7
     """R6.16.8: three others sign another sum, so the law takes it; this site does not."""
 
     async def scene(stage: Stage) -> None:
