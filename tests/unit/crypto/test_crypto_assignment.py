@@ -84,6 +84,8 @@ def test_draws_are_uniform_without_repetition() -> None:
     assert all(abs(count - expected) < 6 * (3000 * 3 / 7 * 4 / 7) ** 0.5 for count in counts.values())
     assert draw_chunks(bytes(32), 5000, 5000) == tuple(range(5000))
     assert draw_chunks(bytes(32), 3, 0) == ()
+    many = draw_chunks(bytes(32), 2**31 + 1, 500)  # every second word is passed over
+    assert len(many) == 500 and max(many) <= 2**31
     with pytest.raises(ValueError, match="no more"):
         draw_chunks(bytes(32), 3, 4)
 
