@@ -49,8 +49,10 @@ async def killed_between_marker_and_event(stage: Stage) -> None:
     await stage.own("attempt.erased")  # its secrets died with it
     await stage.advertised(wait=False)  # nothing was opened in the log, so the law allows attempt 2
     await stage.until(
-        lambda: stage.heard[-1].type in {"step.refused", "keys.advertised"}
-        and stage.heard[-1].sid == stage.log.session.sid
+        lambda: (
+            stage.heard[-1].type in {"step.refused", "keys.advertised"}
+            and stage.heard[-1].sid == stage.log.session.sid
+        )
     )
 
 
