@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -62,10 +62,8 @@ def new(
     Example: fedmedlora study new --out study --id ward --coordinator-card centre/card.toml
     --member a/card.toml --member b/card.toml --member c/card.toml
     """
-    from fedmedlora_cli.study_package import build_package, ckks_table
+    from fedmedlora_cli.study_package import ckks_table
 
-    if out.exists() and any(out.iterdir()):
-        raise ConfigError(f"{out}: is not empty; choose a new folder")
     overrides = _given(
         training__rounds=rounds,
         secure_aggregation__mode=secure,
@@ -78,20 +76,19 @@ def new(
         overrides["secure_aggregation__vote"] = vote if vote_every else None
     if (secure == "ckks") != (ckks_context is not None):
         raise ConfigError("--secure ckks and --ckks-context go together; `site ckks-key` makes the context")
+    kept = {"study_id": id, "title": title, "seed": seed, "profile": profile, "base": base}
+    kept |= {"coordinator_card": coordinator_card, "member_cards": member}
+    _write(out, overrides=overrides, ckks_context=ckks_context, drop_percent=drop_percent, **kept)
+
+
+def _write(out: Path, **package: Any) -> None:
+    """Write the package, whole or not at all, and say what it fixes."""
+    from fedmedlora_cli.study_package import build_package
+
+    if out.exists() and any(out.iterdir()):
+        raise ConfigError(f"{out}: is not empty; choose a new folder")
     try:
-        study = build_package(
-            out,
-            study_id=id,
-            title=title,
-            seed=seed,
-            profile=profile,
-            overrides=overrides,
-            coordinator_card=coordinator_card,
-            member_cards=member,
-            base=base,
-            ckks_context=ckks_context,
-            drop_percent=drop_percent,
-        )
+        study = build_package(out, **package)
     except BaseException:
         shutil.rmtree(out, ignore_errors=True)
         raise

@@ -203,6 +203,26 @@ def bend_opened(*liars: int) -> Callable[[Session], Recorder]:
     return run
 
 
+def bend_lists(bend: Callable[[Session], object]) -> Callable[[Session], Recorder]:
+    """The aggregator is handed other lists than the session's."""
+
+    def run(session: Session) -> Recorder:
+        session.to("open")
+        total = plain_sum(session.masked.values())
+        bend(session)
+        session.aggregator.call(
+            "unmask",
+            total=total,
+            keys=session.keys,
+            shares=session.shares,
+            survivors=tuple(session.masked),
+            opened=session.opened,
+        )
+        return session.aggregator
+
+    return run
+
+
 ONE = plain_sum(vectors_of([1], DIMENSION).values())
 REFUSALS: dict[str, tuple[int, Callable[[Session], Recorder]]] = {
     "share_low_order_key": (4, bend_keys(lambda s: with_mask_key(s, bytes(32)))),
@@ -238,6 +258,36 @@ REFUSALS: dict[str, tuple[int, Callable[[Session], Recorder]]] = {
     "open_both_seeds": (4, after("agree", "open", survivors=(1, 2, 3), signers=(1, 2, 3))),
     "open_short_signers": (4, after("agree", "open", survivors=(1, 2, 3, 4), signers=(1, 2))),
     "open_second_time": (4, after("open", "open", survivors=(1, 2, 3, 4), signers=(1, 2, 3, 4))),
+    "share_one_key_for_both_purposes": (4, bend_keys(lambda s: with_mask_key(s, s.keys[3][36:68]))),
+    "share_keys_of_another_session": (4, bend_keys(lambda s: s.keys[3][:2] + bytes(32) + s.keys[3][34:])),
+    "fix_shares_of_another_session": (
+        4,
+        bend_inbox(lambda s: s.shares | {3: s.shares[3][:2] + bytes(32) + s.shares[3][34:]}),
+    ),
+    "fix_other_version": (4, bend_inbox(lambda s: s.shares | {3: b"\2\2" + s.shares[3][2:]})),
+    "fix_stranger": (4, bend_inbox(lambda s: s.shares | {5: s.shares[3]})),
+    "fix_before_sharing": (4, after("advertise", "fix", payloads={})),
+    "mask_before_the_inbox": (4, lambda s: _call(s.to("share"), "mask", vector=ONE)),
+    "agree_before_masking": (4, after("share", "agree", survivors=(1, 2, 3, 4))),
+    "agree_named_twice": (4, after("upload", "agree", survivors=(1, 2, 2, 3))),
+    "open_before_agreeing": (4, after("upload", "open", survivors=(1, 2, 3), signers=(1, 2, 3))),
+    "open_signer_outside_the_survivors": (
+        4,
+        after("agree", "open", survivors=(1, 2, 3, 4), signers=(1, 2, 5)),
+    ),
+    "open_signer_named_twice": (4, after("agree", "open", survivors=(1, 2, 3, 4), signers=(1, 2, 2))),
+    "open_after_erasing": (4, lambda s: _open_erased(s.to("agree"))),
+    "unmask_short_survivors": (4, bend_lists(lambda s: s.masked.popitem() and s.masked.popitem())),
+    "unmask_short_inbox": (
+        4,
+        bend_lists(lambda s: [x.pop(i) for x in (s.shares, s.masked) for i in (4, 3, 2)]),
+    ),
+    "unmask_survivor_without_shares": (4, bend_lists(lambda s: s.shares.pop(4))),
+    "unmask_duplicate_key": (
+        4,
+        bend_lists(lambda s: s.keys.update({3: with_mask_key(s, mask_key(s, 2))})),
+    ),
+    "unmask_split_view": (4, bend_lists(lambda s: s.shares.update(split_view(s)))),
     "unmask_wrong_returned_share_survived": (4, bend_opened(3)),
     "unmask_wrong_returned_shares_below_threshold": (4, bend_opened(2, 3)),
 }
@@ -246,6 +296,16 @@ REFUSALS: dict[str, tuple[int, Callable[[Session], Recorder]]] = {
 def _call_share(session: Session, keys: dict[int, bytes]) -> Recorder:
     session.actors[1].call("share", keys=keys, view=session.view)
     return session.actors[1]
+
+
+def _call(session: Session, method: str, **arguments: Any) -> Recorder:
+    session.actors[1].call(method, **arguments)
+    return session.actors[1]
+
+
+def _open_erased(session: Session) -> Recorder:
+    _call(session, "erase")
+    return _call(session, "open", survivors=(1, 2, 3, 4), signers=(1, 2, 3, 4))
 
 
 def refusal(name: str) -> Json:

@@ -277,7 +277,7 @@ def _change(draw: st.DrawFn, data: bytes, seeds: Sequence[bytes]) -> bytes:
     at = draw(st.integers(0, max(0, len(data) - 1)))
     some = draw(st.integers(1, 40))
     other = draw(st.sampled_from(list(seeds)))
-    tails = {
+    tails: dict[str, Callable[[], bytes]] = {
         "bit": lambda: bytes([data[at] ^ 1 << some % 8]) + data[at + 1 :] if data else b"",
         "byte": lambda: draw(st.sampled_from([b"\0", b"\xff", b"\x80", b"\x7f", b"\n"])) + data[at + 1 :],
         "cut": lambda: b"",

@@ -1,4 +1,4 @@
-"""Drop-outs at every step, any number down to T; below T a round ends, opens nothing, and the next runs."""
+"""Drop-outs at every step, down to T; below T the round ends, opens nothing, and the next one runs."""
 
 from __future__ import annotations
 

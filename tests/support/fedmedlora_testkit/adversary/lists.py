@@ -13,11 +13,11 @@ from fedmedlora_crypto.secagg.session import SessionTerms
 from fedmedlora_site import session as session_module
 from fedmedlora_site.bases import Bases
 from fedmedlora_site.session import LiveSession
-from fedmedlora_testkit.adversary.registry import LogAttack, attack
+from fedmedlora_testkit.adversary.registry import LogAttack, Patch, attack
 from fedmedlora_testkit.adversary.villain import Villain, believed, dealer_of, rows_of, take_off
 
-NO_LIST_CHECK = (LiveSession, "_check_list", lambda *_: None)
-NO_OWN_CHECK = (LiveSession, "_check_own", lambda *_: None)
+NO_LIST_CHECK: Patch = (LiveSession, "_check_list", lambda *_: None)
+NO_OWN_CHECK: Patch = (LiveSession, "_check_own", lambda *_: None)
 
 
 # -- openings
@@ -123,7 +123,7 @@ async def short_roster(stage: Villain) -> None:
     await stage.settle(lambda: stage.signed("shares.sent"))
 
 
-LOW_T = (SessionTerms, "__post_init__", lambda self: object.__setattr__(self, "threshold", 2))
+LOW_T: Patch = (SessionTerms, "__post_init__", lambda self: object.__setattr__(self, "threshold", 2))
 
 attack(
     LogAttack(
@@ -347,7 +347,7 @@ def agreed(stage: Villain) -> bool:
     return stage.signed("survivors.agreed", h_u3=stage.marked["h_u3"])
 
 
-for _id, _what, _law, _own2, _play, _without in (
+for _id, _what, _check, _own2, _play, _lifted in (
     (
         "short-survivors",
         "declares all but two sites dropped, so that a colluder subtracts itself",
@@ -381,4 +381,4 @@ for _id, _what, _law, _own2, _play, _without in (
         (),
     ),
 ):
-    attack(LogAttack(_id, _what, "G34", _law, _own2, _play, agreed, _without))
+    attack(LogAttack(_id, _what, "G34", _check, _own2, _play, agreed, _lifted))

@@ -6,6 +6,7 @@ Each returns whether the victim's vector (or what a lying site wanted) came out 
 from __future__ import annotations
 
 import copy
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -114,7 +115,7 @@ for _id, _what, _reencode, _error in (
             f"with one colluder: {_what} (n = 3)",
             "G35",
             _error,
-            lambda reencode=_reencode: copied_key(reencode=reencode),
+            partial(copied_key, reencode=_reencode),
             KEYS_UNCHECKED,
             "coordinator and 1 site",
         )
