@@ -14,7 +14,9 @@ Rules:
 What this does not do: read or write files; hand in a readable object or bytes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, Protocol
 
 from fedmedlora_audit.errors import ProofError
@@ -41,6 +43,47 @@ def blob_digest(source: bytes | bytearray | memoryview | Readable) -> str:
     for chunk in _chunks(source):
         tree.append(leaf_hash(chunk))
     return tree.root().hex()
+
+
+def hash_chunks(chunks: Iterable[bytes], *, sink: Callable[[bytes], object], threads: int = 1) -> list[bytes]:
+    """Hash the chunks of a blob while they are handed on; memory stays at a few chunks.
+
+    Args:
+        chunks: 1 MiB each but the last.
+        sink: Takes every chunk in order, such as the ``write`` of a file.
+        threads: Threads that hash beside the caller's; 1 hashes in the caller's.
+
+    Returns:
+        The leaf hash of every chunk, in order; they do not depend on the number of threads.
+
+    Raises:
+        ValueError: A chunk before the last is not 1 MiB long, or one is empty (the caller's mistake).
+    """
+    if threads <= 1:
+        leaves = []
+        for chunk in _whole_chunks(chunks):
+            sink(chunk)
+            leaves.append(leaf_hash(chunk))
+        return leaves
+    leaves, running = [], deque[Future[bytes]]()
+    with ThreadPoolExecutor(threads) as pool:
+        for chunk in _whole_chunks(chunks):
+            running.append(pool.submit(leaf_hash, chunk))
+            sink(chunk)
+            if len(running) > 2 * threads:
+                leaves.append(running.popleft().result())
+        leaves += [done.result() for done in running]
+    return leaves
+
+
+def _whole_chunks(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Pass chunks on while they make a blob."""
+    length = CHUNK_BYTES
+    for chunk in chunks:
+        if length != CHUNK_BYTES or not 0 < len(chunk) <= CHUNK_BYTES:
+            raise ValueError("every chunk of a blob but the last has 1 MiB")
+        length = len(chunk)
+        yield chunk
 
 
 def chunk_count(total_bytes: int) -> int:

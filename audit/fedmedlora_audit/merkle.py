@@ -28,7 +28,9 @@ EMPTY_ROOT: Final = hashlib.sha256(b"").digest()
 
 def leaf_hash(data: bytes) -> bytes:
     """Hash the data of one leaf (RFC 6962 §2.1)."""
-    return hashlib.sha256(b"\x00" + data).digest()
+    leaf = hashlib.sha256(b"\x00")
+    leaf.update(data)  # a chunk of a blob is not copied for its prefix
+    return leaf.digest()
 
 
 def node_hash(left: bytes, right: bytes) -> bytes:

@@ -15,7 +15,7 @@ import numpy as np
 
 from fedmedlora_core.adapter import Adapter
 from fedmedlora_core.aggregation import server_step
-from fedmedlora_core.codec import RingVector, clip_update
+from fedmedlora_core.codec import CLIPPED_PERMILLE_MAX, EXTRAS, RingVector, clip_update, clipped_permille
 from fedmedlora_core.learning.learner import Learner
 from fedmedlora_core.learning.site_round import train_round
 from fedmedlora_core.splits import Splits
@@ -38,7 +38,7 @@ class RoundFigures:
     Args:
         round: From 1.
         weight_sum: Sum of the sites' integer weights.
-        clipped: Largest share of values, over sites, that the clip changed.
+        clipped: Mean share of values, over sites, that the clip changed.
         update_norm: L2 norm of the averaged update.
     """
 
@@ -71,25 +71,22 @@ def federate(
     adapter, rounds = initial, []
     for number in range(1, study.training.rounds + 1):
         encoded: dict[int, RingVector] = {}
-        clipped = 0.0
         for party, (site, splits) in enumerate(sites.items(), start=1):
-            vector, share = _site_vector(study, learner, adapter, site, splits, number)
-            encoded[party] = vector
-            clipped = max(clipped, share)
+            encoded[party] = _site_vector(study, learner, adapter, site, splits, number)
             if on_site is not None:
                 on_site(number, site)
-        average, weight_sum, _ = study.codec().decode(_sum(study, encoded, number))
+        average, weight_sum, (shares,) = study.codec().decode(_sum(study, encoded, number), extras=EXTRAS)
         base = adapter.vector()
         adapter = adapter.with_vector(server_step(base, average, learning_rate=study.server_learning_rate))
         norm = float(np.linalg.norm(average.astype(np.float64)))
-        rounds.append(RoundFigures(number, weight_sum, clipped, norm))
+        rounds.append(RoundFigures(number, weight_sum, shares / len(encoded) / CLIPPED_PERMILLE_MAX, norm))
     return adapter, rounds
 
 
 def _site_vector(
     study: Study, learner: Learner, adapter: Adapter, site: str, splits: Splits, number: int
-) -> tuple[RingVector, float]:
-    """Train, clip and encode at one site; also the share of values that the clip changed."""
+) -> RingVector:
+    """Train, clip and encode at one site."""
     update = train_round(
         learner,
         study,
@@ -99,10 +96,12 @@ def _site_vector(
         round_number=number,
         seed=training_seed(study.study.seed, site, number),
     )
-    delta, share = clip_update(update.delta, clip_value=study.clip_value, clip_norm=study.clip_norm)
+    delta, share = clip_update(
+        update.delta, clip_value=study.clip_value, clip_norm=study.clip_norm, out=update.delta
+    )
     weight = study.weight_rule().weight_of(n_notes=update.n_notes, loss=update.validation_loss)
-    words = Keystream(_key("rounding", study, f"{site}|{number}")).words
-    return study.codec().encode(delta, weight=weight, words=words), share
+    words = Keystream(_key("rounding", study, f"{site}|{number}"))
+    return study.codec().encode(delta, weight=weight, words=words, extras=(clipped_permille(share),))
 
 
 def _sum(study: Study, encoded: Mapping[int, RingVector], number: int) -> RingVector:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from fedmedlora_cli.output import JsonOption, say, write_json
+from fedmedlora_cli.wire_facts import wire_facts, wire_lines
 from fedmedlora_core.config import load_toml
 from fedmedlora_core.errors import ConfigError
 from fedmedlora_core.study import INITIAL_FOLDER, STUDY_FILE, Study
@@ -40,6 +41,10 @@ def new(
     key_agreement: Annotated[
         str | None, typer.Option(help="hybrid (with ML-KEM-768) or x25519, instead of the profile's.")
     ] = None,
+    wire_bits: Annotated[
+        int | None,
+        typer.Option(help="16, 24 or 32 bits a value on the wire; the narrowest that fits if left out."),
+    ] = None,
 ) -> None:
     """Write a study package from the members' cards: the charter and the initial adapter.
 
@@ -60,6 +65,8 @@ def new(
     if vote_every is not None:
         vote = {"every_rounds": vote_every, "margin_milli": vote_margin_milli}
         overrides["secure_aggregation__vote"] = vote if vote_every else None
+    if wire_bits is not None:
+        overrides["secure_aggregation__wire_bits"] = wire_bits
     try:
         study = build_package(
             out,
@@ -77,6 +84,8 @@ def new(
         raise
     for warning in study.warnings():
         say(f"warning: {warning}")
+    for line in wire_lines(study):
+        say(line)
     say(f"wrote {out / STUDY_FILE}: {len(study.members)} members, threshold {study.threshold}")
     say(f"charter digest, to be read out before anybody accepts: {study.digest}")
 
@@ -93,7 +102,6 @@ def check(
     loaded = Study.load(study)
     if study.is_dir():
         _check_initial(study, loaded)
-    codec = loaded.codec()
     terms = loaded.secure_aggregation
     write_json(
         json_file,
@@ -103,7 +111,7 @@ def check(
             "threshold": terms.threshold,
             "colluding_sites": terms.colluding_sites,
             "drop_outs_survived": len(loaded.members) - terms.threshold,
-            "value_bits": codec.value_bits,
+            **wire_facts(loaded),
             "warnings": loaded.warnings(),
         },
     )
@@ -115,6 +123,8 @@ def check(
         say(
             f"it survives {survived} drop-outs a round and withstands {terms.colluding_sites} colluding sites"
         )
+        for line in wire_lines(loaded):
+            say(line)
         say(f"charter digest {loaded.digest}")
 
 

@@ -13,10 +13,11 @@ import numpy as np
 from fedmedlora_audit.law import Session, State
 from fedmedlora_coordinator.blobs import BlobStore
 from fedmedlora_coordinator.errors import RoundError
-from fedmedlora_coordinator.model import add_chunks
+from fedmedlora_coordinator.model import GlobalModel, Step, add_uploads
 from fedmedlora_coordinator.payloads import party_of, session_terms
 from fedmedlora_coordinator.steps import live_session
 from fedmedlora_core.codec import RingVector
+from fedmedlora_core.packing import Packing
 from fedmedlora_crypto.errors import CryptoError
 from fedmedlora_crypto.secagg.aggregator import Aggregator
 from fedmedlora_crypto.secagg.session import SessionTerms
@@ -30,7 +31,7 @@ class Summation:
 
     Attributes:
         terms: Constants of the session.
-        length: Values in the vector.
+        packing: Frames of the vector.
         uploads: Digests of U3's uploads.
         keys: Party to digest of its keys payload, U1.
         shares: Party to digest of its shares payload, U2.
@@ -39,7 +40,7 @@ class Summation:
     """
 
     terms: SessionTerms
-    length: int
+    packing: Packing
     uploads: tuple[str, ...]
     keys: dict[int, str]
     shares: dict[int, str]
@@ -47,7 +48,7 @@ class Summation:
     opened: dict[int, str]
 
     @classmethod
-    def of(cls, state: State, session: Session, length: int) -> "Summation":
+    def of(cls, state: State, session: Session, packing: Packing) -> "Summation":
         """Read the summation of a session from the log."""
 
         def parties(digests: dict[str, str]) -> dict[int, str]:
@@ -55,7 +56,7 @@ class Summation:
 
         return cls(
             terms=session_terms(state.terms, session.sid),
-            length=length,
+            packing=packing,
             uploads=tuple(session.u3.values()),
             keys=parties(session.u1),
             shares=parties(session.u2),
@@ -71,9 +72,15 @@ def sum_and_unmask(summation: Summation, blobs: BlobStore) -> RingVector:
         RoundError: What the sites handed in does not open the sum; the round is refused.
         StoreError: A stored payload is missing or damaged.
     """
-    total = np.zeros(summation.length, dtype=np.uint32)
-    for digest in summation.uploads:
-        add_chunks(total, blobs.chunks(digest))
+    threads = worker_threads()
+    total = np.zeros(summation.packing.count, dtype=np.uint32)
+    add_uploads(
+        total,
+        summation.packing,
+        summation.uploads,
+        blobs.checked,
+        threads=threads,
+    )
     try:
         Aggregator(summation.terms).unmask(
             total,
@@ -81,12 +88,38 @@ def sum_and_unmask(summation: Summation, blobs: BlobStore) -> RingVector:
             {party: blobs.read(digest) for party, digest in summation.shares.items()},
             summation.survivors,
             {party: blobs.read(digest) for party, digest in summation.opened.items()},
-            threads=min(MAX_THREADS, len(os.sched_getaffinity(0))),
+            threads=threads,
         )
     except CryptoError as error:
         notes = "; ".join(getattr(error, "__notes__", ()))
         raise RoundError("refused", f"{error}{': ' + notes if notes else ''}") from None
     return total
+
+
+def aggregate(summation: Summation, blobs: BlobStore, model: GlobalModel) -> tuple[Step, str]:
+    """Sum, unmask, decode and store the sum; memory holds the sum and the next adapter (two vectors).
+
+    Args:
+        summation: What to sum.
+        blobs: Holds the uploads, and takes the sum.
+        model: The adapter that the round started from.
+
+    Returns:
+        (what the sum leads to, digest of the ring sum).
+
+    Raises:
+        RoundError: What the sites handed in gives no sum of honest uploads; the round is refused.
+        StoreError: A stored payload is missing or damaged.
+    """
+    threads = worker_threads()
+    total = sum_and_unmask(summation, blobs)
+    step = model.step(total, survivors=len(summation.survivors), threads=threads)
+    return step, blobs.put_chunks(summation.packing.frames_of(total), threads=threads)
+
+
+def worker_threads() -> int:
+    """Return how many threads sums and hashes use on this machine; no result depends on it."""
+    return min(MAX_THREADS, len(os.sched_getaffinity(0)))
 
 
 def admit_keys(state: State, blobs: BlobStore) -> tuple[list[str], dict[str, str]]:

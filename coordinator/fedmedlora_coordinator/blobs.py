@@ -9,11 +9,11 @@ Layout: `<ab>/<digest>.blob` with `<digest>.leaves` (32 bytes a chunk) beside it
 """
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedmedlora_audit.blob import BlobTree, blob_leaves, chunk_count, verify_chunk
+from fedmedlora_audit.blob import BlobTree, chunk_count, hash_chunks, verify_chunk
 from fedmedlora_audit.errors import ProofError
 from fedmedlora_audit.merkle import CHUNK_BYTES, leaf_hash
 from fedmedlora_coordinator.errors import PeerRefusedError, StoreError
@@ -104,16 +104,27 @@ class BlobStore:
         return missing
 
     def put_bytes(self, data: bytes | memoryview) -> str:
-        """Store a blob of the coordinator's own; returns its digest once it is durable."""
-        leaves = blob_leaves(data)
-        digest = BlobTree(leaves, len(data)).digest
+        """Store a small blob of the coordinator's own; returns its digest once it is durable."""
+        return self.put_chunks(bytes(data[at : at + CHUNK_BYTES]) for at in range(0, len(data), CHUNK_BYTES))
+
+    def put_chunks(self, chunks: Iterable[bytes], *, threads: int = 1) -> str:
+        """Store a blob of the coordinator's own chunk by chunk; returns its digest once it is durable.
+
+        Args:
+            chunks: 1 MiB each but the last; memory stays at a few of them.
+            threads: Threads that hash.
+        """
+        part = self._incoming / "sum.own"
+        with part.open("wb") as file:
+            leaves = hash_chunks(chunks, sink=file.write, threads=threads)
+            total = file.tell()
+            file.flush()
+            os.fsync(file.fileno())
+        digest = BlobTree(leaves, total).digest
         if self.size(digest) is None:
-            part = self._incoming / f"{digest}.own"
-            with part.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
             self._install(digest, part, leaves)
+        else:
+            part.unlink()
         return digest
 
     def chunk(self, digest: str, index: int) -> tuple[int, bytes, list[bytes]]:
@@ -149,6 +160,23 @@ class BlobStore:
                 data = file.read(CHUNK_BYTES)
                 self._check(digest, total, index, data, tree.proof(index))
                 yield data
+
+    def checked(self, digest: str, index: int) -> bytes:
+        """Return one chunk of a complete blob, checked; may be called from several threads.
+
+        Raises:
+            StoreError: The blob or the chunk is not there, or is not what was stored.
+        """
+        try:
+            return self.chunk(digest, index)[1]
+        except PeerRefusedError:
+            raise StoreError(f"blob {digest[:16]}… has no chunk {index} in the store") from None
+
+    def byte_at(self, digest: str, offset: int) -> int:
+        """Return one byte of a complete blob, without a check of its chunk: it was checked when it came."""
+        with self._path(digest).open("rb", buffering=0) as file:
+            file.seek(offset)
+            return file.read(1)[0]
 
     def read(self, digest: str) -> bytes:
         """Return a whole complete blob (for small ones: keys, shares)."""

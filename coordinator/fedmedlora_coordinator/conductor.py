@@ -12,27 +12,30 @@ from importlib.metadata import PackageNotFoundError, version
 
 from fedmedlora_audit.law import Session, State, Waiting, waiting
 from fedmedlora_coordinator import steps
-from fedmedlora_coordinator.aggregate import Summation, admit_keys, sum_and_unmask
+from fedmedlora_coordinator.aggregate import Summation, admit_keys, aggregate, worker_threads
 from fedmedlora_coordinator.blobs import BlobStore
 from fedmedlora_coordinator.engine import Go, Situation, Wait, decide
 from fedmedlora_coordinator.errors import ForbiddenError, RoundError, StoreError
 from fedmedlora_coordinator.evidence import EvidenceKeeper
 from fedmedlora_coordinator.folder import Folder
 from fedmedlora_coordinator.ledger import Ledger
-from fedmedlora_coordinator.model import GlobalModel, ring_vector
+from fedmedlora_coordinator.model import GlobalModel
+from fedmedlora_coordinator.model import Step as ModelStep
 from fedmedlora_coordinator.payloads import Payloads
 from fedmedlora_coordinator.presence import Presence
 from fedmedlora_coordinator.release import write_release
 from fedmedlora_coordinator.settings import CoordinatorSettings
 from fedmedlora_coordinator.steps import Draft
 from fedmedlora_coordinator.vote import count_opened
-from fedmedlora_core.vote import vote_length
+from fedmedlora_core.vote import vote_packing
 
 _LOG = logging.getLogger(__name__)
 RETRIED_STEPS = frozenset({"advertise", "share", "upload", "survivors"})
 SUBTRACTION_RULE = (
     "G14"  # of all rules the one that honest parties can run into: who survived is not ours to choose
 )
+OnClipped = Callable[[int, float, bool], None]
+"""(round, mean clipped share in thousandths, whether it is above the charter's limit)."""
 
 
 class Conductor:
@@ -49,6 +52,7 @@ class Conductor:
         settings: CoordinatorSettings,
         folder: Folder,
         monotonic: Callable[[], float],
+        on_clipped: OnClipped = lambda number, permille, warn: None,
     ) -> None:
         """Take the parts and bring the global adapter to where the log stands.
 
@@ -62,12 +66,13 @@ class Conductor:
         self._settings = settings
         self._folder = folder
         self._monotonic = monotonic
+        self._observe_clipped = on_clipped
         self._changed = asyncio.Event()
         self._since: tuple[tuple[object, ...], float] = ((), monotonic())
         self._evidence = EvidenceKeeper(ledger, blobs, payloads, settings.evidence.after_round)
         state = ledger.state
         model.replay(
-            (ring_vector(blobs.read(closed.ring)), len(state.sids[closed.sid].u3), closed.next_base)
+            (model.packing.read(blobs.chunks(closed.ring)), len(state.sids[closed.sid].u3), closed.next_base)
             for closed in state.closed_rounds
         )
 
@@ -181,16 +186,28 @@ class Conductor:
     async def _open_sum(self, session: Session) -> None:
         """Sum, unmask, decode and publish; or count, if it is a vote. The arithmetic runs in a thread."""
         if session.purpose == "score":
-            votes = Summation.of(self._state, session, vote_length(self._state.terms.n))
+            votes = Summation.of(self._state, session, vote_packing(self._state.terms.n))
             against = await asyncio.to_thread(count_opened, votes, self._blobs, self._state.terms.n)
             self._write(steps.votes_counted(self._state, against))
             return
-        summation = Summation.of(self._state, session, self._model.ring_length)
-        total = await asyncio.to_thread(sum_and_unmask, summation, self._blobs)
-        step = await asyncio.to_thread(self._model.step, total, survivors=len(session.u3))
-        data = total.astype("<u4").tobytes()
-        ring = await asyncio.to_thread(self._blobs.put_bytes, data)
-        self._write(steps.aggregate_published(self._state, step, ring=ring, ring_bytes=len(data)))
+        packing = self._model.packing
+        summation = Summation.of(self._state, session, packing)
+        step, ring = await asyncio.to_thread(aggregate, summation, self._blobs, self._model)
+        self._report_clipped(session, step)
+        self._write(steps.aggregate_published(self._state, step, ring=ring, ring_bytes=packing.total_bytes))
+
+    def _report_clipped(self, session: Session, step: ModelStep) -> None:
+        """Say how much the clip took from the sites' updates, and warn above the charter's limit (R4.5.7)."""
+        limit = self._model.study.secure_aggregation.clipped_warn_permille
+        warn = step.clipped_permille > limit
+        if warn:
+            _LOG.warning(
+                "round %s: the clip changed %.1f thousandths of the sites' values on average, more than %s",
+                session.round,
+                step.clipped_permille,
+                limit,
+            )
+        self._observe_clipped(session.round, step.clipped_permille, warn)
 
     async def _end_round(self, step: str) -> None:
         """Open the vote that is due; else close the round, or roll it back if its vote says so."""
@@ -209,8 +226,10 @@ class Conductor:
     async def _close(self, step_name: str) -> None:
         """Name the silent survivors, close the round and take the step to the next base."""
         session = steps.summed_session(self._state)
-        total = ring_vector(self._blobs.read(session.ring))
-        step = await asyncio.to_thread(self._model.step, total, survivors=len(session.u3))
+        total = await asyncio.to_thread(self._model.packing.read, self._blobs.chunks(session.ring))
+        step = await asyncio.to_thread(
+            self._model.step, total, survivors=len(session.u3), in_place=True, threads=worker_threads()
+        )
         if step.next_base != steps.published(self._state).next_base:
             raise StoreError("the stored ring sum does not lead to the published base")
         # From here on without a pause: what a site says meanwhile must be in the list, or stop the round.

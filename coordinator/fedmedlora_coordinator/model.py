@@ -4,7 +4,7 @@ The coordinator computes what every site computes for itself from the same ring 
 only to write the released adapter, and can rebuild them from the stored ring sums of the closed rounds.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +14,10 @@ from fedmedlora_coordinator.errors import RoundError, StoreError
 from fedmedlora_core.adapter import Adapter
 from fedmedlora_core.aggregate_bounds import check_aggregate
 from fedmedlora_core.aggregation import server_step
-from fedmedlora_core.codec import FloatVector, RingVector
+from fedmedlora_core.codec import CLIPPED_PERMILLE_MAX, EXTRAS, FloatVector, RingVector
 from fedmedlora_core.errors import AggregateBoundError, CodecError, ConfigError, NonFiniteError
+from fedmedlora_core.packing import Packing
+from fedmedlora_core.ranges import over_ranges
 from fedmedlora_core.study import INITIAL_FOLDER, Study
 
 
@@ -28,12 +30,14 @@ class Step:
         delta: Digest of the averaged update.
         next_base: Digest of the next global adapter.
         vector: Trainable values of the next global adapter.
+        clipped_permille: Mean over the sites of the share of values that the clip changed, in thousandths.
     """
 
     weight_sum: int
     delta: str
     next_base: str
     vector: FloatVector
+    clipped_permille: float
 
 
 class GlobalModel:
@@ -57,14 +61,14 @@ class GlobalModel:
         return cls(study, Adapter.load(package / INITIAL_FOLDER))
 
     @property
-    def ring_length(self) -> int:
-        """Values in an encoded update: the adapter's and the weight."""
-        return self.study.adapter.dimension + 1
+    def packing(self) -> Packing:
+        """Frames of an encoded update and of a ring sum."""
+        return self.study.packing()
 
     @property
     def ring_bytes(self) -> int:
-        """Bytes of an encoded update: 32 bits a value."""
-        return 4 * self.ring_length
+        """Bytes of an encoded update on the wire."""
+        return self.packing.total_bytes
 
     @property
     def digest(self) -> str:
@@ -76,25 +80,33 @@ class GlobalModel:
         """The current global adapter."""
         return self._initial.with_vector(self.vector)
 
-    def step(self, total: RingVector, *, survivors: int) -> Step:
+    def step(self, total: RingVector, *, survivors: int, in_place: bool = False, threads: int = 1) -> Step:
         """Decode a ring sum and take the server's step; nothing is kept yet.
+
+        Args:
+            total: The unmasked sum, one word for each value, the weight and the clipped share.
+            survivors: Sites in it.
+            in_place: Let the next adapter take the place of the sum, which is lost.
+            threads: Worker threads; the result does not depend on it.
 
         Raises:
             RoundError: No honest uploads can give this sum: the round is refused.
         """
         codec = self.study.codec()
+        room = total[: -1 - EXTRAS].view(np.float32) if in_place else None
         try:
-            average, weight_sum, _ = codec.decode(total)
+            average, weight_sum, (clipped,) = codec.decode(total, extras=EXTRAS, out=room, threads=threads)
         except (CodecError, NonFiniteError) as exc:
             raise RoundError("refused", f"the sum does not decode: {exc}") from None
+        if clipped > survivors * CLIPPED_PERMILLE_MAX:  # R4.5.6
+            raise RoundError("out_of_bounds", "the sum lies outside what the sites' clipped shares can give")
         try:
             check_aggregate(average, weight_sum, codec=codec, clip_norm=self.study.clip_norm, m=survivors)
         except AggregateBoundError as exc:
-            raise RoundError(
-                "out_of_bounds", f"the sum lies outside what clipped updates can give: {exc}"
-            ) from None
-        vector = server_step(self.vector, average, learning_rate=self.study.server_learning_rate)
-        return Step(weight_sum, self._initial.digest_of(average), self._initial.digest_of(vector), vector)
+            raise RoundError("out_of_bounds", f"outside what clipped updates can give: {exc}") from None
+        delta = self._initial.digest_of(average)
+        vector = server_step(self.vector, average, learning_rate=self.study.server_learning_rate, out=average)
+        return Step(weight_sum, delta, self._initial.digest_of(vector), vector, clipped / survivors)
 
     def replay(self, sums: Iterable[tuple[RingVector, int, str]]) -> None:
         """Take the steps of closed rounds again: (ring sum, survivors, expected next base) in order.
@@ -103,30 +115,42 @@ class GlobalModel:
             StoreError: A stored sum does not lead to the base that the log names.
         """
         for total, survivors, expected in sums:
-            step = self.step(total, survivors=survivors)
+            step = self.step(total, survivors=survivors, in_place=True)
             if step.next_base != expected:
                 raise StoreError("a stored ring sum does not lead to the adapter that the log names")
             self.vector = step.vector
 
 
-def add_chunks(total: RingVector, chunks: Iterator[bytes]) -> None:
-    """Add one upload to the total, chunk by chunk: memory stays at one vector and one chunk.
+Fetch = Callable[[str, int], bytes]
+"""(digest, index) -> that chunk of an upload, checked against the digest; called from several threads."""
+
+
+def add_uploads(
+    total: RingVector, packing: Packing, uploads: Iterable[str], fetch: Fetch, *, threads: int = 1
+) -> None:
+    """Add packed uploads to a total, frame by frame: memory stays at one vector and a frame a thread.
+
+    A frame of the total takes that frame of every upload before the next one is touched, so it stays in the
+    cache; threads take ranges of frames, and the result does not depend on how many there are.
+
+    Args:
+        total: uint32 of shape `(packing.count,)`; changed in place, modulo 2**32.
+        packing: Frames of the study's vectors.
+        uploads: Digests.
+        fetch: Gives the chunks.
+        threads: Worker threads.
 
     Raises:
-        RoundError: The upload has another length than the total.
+        RoundError: An upload is malformed (its sender's fault; the round is refused).
     """
-    start = 0
-    for chunk in chunks:
-        words = np.frombuffer(chunk, dtype="<u4") if len(chunk) % 4 == 0 else np.empty(0, dtype="<u4")
-        end = start + words.shape[0]
-        if not words.shape[0] or end > total.shape[0]:
-            raise RoundError("refused", "an upload has another length than the study's adapter")
-        total[start:end] += words
-        start = end
-    if start != total.shape[0]:
-        raise RoundError("refused", "an upload has another length than the study's adapter")
+    digests = tuple(uploads)
 
+    def add(first: int, last: int) -> None:
+        for index in range(first, last):
+            for digest in digests:
+                packing.add(total, fetch(digest, index), index)
 
-def ring_vector(data: bytes) -> RingVector:
-    """Read the ring sum of a blob."""
-    return np.frombuffer(data, dtype="<u4").astype(np.uint32)
+    try:
+        over_ranges(add, packing.frames, threads, block=1)
+    except CodecError as exc:
+        raise RoundError("refused", f"an upload does not fit the study's adapter: {exc}") from None

@@ -42,11 +42,14 @@ def party_of(terms: CharterTerms, site: str) -> int:
 class Payloads:
     """The rules about payloads, with what the log has said about digests so far."""
 
-    def __init__(self, terms: CharterTerms, blobs: BlobStore, ring_bytes: int) -> None:
-        """Take the charter, the blobs and the size of a masked update in bytes."""
+    def __init__(
+        self, terms: CharterTerms, blobs: BlobStore, ring_bytes: int, padding: Iterable[int] = ()
+    ) -> None:
+        """Take the charter, the blobs, the size of a masked update and where its padding lies, in bytes."""
         self._terms = terms
         self._blobs = blobs
         self._ring_bytes = ring_bytes
+        self._padding = tuple(padding)
         self._roles: dict[str, str] = {}
         self._votes = VotePayloads()
         self._broadcast: dict[str, KeysBroadcast] = {}
@@ -107,6 +110,10 @@ class Payloads:
         upload_bytes = 4 * vote_length(self._terms.n) if vote else self._ring_bytes
         fits = item.bytes == upload_bytes if item.role == "masked-update" else item.bytes <= MAX_SMALL_BYTES
         if not fits:
+            raise PeerRefusedError(Reason.BAD_PAYLOAD)
+        # R4.5.2: found at the sum, one bad byte would cost everybody the round.
+        padded = item.role == "masked-update" and not vote
+        if padded and any(self._blobs.byte_at(item.digest, at) for at in self._padding):
             raise PeerRefusedError(Reason.BAD_PAYLOAD)
 
     def _check_shares(self, event: Event, item: Object, sid: str) -> None:

@@ -1,5 +1,6 @@
 """`coordinator status` and `coordinator export`: what the folder says, also while it is being served."""
 
+from functools import partial
 from pathlib import Path
 
 from fedmedlora_audit.bundle import write_bundle
@@ -7,6 +8,7 @@ from fedmedlora_audit.checkpoint import Checkpoint, sign_checkpoint
 from fedmedlora_audit.errors import AuditError, BundleError
 from fedmedlora_audit.events import Entry, entry_of, parse_event
 from fedmedlora_audit.law import State, apply, waiting
+from fedmedlora_coordinator.blobs import BlobStore
 from fedmedlora_coordinator.errors import StoreError
 from fedmedlora_coordinator.folder import Folder
 from fedmedlora_coordinator.ledger import Keys
@@ -14,7 +16,8 @@ from fedmedlora_coordinator.register import Register
 from fedmedlora_coordinator.setup import load_event_signer, load_log_signer
 from fedmedlora_coordinator.store import read_entries
 from fedmedlora_coordinator.study import RunningStudy, adopt_study
-from fedmedlora_core.errors import ConfigError
+from fedmedlora_core.codec import EXTRAS
+from fedmedlora_core.errors import CodecError, ConfigError
 
 
 def status(root: Path) -> dict[str, object]:
@@ -53,6 +56,24 @@ def status(root: Path) -> dict[str, object]:
         "base": state.base,
         "released": state.released,
         "run_closed": state.run_closed,
+        **_clipped(folder, running, state),
+    }
+
+
+def _clipped(folder: Folder, running: RunningStudy, state: State) -> dict[str, object]:
+    """Mean share of clipped values in each closed round, from the published sums (PROTOCOL §4.5)."""
+    packing, blobs = running.study.packing(), BlobStore(folder.blobs)
+    found = {}
+    for closed in state.closed_rounds:
+        try:
+            (total,) = packing.tail(partial(blobs.checked, closed.ring), EXTRAS)
+        except (StoreError, CodecError):  # a sum that lies elsewhere, or of another purpose
+            continue
+        found[str(closed.round)] = round(total / len(state.sids[closed.sid].u3), 1)
+    limit = running.study.secure_aggregation.clipped_warn_permille
+    return {
+        "clipped_permille": found,
+        "clipped_too_often": [int(number) for number, share in found.items() if share > limit],
     }
 
 

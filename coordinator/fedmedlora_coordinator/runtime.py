@@ -135,7 +135,7 @@ class Federation:
             max_open_uploads=settings.limits.max_open_uploads_per_site,
         )
         model = GlobalModel.of_package(running.study, running.package)
-        self._payloads = Payloads(running.terms, self._blobs, model.ring_bytes)
+        self._payloads = Payloads(running.terms, self._blobs, model.ring_bytes, model.packing.padding_offsets)
         self._progress = options.progress
         self._ledger = Ledger(
             terms=running.terms,
@@ -156,6 +156,7 @@ class Federation:
             settings=settings,
             folder=folder,
             monotonic=time.monotonic,
+            on_clipped=self._observe_clipped,
         )
         self._service = FederationService(
             ledger=self._ledger,
@@ -209,6 +210,12 @@ class Federation:
         if self._progress and event.type != "receipt":
             line = {"event": event.type, "actor": event.actor.id, "round": event.round, "index": entry.index}
             sys.stdout.write(json.dumps({k: v for k, v in line.items() if v is not None}) + "\n")
+            sys.stdout.flush()
+
+    def _observe_clipped(self, number: int, permille: float, warn: bool) -> None:
+        if self._progress:
+            line = {"event": "clipped", "round": number, "permille": round(permille, 1), "warning": warn}
+            sys.stdout.write(json.dumps(line) + "\n")
             sys.stdout.flush()
 
     def _fail(self, error: Exception) -> None:

@@ -14,8 +14,10 @@ touched, so that the vector is read and written once whatever the number of mask
 What is not here: where keys come from (`fedmedlora_crypto.secagg.masks`).
 """
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -63,8 +65,31 @@ class Keystream:
         if start < 0 or count < 0:
             raise ValueError("start and count are not negative")
         block, skip = divmod(start, WORDS_PER_BLOCK)
-        stream = self._encryptor(block).update(bytes((skip + count) * WORD_BYTES))
-        return np.frombuffer(stream, dtype=_LITTLE_ENDIAN_WORD)[skip:].astype(np.uint32)
+        words = np.empty(skip + count, dtype=_LITTLE_ENDIAN_WORD)
+        _fill(self._encryptor(block), words)
+        return words[skip:].astype(np.uint32, copy=False)
+
+    def reader(self, start: int) -> Callable[[int], Vector]:
+        """Return a function that gives the next so many words at each call, from word `start` on.
+
+        One cipher and one buffer serve all calls: what a call returns is overwritten by the next one.
+
+        Args:
+            start: First word; a multiple of 4.
+        """
+        if start < 0 or start % WORDS_PER_BLOCK:
+            raise ValueError("a reader starts at a whole block")
+        encryptor = self._encryptor(start // WORDS_PER_BLOCK)
+        buffer = np.empty(0, dtype=_LITTLE_ENDIAN_WORD)
+
+        def read(count: int) -> Vector:
+            nonlocal buffer
+            if len(buffer) < count:
+                buffer = np.empty(count, dtype=_LITTLE_ENDIAN_WORD)
+            _fill(encryptor, buffer[:count])
+            return buffer[:count].astype(np.uint32, copy=False)
+
+        return read
 
     def add_into(self, vector: Vector, *, sign: int = 1, threads: int = 1) -> None:
         """Add (sign 1) or subtract (sign -1) this keystream in place, modulo 2**32."""
@@ -73,6 +98,14 @@ class Keystream:
     def _encryptor(self, block: int) -> CipherContext:
         counter = block.to_bytes(BLOCK_BYTES, "big")
         return Cipher(AES256(self._key), CTR(counter)).encryptor()
+
+
+def _fill(encryptor: CipherContext, words: Vector) -> None:
+    """Write the next words of a stream into place: allocating them would cost more than AES does."""
+    zeros = memoryview(_ZEROS)
+    for at in range(0, len(words), CHUNK_WORDS):
+        part = words[at : at + CHUNK_WORDS]
+        encryptor.update_into(zeros[: part.nbytes], part.view(np.uint8).data)
 
 
 def add_keystreams(vector: Vector, terms: Sequence[tuple[Keystream, int]], *, threads: int = 1) -> None:
@@ -95,9 +128,9 @@ def add_keystreams(vector: Vector, terms: Sequence[tuple[Keystream, int]], *, th
     if len(ranges) <= 1:
         _add_range(vector, terms, 0, len(vector))
         return
-    with ThreadPoolExecutor(max_workers=len(ranges)) as pool:
-        for done in [pool.submit(_add_range, vector, terms, first, last) for first, last in ranges]:
-            done.result()
+    pool = _pool(len(ranges))
+    for done in [pool.submit(_add_range, vector, terms, first, last) for first, last in ranges]:
+        done.result()
 
 
 def require_ring_vector(vector: Vector) -> None:
@@ -110,6 +143,16 @@ def require_ring_vector(vector: Vector) -> None:
         raise ValueError("a ring vector is a one-dimensional array of uint32")
     if not (vector.flags.c_contiguous and vector.flags.writeable):
         raise ValueError("a ring vector is contiguous and writable")
+
+
+@cache
+def _pool_of(process: int, threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="masks")
+
+
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """Return the pool of this size, which lives as long as the process; a forked child gets its own."""
+    return _pool_of(os.getpid(), threads)
 
 
 def _ranges(count: int, threads: int) -> Iterator[tuple[int, int]]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,8 +65,16 @@ class Adapter:
             return np.zeros(0, dtype=np.float32)
         return np.concatenate([self.tensors[name].ravel() for name in self.trainable])
 
+    def segments(self) -> Iterator[tuple[int, int, FloatVector]]:
+        """Walk through `vector()` without building it: (first, last + 1, values) of each trainable tensor."""
+        first = 0
+        for name in self.trainable:
+            values = self.tensors[name].ravel()
+            yield first, first + values.size, values
+            first += values.size
+
     def with_vector(self, vector: FloatVector) -> Adapter:
-        """Return a copy whose trainable tensors are read from `vector`.
+        """Return an adapter whose trainable tensors are views of `vector`, which must not change afterwards.
 
         Args:
             vector: float32 of shape `(dimension,)`.
@@ -77,14 +85,15 @@ class Adapter:
         """
         if vector.shape != (self.dimension,):
             raise ValueError(f"expected {self.dimension} values, got shape {vector.shape}")
-        if not np.isfinite(vector).all():
+        # NaN passes through both extremes; a vector of flags would cost a quarter of the vector.
+        if vector.size and not (np.isfinite(vector.min()) and np.isfinite(vector.max())):
             raise NonFiniteError("an adapter value is not finite")
         tensors = dict(self.tensors)
         start = 0
         for name in self.trainable:
             shape = self.tensors[name].shape
             size = self.tensors[name].size
-            tensors[name] = vector[start : start + size].astype(np.float32).reshape(shape)
+            tensors[name] = vector[start : start + size].astype(np.float32, copy=False).reshape(shape)
             start += size
         return Adapter(tensors, self.trainable, self.config)
 
@@ -94,7 +103,7 @@ class Adapter:
         frozen = hashlib.sha256()
         for name in sorted(self.tensors):
             if name not in self.trainable:
-                frozen.update(_little_endian(self.tensors[name]))
+                frozen.update(_little_endian(self.tensors[name].ravel()))
         layout: dict[str, Any] = {
             "tensors": [[name, list(self.tensors[name].shape)] for name in sorted(self.tensors)],
             "trainable": list(self.trainable),
@@ -104,12 +113,19 @@ class Adapter:
 
     def digest_of(self, vector: FloatVector) -> str:
         """Digest, in hex, of this layout with `vector` as its trainable values (PROTOCOL §2.4)."""
-        return hashlib.sha256(_DIGEST_LABEL + self.layout_digest + _little_endian(vector)).hexdigest()
+        return self._digest([vector])
 
     @property
     def digest(self) -> str:
         """Digest, in hex, of this adapter."""
-        return self.digest_of(self.vector())
+        return self._digest(values for _, _, values in self.segments())
+
+    def _digest(self, parts: Iterable[FloatVector]) -> str:
+        """Hash the values where they lie: no second vector."""
+        found = hashlib.sha256(_DIGEST_LABEL + self.layout_digest)
+        for part in parts:
+            found.update(_little_endian(part))
+        return found.hexdigest()
 
     def save(self, folder: Path) -> None:
         """Write a PEFT folder: configuration, safetensors and the list of trainable names."""
@@ -138,6 +154,6 @@ class Adapter:
         return cls(tensors, tuple(trainable), config)
 
 
-def _little_endian(values: NDArray[np.float32]) -> bytes:
-    """Bytes of float32 values in little-endian order."""
-    return np.ascontiguousarray(values, dtype="<f4").tobytes()
+def _little_endian(values: FloatVector) -> memoryview:
+    """Bytes of a float32 vector in little-endian order, viewed where they lie if they lie so."""
+    return np.ascontiguousarray(values, dtype="<f4").view(np.uint8).data

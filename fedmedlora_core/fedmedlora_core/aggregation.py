@@ -19,7 +19,7 @@ from typing import Literal
 
 import numpy as np
 
-from fedmedlora_core.codec import FloatVector
+from fedmedlora_core.codec import CHUNK_VALUES, FloatVector
 from fedmedlora_core.errors import NonFiniteError
 
 LOSS_STEPS = 8
@@ -71,13 +71,16 @@ class WeightRule:
         return max(1, min(self.weight_max, round(weight)))
 
 
-def server_step(base: FloatVector, average: FloatVector, *, learning_rate: float = 1.0) -> FloatVector:
+def server_step(
+    base: FloatVector, average: FloatVector, *, learning_rate: float = 1.0, out: FloatVector | None = None
+) -> FloatVector:
     """Move the global adapter by the averaged update: next = base + learning_rate * average.
 
     Args:
         base: float32 `(d,)`, the adapter the round started from.
         average: float32 `(d,)`, the decoded aggregate.
         learning_rate: Server learning rate; 1 is plain averaging.
+        out: float32 `(d,)` that takes the result; it may be `average` or `base`. A new vector when left out.
 
     Returns:
         float32 `(d,)`; the same bytes at every site, the coordinator and the verifier.
@@ -87,5 +90,9 @@ def server_step(base: FloatVector, average: FloatVector, *, learning_rate: float
     """
     if base.shape != average.shape:
         raise ValueError(f"expected an average of shape {base.shape}, got {average.shape}")
-    step = average.astype(np.float32) * np.float32(learning_rate)
-    return (base.astype(np.float32) + step).astype(np.float32)
+    moved = np.empty(base.shape, dtype=np.float32) if out is None else out
+    rate = np.float32(learning_rate)
+    for start in range(0, base.shape[0], CHUNK_VALUES):  # in the cache: no vector of products
+        chunk = slice(start, start + CHUNK_VALUES)
+        np.add(base[chunk], average[chunk] * rate, out=moved[chunk])
+    return moved

@@ -9,14 +9,15 @@ decodes to the weighted mean `sum(w x) / sum(w)`.
 
 Head-room: every |q_i| <= 2**value_bits and value_bits = floor(log2((2**(ring_bits-1) - 1) / n)) for the n
 members of the charter, so a sum over any m <= n sites stays inside the signed ring and never wraps. Exact
-integers need n * weight_max < 2**(ring_bits-1).
+integers need n * max < 2**(ring_bits-1).
 
 Error: each coordinate is rounded to one of the two integers beside it, so with W = sum(w)
 
     |decoded - exact| < m * weight_max / (S * W) + half an ulp of the float32 result.
 
 This module is pure arithmetic; where the rounding bits come from (a keystream keyed by the site's round
-secret, so that every attempt of a round encodes the same bytes) is the caller's business.
+secret, so that every attempt of a round encodes the same bytes) is the caller's business. Everything is done
+chunk by chunk in the cache and, where asked for, on several threads; the bytes depend on neither.
 """
 
 from __future__ import annotations
@@ -24,18 +25,50 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedmedlora_core.errors import CodecError, NonFiniteError
+from fedmedlora_core.packing import WIRE_BITS, RingVector
+from fedmedlora_core.ranges import over_ranges
+
+__all__ = [
+    "CLIPPED_PERMILLE_MAX",
+    "EXTRAS",
+    "Codec",
+    "FloatVector",
+    "RingVector",
+    "WordStream",
+    "Words",
+    "choose_wire_bits",
+    "clip_update",
+    "clipped_permille",
+    "largest_magnitude",
+]
 
 FloatVector = NDArray[np.float32]
-RingVector = NDArray[np.uint32]
 Words = Callable[[int, int], RingVector]
 """(start, count) -> `count` uniform 32-bit words of one fixed stream, beginning at word `start`."""
 
-CHUNK_VALUES = 1 << 16  # 256 KiB of float32: the work on one chunk stays in the L2 cache
+
+@runtime_checkable
+class WordStream(Protocol):
+    """A uniform stream that is read on from a place without being set up for every chunk."""
+
+    def reader(self, start: int) -> Callable[[int], RingVector]:
+        """Give consecutive words from word `start` on; a call may overwrite what the last one gave."""
+
+
+CHUNK_VALUES = 1 << 15  # 128 KiB of float32 and two buffers of 256 KiB: the work stays in the L2 cache
+CLIPPED_PERMILLE_MAX = 1000
+EXTRAS = 1
+"""Exact integers after the weight: the share of values that the clip changed, in thousandths."""
+LEAST_VALUE_BITS = 16
+"""Value bits that a charter has at least when its width on the wire is chosen for it."""
+_SLACK = 1e-6  # float32 rounding of a value that lies on the clip
+_MAGIC = float(3 << 51)  # added to a whole number, leaves it modulo 2**32 in the low half of a float64
 
 
 @dataclass(frozen=True)
@@ -46,7 +79,7 @@ class Codec:
         clip: Largest magnitude C of a value of an update; > 0.
         n: Members of the charter's full roster, never only those of one session; >= 1.
         weight_max: Largest weight a site may declare; >= 1.
-        ring_bits: Width of the ring in bits; 32.
+        ring_bits: Width of the ring and of a value on the wire in bits; 16, 24 or 32.
 
     Raises:
         CodecError: The parameters leave no head-room (the charter's fault).
@@ -62,22 +95,45 @@ class Codec:
         """Derive `value_bits` and refuse parameters without head-room."""
         if not (math.isfinite(self.clip) and self.clip > 0):
             raise CodecError("the clip must be a positive number")
-        if self.n < 1 or self.weight_max < 1 or self.ring_bits != 32:
-            raise CodecError("n and weight_max must be positive and the ring 32 bits wide")
-        half = 2 ** (self.ring_bits - 1)
-        if self.n * self.weight_max >= half:
-            raise CodecError(
-                f"n * weight_max = {self.n * self.weight_max} does not fit the ring (must stay below {half})"
-            )
-        object.__setattr__(self, "value_bits", math.floor(math.log2((half - 1) / self.n)))
+        if self.n < 1 or self.weight_max < 1 or self.ring_bits not in WIRE_BITS:
+            raise CodecError("n and weight_max must be positive and the ring 16, 24 or 32 bits wide")
+        for name, most in (("weight_max", self.weight_max), ("the clipped share", CLIPPED_PERMILLE_MAX)):
+            # R4.2.2: an exact integer that wraps would be another number, and nobody could tell.
+            if self.n * most >= self.half:
+                raise CodecError(
+                    f"{self.n} members * {name} = {self.n * most} does not fit the ring of {self.ring_bits} "
+                    f"bits (must stay below {self.half})"
+                )
+        object.__setattr__(self, "value_bits", _value_bits(self.n, self.ring_bits))
+
+    @property
+    def half(self) -> int:
+        """Half the ring, 2**(ring_bits - 1): where negative numbers begin."""
+        return 1 << (self.ring_bits - 1)
+
+    @property
+    def modulus(self) -> int:
+        """Size of the ring, 2**ring_bits."""
+        return 1 << self.ring_bits
 
     @property
     def scale(self) -> float:
         """Quanta per unit of value, S = 2**value_bits / clip."""
         return float(2**self.value_bits) / self.clip
 
+    @property
+    def head_room_bits(self) -> float:
+        """Bits between the largest sum of all members and the end of the signed ring; >= 0."""
+        return math.log2((self.half - 1) / (self.n * 2**self.value_bits))
+
     def encode(
-        self, update: FloatVector, *, weight: int, words: Words, extras: Sequence[int] = ()
+        self,
+        update: FloatVector,
+        *,
+        weight: int,
+        words: Words | WordStream,
+        extras: Sequence[int] = (),
+        threads: int = 1,
     ) -> RingVector:
         """Encode a clipped update with its weight (PROTOCOL §4).
 
@@ -86,9 +142,10 @@ class Codec:
             weight: Integer in [0, weight_max].
             words: Uniform stream for the stochastic rounding; the same stream gives the same bytes.
             extras: Further exact non-negative integers with n * value < 2**(ring_bits-1).
+            threads: Worker threads; the result does not depend on it.
 
         Returns:
-            uint32 of shape `(d + 1 + len(extras),)`.
+            uint32 of shape `(d + 1 + len(extras),)`, every word below 2**ring_bits.
 
         Raises:
             NonFiniteError: The update holds NaN or infinity.
@@ -98,80 +155,232 @@ class Codec:
             raise CodecError(f"the weight must lie in 0..{self.weight_max}")
         d = update.shape[0]
         out = np.empty(d + 1 + len(extras), dtype=np.uint32)
-        factor = self.scale * (weight / self.weight_max)
-        for start in range(0, d, CHUNK_VALUES):
-            chunk = update[start : start + CHUNK_VALUES]
-            self._check(chunk)
-            scaled = chunk.astype(np.float64) * factor
-            uniform = words(start, chunk.shape[0]).astype(np.float64) * 2.0**-32
-            # floor(v + u) with u uniform in [0, 1) is v rounded up with probability frac(v): unbiased.
-            rounded = np.floor(scaled + uniform).astype(np.int64)
-            out[start : start + chunk.shape[0]] = rounded.astype(np.uint64).astype(np.uint32)
         for offset, value in enumerate((weight, *extras)):
-            if not 0 <= value * self.n < 2 ** (self.ring_bits - 1):
+            if not 0 <= value * self.n < self.half:
                 raise CodecError("an exact integer does not fit the ring")
             out[d + offset] = value
+        over_ranges(
+            lambda first, last: self._encode_range(update, out, weight, words, first, last), d, threads
+        )
         return out
 
+    def _encode_range(
+        self,
+        update: FloatVector,
+        out: RingVector,
+        weight: int,
+        words: Words | WordStream,
+        first: int,
+        last: int,
+    ) -> None:
+        """Encode update[first:last]."""
+        factor = self.scale * (weight / self.weight_max)
+        scaled, uniform = np.empty(CHUNK_VALUES), np.empty(CHUNK_VALUES)
+        mask = np.uint32(self.modulus - 1)
+        read = _consecutive(words, first)
+        for start in range(first, last, CHUNK_VALUES):
+            stop = min(start + CHUNK_VALUES, last)
+            chunk, value, chance = update[start:stop], scaled[: stop - start], uniform[: stop - start]
+            self._check(chunk)
+            np.multiply(chunk, factor, out=value, dtype=np.float64)
+            np.multiply(read(stop - start), 2.0**-32, out=chance, dtype=np.float64)
+            # floor(v + u) with u uniform in [0, 1) is v rounded up with probability frac(v): unbiased.
+            np.add(value, chance, out=value)
+            np.floor(value, out=value)
+            _low_words(value, out[start:stop])
+            if self.ring_bits < 32:
+                np.bitwise_and(out[start:stop], mask, out=out[start:stop])
+
     def _check(self, chunk: FloatVector) -> None:
-        """Refuse values that the head-room was not computed for."""
-        if not np.isfinite(chunk).all():
+        """Refuse values that the head-room was not computed for; NaN passes through both extremes."""
+        lowest, highest = float(chunk.min(initial=0.0)), float(chunk.max(initial=0.0))
+        if not (math.isfinite(lowest) and math.isfinite(highest)):
             raise NonFiniteError("the update holds a value that is not finite; nothing was encoded")
-        if chunk.size and float(np.abs(chunk).max()) > self.clip * (1 + 1e-6):
+        if max(-lowest, highest) > self.clip * (1 + _SLACK):
             raise CodecError("the update holds a value beyond the clip")
 
-    def decode(self, total: RingVector, *, extras: int = 0) -> tuple[FloatVector, int, tuple[int, ...]]:
+    def decode(
+        self,
+        total: RingVector,
+        *,
+        extras: int = 0,
+        out: FloatVector | None = None,
+        threads: int = 1,
+    ) -> tuple[FloatVector, int, tuple[int, ...]]:
         """Decode a ring sum into the weighted mean, the weight sum and the exact integers (PROTOCOL §4).
 
         Args:
-            total: uint32 of shape `(d + 1 + extras,)`, the sum of encodings of at most n sites.
+            total: uint32 of shape `(d + 1 + extras,)`, the sum of encodings of at most n sites; bits above
+                the ring's are ignored.
             extras: How many exact integers follow the weight.
+            out: float32 `(d,)` that takes the mean; it may be `total[:d].view(np.float32)`, which is then
+                decoded in place.
+            threads: Worker threads; the result does not depend on it.
 
         Returns:
             (mean as float32 `(d,)`, W, extras). Deterministic: every party gets the same bytes.
 
         Raises:
-            CodecError: W is not in 1..n*weight_max, so no set of honest encodings gives this sum.
+            CodecError: W is not in 1..n*weight_max, or an exact integer beyond its range, so no set of honest
+                encodings gives this sum; nothing was written to `out`.
         """
         d = total.shape[0] - 1 - extras
         if d < 0:
             raise CodecError("the sum is shorter than its exact integers")
-        weight_sum = int(total[d])
+        weight_sum, *others = (int(word) & (self.modulus - 1) for word in total[d:])
         if not 0 < weight_sum <= self.n * self.weight_max:
             raise CodecError(f"the weight sum must lie in 1..{self.n * self.weight_max}")
+        mean = np.empty(d, dtype=np.float32) if out is None else out
         factor = self.weight_max / (self.scale * weight_sum)
-        mean = np.empty(d, dtype=np.float32)
-        for start in range(0, d, CHUNK_VALUES):
-            signed = total[start : min(start + CHUNK_VALUES, d)].view(np.int32)
-            mean[start : start + signed.shape[0]] = (signed.astype(np.float64) * factor).astype(np.float32)
-        return mean, weight_sum, tuple(int(v) for v in total[d + 1 :])
+        over_ranges(lambda first, last: self._decode_range(total, mean, factor, first, last), d, threads)
+        return mean, weight_sum, tuple(others)
+
+    def _decode_range(
+        self, total: RingVector, mean: FloatVector, factor: float, first: int, last: int
+    ) -> None:
+        """Decode total[first:last]; a chunk of the sum is read before its mean is written."""
+        shift = np.uint32(32 - self.ring_bits)
+        signed = np.empty(CHUNK_VALUES, dtype=np.uint32)
+        scaled = np.empty(CHUNK_VALUES)
+        for start in range(first, last, CHUNK_VALUES):
+            stop = min(start + CHUNK_VALUES, last)
+            words, value = signed[: stop - start], scaled[: stop - start]
+            np.left_shift(total[start:stop], shift, out=words)
+            # Sign extension: the ring's upper bit is the word's upper bit now.
+            np.right_shift(words.view(np.int32), np.int32(32 - self.ring_bits), out=words.view(np.int32))
+            np.multiply(words.view(np.int32), factor, out=value, dtype=np.float64)
+            mean[start:stop] = value
 
     def error_bound(self, *, weight_sum: int, m: int) -> float:
         """Bound |decoded - exact| per value for m sites of total weight W, before float32 rounding."""
         return m * self.weight_max / (self.scale * weight_sum)
 
 
-def clip_update(update: FloatVector, *, clip_value: float, clip_norm: float) -> tuple[FloatVector, float]:
+def choose_wire_bits(*, n: int, weight_max: int) -> int:
+    """Choose the narrowest ring for a charter (PROTOCOL §4.5).
+
+    Args:
+        n: Members of the full roster.
+        weight_max: Largest weight a site may declare.
+
+    Returns:
+        The narrowest width whose exact integers fit and that leaves 16 bits or more to a value; else 32.
+    """
+    for bits in WIRE_BITS:
+        # R4.5.3
+        fits = n * max(weight_max, CLIPPED_PERMILLE_MAX) < 1 << (bits - 1)
+        if fits and _value_bits(n, bits) >= LEAST_VALUE_BITS:
+            return bits
+    return WIRE_BITS[-1]
+
+
+def clip_update(
+    update: FloatVector,
+    *,
+    clip_value: float,
+    clip_norm: float,
+    out: FloatVector | None = None,
+    threads: int = 1,
+) -> tuple[FloatVector, float]:
     """Clip an update first by its L2 norm, then per value (PROTOCOL §4).
 
     Args:
         update: float32 of shape `(d,)`.
         clip_value: Largest magnitude of one value; > 0.
         clip_norm: Largest L2 norm; > 0.
+        out: float32 `(d,)` that takes the result; `update` itself is clipped in place. A copy when left out.
+        threads: Worker threads; the result does not depend on it.
 
     Returns:
-        (clipped copy, fraction in [0, 1] of values that the per-value clip changed).
+        (the clipped update, fraction in [0, 1] of values that the per-value clip changed).
 
     Raises:
-        NonFiniteError: The update holds NaN or infinity (a clip would pass NaN through).
+        NonFiniteError: The update holds NaN or infinity (a clip would pass NaN through); `out` is unchanged.
     """
-    if not np.isfinite(update).all():
+    norm, largest = _norm(update, threads)
+    clipped = np.empty_like(update) if out is None else out
+    limit, shrink = np.float32(clip_value), np.float32(clip_norm / norm if norm > clip_norm else 1.0)
+    if shrink == 1 and largest <= limit:  # the common case: nothing to change, nothing to write
+        if clipped is not update:
+            np.copyto(clipped, update)
+        return clipped, 0.0
+    beyond = np.zeros(_chunks(update.size), dtype=np.int64)
+
+    def clip(first: int, last: int) -> None:
+        for start in range(first, last, CHUNK_VALUES):
+            chunk = clipped[start : min(start + CHUNK_VALUES, last)]
+            np.multiply(update[start : start + chunk.size], shrink, out=chunk)
+            beyond[start // CHUNK_VALUES] = np.count_nonzero((chunk > limit) | (chunk < -limit))
+            np.clip(chunk, -limit, limit, out=chunk)
+
+    over_ranges(clip, update.size, threads)
+    return clipped, int(beyond.sum()) / max(1, update.size)
+
+
+def largest_magnitude(vector: FloatVector) -> float:
+    """Largest |value|, without a vector of magnitudes; NaN if one is NaN, 0 if there is none."""
+    lowest, highest = float(vector.min(initial=0.0)), float(vector.max(initial=0.0))
+    return -lowest if highest < -lowest else highest  # NaN is in both and compares as false
+
+
+def clipped_permille(fraction: float) -> int:
+    """Express a fraction of clipped values in thousandths, rounded up: 0 only says that none was clipped.
+
+    Raises:
+        CodecError: The fraction lies outside [0, 1] (the caller's mistake).
+    """
+    if not 0 <= fraction <= 1:
+        raise CodecError("a fraction lies in 0..1")
+    # R4.5.5: steps of a thousandth, so that no count of values is told.
+    return math.ceil(fraction * CLIPPED_PERMILLE_MAX)
+
+
+def _norm(update: FloatVector, threads: int) -> tuple[float, float]:
+    """L2 norm in float64 and largest magnitude; chunk sums are added in order, whatever the threads."""
+    squares = np.zeros(_chunks(update.size))
+    largest = np.zeros(_chunks(update.size), dtype=np.float32)
+
+    def measure(first: int, last: int) -> None:
+        buffer = np.empty(CHUNK_VALUES)
+        for start in range(first, last, CHUNK_VALUES):
+            chunk = update[start : min(start + CHUNK_VALUES, last)]
+            wide = buffer[: chunk.size]
+            np.multiply(chunk, chunk, out=wide, dtype=np.float64)
+            squares[start // CHUNK_VALUES] = wide.sum()
+            largest[start // CHUNK_VALUES] = largest_magnitude(chunk)
+
+    over_ranges(measure, update.size, threads)
+    total = math.fsum(squares) if np.isfinite(squares).all() else math.nan
+    if not math.isfinite(total):  # squares of finite float32 values cannot overflow float64
         raise NonFiniteError("the update holds a value that is not finite")
-    norm = float(np.linalg.norm(update.astype(np.float64)))
-    scaled = update.astype(np.float32, copy=True)
-    if norm > clip_norm:
-        scaled *= np.float32(clip_norm / norm)
-    limit = np.float32(clip_value)
-    beyond = int((np.abs(scaled) > limit).sum())
-    np.clip(scaled, -limit, limit, out=scaled)
-    return scaled, beyond / max(1, scaled.size)
+    return math.sqrt(total), float(largest.max(initial=0.0))
+
+
+def _chunks(count: int) -> int:
+    """Chunks that hold so many values."""
+    return -(-count // CHUNK_VALUES)
+
+
+def _consecutive(words: Words | WordStream, first: int) -> Callable[[int], RingVector]:
+    """Read a stream on from word `first`."""
+    if isinstance(words, WordStream):
+        return words.reader(first)
+    at = first
+
+    def read(count: int) -> RingVector:
+        nonlocal at
+        at += count
+        return words(at - count, count)
+
+    return read
+
+
+def _low_words(whole: NDArray[np.float64], out: RingVector) -> None:
+    """Write whole numbers below 2**51 in magnitude modulo 2**32; `whole` is overwritten."""
+    np.add(whole, _MAGIC, out=whole)
+    np.copyto(out, whole.view(np.uint64), casting="unsafe")
+
+
+def _value_bits(n: int, ring_bits: int) -> int:
+    """Value bits b with n * 2**b < 2**(ring_bits - 1)."""
+    return math.floor(math.log2(((1 << (ring_bits - 1)) - 1) / n))

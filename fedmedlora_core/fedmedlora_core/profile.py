@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from fedmedlora_core.codec import choose_wire_bits
 from fedmedlora_core.config import Section, load_toml, parse_table
 from fedmedlora_core.errors import ConfigError
 from fedmedlora_core.secure_aggregation import (
@@ -48,11 +49,15 @@ class AdapterShape(Section):
 
 
 class SecureAggregationSettings(Section):
-    """Secure-aggregation settings before the member count is known."""
+    """Secure-aggregation settings before the member count is known.
+
+    Attributes:
+        wire_bits: Width of a value on the wire; chosen from members and weight_max when left out.
+    """
 
     mode: Literal["masks", "ckks", "none"]
     key_agreement: Literal["hybrid", "x25519"] = "hybrid"
-    wire_bits: Literal[16, 24, 32] = 32
+    wire_bits: Literal[16, 24, 32] | None = None
     clipped_warn_permille: Permille = 50
     graph: GraphTerms | None = None
     ckks: CkksTerms | None = None
@@ -143,7 +148,12 @@ def compose_study(
     n = len(members)
     settings = profile.secure_aggregation
     colluding = n // 3 if settings.colluding_sites is None else settings.colluding_sites
+    # R4.5.3: CKKS has no ring of words; its charters name the widest.
+    fitting = (
+        32 if settings.mode == "ckks" else choose_wire_bits(n=n, weight_max=profile.aggregation.weight_max)
+    )
     secure = {
+        "wire_bits": fitting,
         **settings.model_dump(mode="json", exclude_none=True),
         "colluding_sites": colluding,
         "threshold": threshold_for(n, colluding),

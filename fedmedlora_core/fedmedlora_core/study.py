@@ -19,9 +19,10 @@ import tomli_w
 from pydantic import Field, model_validator
 
 from fedmedlora_core.aggregation import WeightRule
-from fedmedlora_core.codec import Codec
+from fedmedlora_core.codec import EXTRAS, Codec
 from fedmedlora_core.config import Section, load_toml
 from fedmedlora_core.errors import CodecError, ConfigError
+from fedmedlora_core.packing import Packing
 from fedmedlora_core.secure_aggregation import (
     Hex32,
     Identifier,
@@ -244,7 +245,16 @@ class Study(Section):
 
     def codec(self) -> Codec:
         """Ring encoding of this charter."""
-        return Codec(clip=self.clip_value, n=len(self.members), weight_max=self.aggregation.weight_max)
+        return Codec(
+            clip=self.clip_value,
+            n=len(self.members),
+            weight_max=self.aggregation.weight_max,
+            ring_bits=self.secure_aggregation.wire_bits,
+        )
+
+    def packing(self) -> Packing:
+        """Frames of an encoded update or a ring sum: the values, the weight, the clipped share."""
+        return Packing(self.secure_aggregation.wire_bits, self.adapter.dimension + 1 + EXTRAS)
 
     def weight_rule(self) -> WeightRule:
         """Weight rule of this charter."""

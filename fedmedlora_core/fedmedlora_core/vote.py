@@ -20,6 +20,7 @@ import numpy as np
 
 from fedmedlora_core.codec import RingVector
 from fedmedlora_core.errors import VoteError
+from fedmedlora_core.packing import Packing
 
 SLOTS = 1 << 14
 """Slots of each half in studies of up to 128 members: 128 KiB a vote."""
@@ -35,6 +36,11 @@ def slots_of(n: int) -> int:
 def vote_length(n: int) -> int:
     """Values in a vote, each in the ring of 32 bits."""
     return 2 * slots_of(n)
+
+
+def vote_packing(n: int) -> Packing:
+    """Return the frames of a vote on the wire: 32 bits a value, whatever the study's updates have."""
+    return Packing(bits=32, count=vote_length(n))
 
 
 def is_worse(*, before: float, after: float, margin_milli: int) -> bool:

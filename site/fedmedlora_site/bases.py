@@ -16,8 +16,9 @@ import numpy as np
 from fedmedlora_core.adapter import Adapter
 from fedmedlora_core.aggregate_bounds import check_aggregate
 from fedmedlora_core.aggregation import server_step
-from fedmedlora_core.codec import FloatVector
+from fedmedlora_core.codec import CLIPPED_PERMILLE_MAX, EXTRAS, FloatVector
 from fedmedlora_core.errors import CoreError
+from fedmedlora_core.packing import Frame
 from fedmedlora_core.study import Study
 from fedmedlora_site.durable import make_folder, sync_folder
 from fedmedlora_site.errors import FolderError, StepRefusal
@@ -29,13 +30,23 @@ _DIGEST_FILE = "digest"
 
 @dataclass(frozen=True)
 class NextBase:
-    """A checked aggregate and the adapter it leads to."""
+    """A checked aggregate and the adapter it leads to.
+
+    Attributes:
+        adapter: The next base.
+        vector: Its trainable values, which the adapter's tensors are views of.
+        delta_digest: Digest of the averaged update.
+        digest: Digest of the next base.
+        weight_sum: Sum of the sites' weights.
+        clipped_permille: Mean over the sites of the share of values that the clip changed, in thousandths.
+    """
 
     adapter: Adapter
     vector: FloatVector
     delta_digest: str
     digest: str
     weight_sum: int
+    clipped_permille: float
 
 
 class Bases:
@@ -106,9 +117,9 @@ class Bases:
 
     def ring_bytes(self) -> int:
         """Length of a ring-sum blob of this study."""
-        return 4 * (self._study.adapter.dimension + 1)
+        return self._study.packing().total_bytes
 
-    def derive(self, base: str, ring_sum: bytes, *, sites: int) -> NextBase:
+    def derive(self, base: str, ring_sum: Frame, *, sites: int) -> NextBase:
         """Decode a published sum, check its bounds, and apply the server's step (PROTOCOL §4.4).
 
         Args:
@@ -119,21 +130,35 @@ class Bases:
         Raises:
             StepRefusal: The sum cannot be one of m honest encodings (reason "bad_aggregate").
         """
-        codec = self._study.codec()
-        if len(ring_sum) != self.ring_bytes():
-            raise StepRefusal(_STEP, "bad_aggregate", "the published sum has a wrong length")
+        average, weight_sum, clipped = self._decode(ring_sum, sites)
+        old = self.adapter(base)
+        delta_digest = old.digest_of(average)
+        rate = self._study.server_learning_rate
+        for first, last, values in old.segments():  # in place: one vector from the sum to the next base
+            server_step(values, average[first:last], learning_rate=rate, out=average[first:last])
         try:
-            average, weight_sum, _ = codec.decode(np.frombuffer(ring_sum, dtype="<u4").astype(np.uint32))
+            adapter = old.with_vector(average)
+        except CoreError as exc:
+            raise StepRefusal(_STEP, "bad_aggregate", str(exc)) from None
+        return NextBase(adapter, average, delta_digest, adapter.digest, weight_sum, clipped / sites)
+
+    def _decode(self, ring_sum: Frame, sites: int) -> tuple[FloatVector, int, int]:
+        """Decode a sum in one vector; returns (average, weight sum, sum of the clipped shares)."""
+        codec = self._study.codec()
+        try:
+            total = self._study.packing().read_bytes(ring_sum)
+            average, weight_sum, (clipped,) = codec.decode(
+                total, extras=EXTRAS, out=total[: -1 - EXTRAS].view(np.float32)
+            )
+        except CoreError as exc:
+            raise StepRefusal(_STEP, "bad_aggregate", f"the published sum does not decode: {exc}") from None
+        if clipped > sites * CLIPPED_PERMILLE_MAX:  # R4.5.6: what m honest sites cannot have sent
+            raise StepRefusal(_STEP, "bad_aggregate", f"the clipped shares do not fit {sites} sites")
+        try:
             check_aggregate(average, weight_sum, codec=codec, clip_norm=self._study.clip_norm, m=sites)
         except CoreError as exc:
             raise StepRefusal(_STEP, "bad_aggregate", str(exc)) from None
-        old = self.adapter(base)
-        vector = server_step(old.vector(), average, learning_rate=self._study.server_learning_rate)
-        try:
-            adapter = old.with_vector(vector)
-        except CoreError as exc:
-            raise StepRefusal(_STEP, "bad_aggregate", str(exc)) from None
-        return NextBase(adapter, vector, old.digest_of(average), adapter.digest, weight_sum)
+        return average, weight_sum, clipped
 
     def keep(self, found: NextBase, *, round_number: int) -> Path:
         """Save the adapter after a round, whole or not at all; returns its folder."""

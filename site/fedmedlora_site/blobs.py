@@ -5,13 +5,14 @@ The file's name is its digest. A resume sends exactly these bytes; nothing ever 
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedmedlora_audit.blob import BlobTree, blob_leaves
+from fedmedlora_audit.blob import BlobTree, blob_leaves, hash_chunks
 from fedmedlora_audit.merkle import CHUNK_BYTES
-from fedmedlora_site.durable import make_folder, sync_folder, write_atomic
+from fedmedlora_site.durable import make_folder, sync_folder, writing
 from fedmedlora_site.errors import FolderError
 
 
@@ -59,13 +60,26 @@ class UploadFolder:
         for torn in root.glob(".*.tmp"):
             torn.unlink()
 
-    def store(self, data: bytes | bytearray | memoryview) -> UploadFile:
-        """Write a payload durably and return it; the same bytes are written once."""
-        tree = BlobTree(blob_leaves(bytes(data)), len(data))
+    def store(self, data: bytes) -> UploadFile:
+        """Write a small payload durably and return it; the same bytes are written once."""
+        return self.store_chunks(data[at : at + CHUNK_BYTES] for at in range(0, len(data), CHUNK_BYTES))
+
+    def store_chunks(self, chunks: Iterable[bytes], *, threads: int = 1) -> UploadFile:
+        """Write a payload chunk by chunk, durably and whole, while it is hashed (R5.4.4).
+
+        Args:
+            chunks: 1 MiB each but the last; memory stays at a few of them.
+            threads: Threads that hash.
+        """
+        temporary = self._root / f".{secrets.token_hex(8)}.tmp"
+        with writing(temporary) as write:
+            leaves = hash_chunks(chunks, sink=write, threads=threads)
+        total = temporary.stat().st_size
+        tree = BlobTree(leaves, total)
         path = self._root / tree.digest
-        if not path.is_file():
-            write_atomic(path, bytes(data))
-        return UploadFile(path, tree, len(data))
+        temporary.replace(path)
+        sync_folder(self._root)
+        return UploadFile(path, tree, total)
 
     def open(self, digest: str) -> UploadFile:
         """Open a stored payload and check that it still has its digest.

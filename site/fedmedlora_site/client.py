@@ -128,7 +128,7 @@ class Wire(Protocol):
     async def put_blob(self, upload: UploadFile) -> None:
         """Upload a payload."""
 
-    async def get_blob(self, digest: str, *, total_bytes: int) -> bytes:
+    async def get_blob(self, digest: str, *, total_bytes: int) -> bytes | bytearray:
         """Download a payload, checked against its digest."""
 
     async def close(self) -> None:
@@ -220,7 +220,7 @@ class FederationClient:
             )
             reply = await self._chunk_call(self._stub.PutChunk, request)
 
-    async def get_blob(self, digest: str, *, total_bytes: int) -> bytes:
+    async def get_blob(self, digest: str, *, total_bytes: int) -> bytes | bytearray:
         """Download a blob; every chunk is checked against the digest before it counts (PROTOCOL §3.2).
 
         Args:
@@ -251,7 +251,7 @@ class FederationClient:
                 ) from None
             start = index * wire.CHUNK_BYTES
             out[start : start + len(reply.data)] = reply.data
-        return bytes(out)
+        return out
 
     async def _chunk_call(self, method: Any, request: Any) -> Any:
         """Make one chunk call; a passing failure is retried with a jittered pause."""

@@ -7,6 +7,7 @@ updates teach nothing; a real run uses "process".
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -17,6 +18,7 @@ from fedmedlora_core.config import Section, load_toml
 from fedmedlora_site.durable import write_atomic
 
 SCHEMA: Final = "fedmedlora-site/1"
+MOST_THREADS: Final = 8  # what the work asks of the memory is spent by then
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
@@ -57,7 +59,12 @@ class NetworkSection(Section):
 class PerformanceSection(Section):
     """Settings that change the time something takes, never its result."""
 
-    mask_threads: Annotated[int, Field(ge=1, le=256)] = 1
+    mask_threads: Annotated[int, Field(ge=0, le=256)] = 0
+
+    @property
+    def threads(self) -> int:
+        """Threads for masks, encoding and hashes; 0 in the file stands for every core that may be used."""
+        return self.mask_threads or min(MOST_THREADS, len(os.sched_getaffinity(0)))
 
 
 class SiteConfig(Section):

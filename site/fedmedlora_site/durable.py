@@ -7,6 +7,8 @@ process dies, readers see the old content or nothing, never a torn file.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 PRIVATE = 0o600
@@ -36,16 +38,29 @@ def write_atomic(path: Path, data: bytes, *, mode: int = PRIVATE) -> None:
         data: The new content.
         mode: Permission bits; private by default.
     """
+    write_atomic_parts(path, (data,), mode=mode)
+
+
+def write_atomic_parts(path: Path, parts: Iterable[bytes], *, mode: int = PRIVATE) -> None:
+    """Replace the content of `path` by `parts`, all or nothing; one part at a time lies in memory."""
     temporary = path.with_name(f".{path.name}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
+    with writing(temporary, mode=mode) as write:
+        for part in parts:
+            write(part)
+    temporary.replace(path)
+    sync_folder(path.parent)
+
+
+@contextmanager
+def writing(path: Path, *, mode: int = PRIVATE) -> Iterator[Callable[[bytes], None]]:
+    """Open a private file to be written part by part; synced at the end, left torn by an exception."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
     try:
         os.fchmod(descriptor, mode)
-        write_all(descriptor, data)
+        yield lambda part: write_all(descriptor, part)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    temporary.replace(path)
-    sync_folder(path.parent)
 
 
 def create_private(path: Path, data: bytes) -> None:

@@ -100,6 +100,11 @@ class SiteFolder:
         return self.run / "journal.jsonl"
 
     @property
+    def clipping(self) -> Path:
+        """What the clip took from this site's updates and from the study's."""
+        return self.run / "clipping.jsonl"
+
+    @property
     def markers(self) -> Path:
         """Sessions seen, consents given, updates released."""
         return self.root / "markers.jsonl"

@@ -19,6 +19,7 @@ from fedmedlora_core.study import INITIAL_FOLDER, Study
 from fedmedlora_site.acceptance import check_members, load_accepted
 from fedmedlora_site.bases import Bases
 from fedmedlora_site.blobs import UploadFolder
+from fedmedlora_site.clipping import ClippingRecord
 from fedmedlora_site.config import SiteConfig
 from fedmedlora_site.durable import make_folder
 from fedmedlora_site.errors import FolderError
@@ -46,6 +47,7 @@ class Holdings:
     outbox: Outbox
     markers: Markers
     journal: Journal
+    clipping: ClippingRecord
     uploads: UploadFolder
     vault: Vault
     bases: Bases
@@ -91,6 +93,7 @@ class Holdings:
             outbox=Outbox(folder.outbox, author),
             markers=Markers(folder.markers),
             journal=Journal(folder.journal, create=True),
+            clipping=ClippingRecord(folder.clipping),
             uploads=UploadFolder(folder.uploads),
             vault=Vault(folder.updates, keys.storage_key),
             bases=Bases(study, folder.study / INITIAL_FOLDER, folder.adapters),

@@ -15,6 +15,7 @@ from fedmedlora_audit.law import duties, waiting
 from fedmedlora_audit.trust import Trust
 from fedmedlora_core.study import Study
 from fedmedlora_site.acceptance import check_members, load_accepted
+from fedmedlora_site.clipping import ClippingRecord
 from fedmedlora_site.config import SiteConfig
 from fedmedlora_site.durable import write_atomic
 from fedmedlora_site.errors import FolderError
@@ -69,9 +70,15 @@ def status(root: Path) -> dict[str, Any]:
         "base": state.base,
         "log_size": opened.mirror.size,
         "log_root": opened.mirror.root.hex(),
+        **_clipped(ClippingRecord(folder.clipping)),
         "released": state.released,
         "run_closed": state.run_closed,
     }
+
+
+def _clipped(record: ClippingRecord) -> dict[str, Any]:
+    """This site's own share of clipped values and the study's mean, in thousandths, by round."""
+    return {"clipped_permille": record.own, "clipped_permille_study": record.study}
 
 
 def export_bundle(root: Path, out: Path) -> None:

@@ -10,7 +10,6 @@ import asyncio
 
 from fedmedlora_audit.event_data import AggregateAccepted, Base, CharterSigned
 from fedmedlora_audit.law import ClosedRound, Duty, Session
-from fedmedlora_core.codec import clip_update
 from fedmedlora_core.errors import CoreError, NonFiniteError
 from fedmedlora_crypto.xof import Keystream
 from fedmedlora_site.acceptance import model_folder
@@ -18,6 +17,7 @@ from fedmedlora_site.bases import NextBase
 from fedmedlora_site.errors import StepRefusal, TrainingError
 from fedmedlora_site.step import StepContext
 from fedmedlora_site.training import TrainingJob, TrainingOutcome, TrainingProgress, training_seed
+from fedmedlora_site.update import encode_update
 
 
 class RoundSteps:
@@ -66,6 +66,7 @@ class RoundSteps:
         session = self._context.session_of(duty)
         found = await self._derive(session)
         self._held.bases.keep(found, round_number=session.round)
+        self._note_clipped(session.round, found.clipped_permille)
         self._context.strike("aggregate", session.round)
         data = AggregateAccepted(sid=session.sid, ring=session.ring, next_base=found.digest)
         self._context.sign("aggregate.accepted", data, duty)
@@ -116,6 +117,13 @@ class RoundSteps:
             raise StepRefusal("aggregate", "bad_aggregate", "the sum does not decode to what was published")
         return found
 
+    def _note_clipped(self, number: int, permille: float) -> None:
+        """Keep the study's mean clipped share, and warn this site's operator above the limit (R4.5.7)."""
+        held = self._held
+        limit = held.study.secure_aggregation.clipped_warn_permille
+        held.clipping.record_study(number, permille, warned=permille > limit)
+        self._context.report_clipped(number, permille, warned=permille > limit)
+
     async def _ensure_training(self, number: int, base: str) -> None:
         await self.drop_training(number)
         if self._training is not None and self._training.done():
@@ -155,15 +163,15 @@ class RoundSteps:
         await asyncio.to_thread(self._encode, number, outcome)
 
     def _encode(self, number: int, outcome: TrainingOutcome) -> None:
-        """Clip, weigh and encode an update with this round's own rounding stream (PROTOCOL §4)."""
+        """Encode an update with this round's own rounding stream and keep it for every attempt."""
         study, held = self._held.study, self._held
         stream = Keystream(held.keys.rounding_key(study.study.id, number))
+        threads = held.config.performance.threads
         try:
-            clipped, _ = clip_update(outcome.delta, clip_value=study.clip_value, clip_norm=study.clip_norm)
-            weight = study.weight_rule().weight_of(n_notes=outcome.n_notes, loss=outcome.loss)
-            encoded = study.codec().encode(clipped, weight=weight, words=stream.words)
+            encoded, permille = encode_update(study, outcome, stream, threads=threads)
         except NonFiniteError as exc:
             raise StepRefusal("train", "not_finite", f"nothing is sent: {exc}") from None
         except CoreError as exc:
             raise StepRefusal("train", "training_failed", str(exc)) from None
+        held.clipping.record_own(number, permille)
         held.vault.store_ring(held.update_name(number), encoded)

@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Mapping
 
-import numpy as np
-
 from fedmedlora_audit.event_data import (
     IdDigest,
     InSession,
@@ -20,10 +18,13 @@ from fedmedlora_audit.event_data import (
     UpdateSubmitted,
 )
 from fedmedlora_audit.law import Duty, Session
+from fedmedlora_core.vote import vote_packing
+from fedmedlora_site.blobs import UploadFile
 from fedmedlora_site.errors import StepRefusal
 from fedmedlora_site.markers import Consent
 from fedmedlora_site.session import LiveSession
 from fedmedlora_site.step import StepContext
+from fedmedlora_site.update import mask_and_store
 from fedmedlora_site.vote import is_vote, vector_id, vector_name
 
 MOST_PAYLOAD_BYTES = 16 << 20
@@ -105,10 +106,7 @@ class SessionSteps:
         self._need_support("upload", session, session.u2)
         payloads = await self.fetch("upload", session.u2)
         live.fix(_rows(session.u2), session.view, session.shares[held.site], payloads)
-        vector = await asyncio.to_thread(held.vault.load_ring, vector_name(held, session))
-        await asyncio.to_thread(live.mask, vector, threads=held.config.performance.mask_threads)
-        data = np.ascontiguousarray(vector, dtype="<u4").tobytes()
-        upload = await asyncio.to_thread(held.uploads.store, data)
+        upload = await asyncio.to_thread(self._mask_and_store, live, session)
         self._context.strike("vote" if is_vote(session) else "upload", session.round)
         event = UpdateSubmitted(sid=session.sid, view=live.view, h_u2=live.h_u2)
         self._context.sign("update.submitted", event, duty, payload=("masked-update", upload))
@@ -166,6 +164,18 @@ class SessionSteps:
         if self._live is not None:
             self._live.erase()
             self._live = None
+
+    def _mask_and_store(self, live: LiveSession, session: Session) -> UploadFile:
+        held = self._held
+        return mask_and_store(
+            held.study,
+            held.vault,
+            vector_name(held, session),
+            live,
+            held.uploads,
+            threads=held.config.performance.threads,
+            packing=vote_packing(held.terms.n) if is_vote(session) else None,
+        )
 
     def _holds(self, sid: str) -> bool:
         return self._live is not None and self._live.sid == sid
@@ -232,7 +242,7 @@ class SessionSteps:
                 raise StepRefusal(step, "bad_share", f"the payload of {site} has an impossible size")
         get = self._context.client.get_blob
         found = await asyncio.gather(*(get(d, total_bytes=sizes[d]) for d in digests.values()))
-        return dict(zip(digests, found, strict=True))
+        return {site: bytes(data) for site, data in zip(digests, found, strict=True)}
 
 
 def _rows(digests: Mapping[str, str]) -> tuple[IdDigest, ...]:

@@ -95,6 +95,13 @@ class StepContext:
             self.out.write(json.dumps(line) + "\n")
             self.out.flush()
 
+    def report_clipped(self, round_number: int, permille: float, *, warned: bool) -> None:
+        """Write the study's mean share of clipped values; it is public among the members (PROTOCOL §4.5)."""
+        if self.out is not None:
+            line = {"round": round_number, "clipped_permille": round(permille, 1), "warning": warned}
+            self.out.write(json.dumps(line) + "\n")
+            self.out.flush()
+
     def _refs(self, answers: Sequence[int]) -> tuple[str, ...]:
         entries = self.held.mirror.entries
         return tuple(entries[index].leaf.hex() for index in answers)

@@ -91,7 +91,10 @@ def test_the_result_has_the_keys_that_scripts_rely_on(out: Path) -> None:
         "dropped": [],
     }
     assert result["privacy"] is None
-    assert result["communication"]["bytes_up_per_site_round"] > 4 * result["model"]["adapter_parameters"]
+    sent = result["communication"]
+    assert sent["wire_bits"] == 24
+    assert 3.0 < sent["bytes_up_per_site_round"] / result["model"]["adapter_parameters"] < 3.1
+    assert 0 <= sent["clipped"]["by_round_permille"]["1"] <= 1000
     assert {"strict_f1", "lenient_f1"} <= result["systems"]["federated"]["re"].keys()
 
 
@@ -114,11 +117,13 @@ def test_the_aggregate_is_the_weighted_mean_within_the_stated_bound(
 
 def leaks(blobs: list[Path], study: Study, updates: dict[str, LocalUpdate]) -> int:
     """Count blobs that give away one site's update when read as its plain encoding."""
-    codec, size = study.codec(), 4 * (study.adapter.dimension + 1)
+    packing = study.packing()
+    shift = 32 - packing.bits
     found = 0
     for path in blobs:
-        if path.stat().st_size == size:
-            values = np.frombuffer(path.read_bytes(), dtype="<i4")[:-1].astype(np.float64) / codec.scale
+        if path.stat().st_size == packing.total_bytes:
+            words = packing.read_bytes(path.read_bytes())[:-2] << np.uint32(shift)
+            values = (words.view(np.int32) >> np.int32(shift)).astype(np.float64)
             found += any(abs(np.corrcoef(values, u.delta)[0, 1]) > 0.99 for u in updates.values())
     return found
 
@@ -127,7 +132,7 @@ def test_the_coordinators_folder_holds_no_sites_update(
     out: Path, study: Study, updates: dict[str, LocalUpdate], tmp_path: Path
 ) -> None:
     blobs = sorted((out / "coordinator" / "blobs").rglob("*.blob"))
-    assert sum(path.stat().st_size == 4 * (study.adapter.dimension + 1) for path in blobs) >= 4
+    assert sum(path.stat().st_size == study.packing().total_bytes for path in blobs) >= 4
     assert leaks(blobs, study, updates) == 0
     run_demo(
         DemoOptions(out=tmp_path / "plain", rounds=1, secure="none", baselines=False, keep_evidence=True)

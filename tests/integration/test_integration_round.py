@@ -18,7 +18,6 @@ from fedmedlora_audit.events import parse_event
 from fedmedlora_audit.merkle import leaf_hash
 from fedmedlora_audit.trust import Trust
 from fedmedlora_audit.verify import verify_bundle
-from fedmedlora_coordinator.model import ring_vector
 from fedmedlora_coordinator.reports import export_bundle, status
 from fedmedlora_coordinator.settings import Timing
 from fedmedlora_coordinator.store import read_entries
@@ -99,13 +98,18 @@ def test_a_run_gives_the_weighted_mean_and_a_bundle_that_passes(tmp_path: Path, 
     check_verdict(federation, tmp_path / "bundle")
 
 
+def signed(words: Floats, bits: int) -> Floats:
+    """Ring elements as the numbers around zero that they stand for."""
+    return ((words << np.uint32(32 - bits)).view(np.int32) >> np.int32(32 - bits)).astype(np.float64)
+
+
 def uploads_seen(federation: Federation) -> list[Floats]:
     """What the coordinator could decode of every blob of an upload's size, taken as if it were not masked."""
     seen = []
-    codec, size = federation.study.codec(), 4 * (federation.study.adapter.dimension + 1)
+    codec, packing = federation.study.codec(), federation.study.packing()
     for path in (federation.coordinator_root / "blobs").glob("*/*.blob"):
-        if path.stat().st_size == size:
-            values = ring_vector(path.read_bytes())[:-1].view(np.int32).astype(np.float64)
+        if path.stat().st_size == packing.total_bytes:
+            values = signed(packing.read_bytes(path.read_bytes())[:-2], codec.ring_bits)
             seen.append(values / codec.scale * codec.weight_max)
     return seen
 

@@ -197,6 +197,13 @@ class Federation:
             for party in list(self._running.values()):
                 party.stop()
 
+    def clipped(self) -> dict[str, float]:
+        """Mean share of clipped values by closed round, in thousandths, from the coordinator's status."""
+        status = self.out / "coordinator-status.json"
+        arguments = ["coordinator", "status", "--dir", str(self.coordinator), "--json", str(status)]
+        run_command(arguments, self.transcript)
+        return dict(json.loads(status.read_text(encoding="utf-8"))["clipped_permille"])
+
     def _supervise(self, pending: list[str], restart_after: dict[str, int]) -> None:
         """Reap ended parties; restart a killed coordinator at once, a killed site after its round."""
         for name, party in list(self._running.items()):

@@ -79,6 +79,11 @@ class Watcher:
         with self._lock:
             line = self.lines.setdefault(party, PartyLine())
             line.round = _int(progress.get("round"), line.round)
+            if progress.get("event") == "clipped" and progress.get("warning"):
+                share = progress.get("permille")
+                self.console.print(
+                    f"  round {line.round}: the clip changed {share} thousandths of the values"
+                )
             event, step = progress.get("event"), progress.get("step")
             if event in EVENT_WORDS:
                 line.doing = EVENT_WORDS[str(event)]

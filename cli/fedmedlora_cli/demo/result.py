@@ -22,12 +22,14 @@ class Measured:
         base_parameters: Parameters of the base model.
         adapter_parameters: Trainable parameters of the adapter.
         bytes_up: Bytes one site sent in one round: masked upload, keys, shares and events.
+        clipped: Round to the mean share of values that the clip changed, in thousandths.
         seconds: Phase to wall-clock seconds.
     """
 
     base_parameters: int
     adapter_parameters: int
     bytes_up: int
+    clipped: Mapping[str, float]
     seconds: Mapping[str, float]
 
 
@@ -42,6 +44,7 @@ def build_result(
     rounds: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """Assemble `result.json` with the keys that scripts rely on."""
+    limit = study.secure_aggregation.clipped_warn_permille
     full_update = (measured.base_parameters) * BYTES_PER_VALUE
     return {
         "study": {
@@ -65,6 +68,12 @@ def build_result(
             "bytes_up_per_site_round": measured.bytes_up,
             "bytes_full_model_update": full_update,
             "reduction": round(1 - measured.bytes_up / full_update, 4),
+            "wire_bits": study.secure_aggregation.wire_bits,
+            "clipped": {
+                "by_round_permille": dict(measured.clipped),
+                "warn_permille": limit,
+                "warned_rounds": [int(number) for number, share in measured.clipped.items() if share > limit],
+            },
         },
         "security": {
             "mode": options.secure,

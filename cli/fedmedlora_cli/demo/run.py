@@ -65,6 +65,7 @@ def run_demo(options: DemoOptions) -> dict[str, Any]:
             base_parameters=count_parameters(),
             adapter_parameters=study.adapter.dimension,
             bytes_up=bytes_up_per_round(federation.bundle, study),
+            clipped=federation.clipped(),
             seconds=watcher.seconds,
         ),
         systems=systems,
@@ -127,4 +128,9 @@ def _print_end(console: Console, result: dict[str, Any], options: DemoOptions) -
         f"log: [{colour}]{audit['verdict']}[/{colour}], {audit['events']} events; "
         f"{sent['bytes_up_per_site_round'] / 1e6:.2f} MB up per hospital and round"
     )
+    for number in sent["clipped"]["warned_rounds"]:
+        console.print(
+            f"[yellow]round {number}: the clip changed {sent['clipped']['by_round_permille'][str(number)]} "
+            f"thousandths of the values on average, more than {sent['clipped']['warn_permille']}[/yellow]"
+        )
     console.print(f"open {options.out / 'report.html'}; figures in {options.out / 'result.json'}")

@@ -101,4 +101,4 @@ class Hospital:
         def words(_start: int, count: int) -> np.ndarray[Any, Any]:
             return np.zeros(count, dtype=np.uint32)
 
-        return study.codec().encode(values, weight=self.weight(), words=words)
+        return study.codec().encode(values, weight=self.weight(), words=words, extras=(self.number,))

@@ -20,6 +20,7 @@ from fedmedlora_audit.charter import CharterTerms
 from fedmedlora_audit.events import Entry, Event, Object, parse_event
 from fedmedlora_audit.law import State
 from fedmedlora_core.study import Study
+from fedmedlora_core.vote import vote_packing
 from fedmedlora_crypto.secagg import Aggregator, SessionTerms
 from fedmedlora_site.agent import Agent
 from fedmedlora_site.bases import Bases, NextBase
@@ -66,6 +67,7 @@ class Stage:
         self.others: dict[str, LiveSession] = {}
         self.bases = Bases(self.study, root / "package" / "initial", root / "stage-adapters")
         self.published: NextBase | None = None
+        self.clipped = 0  # thousandths that the other sites declare, and their number on top
         self.changed = asyncio.Event()
         self.heard: list[Event] = []
         self.wire = StageWire(self)
@@ -215,7 +217,8 @@ class Stage:
             live.fix(rows, session.view, session.shares[site], payloads)
             vector = (vector_of or self.encoded)(number)
             live.mask(vector)
-            self.keep(site, "masked-update", vector.astype("<u4").tobytes())
+            packing = self.study.packing() if vector_of is None else vote_packing(log.terms.n)
+            self.keep(site, "masked-update", b"".join(packing.frames_of(vector)))
             log.upload(site)
         self.say()
         await self.until(lambda: OWN in session.updates)
@@ -248,9 +251,10 @@ class Stage:
         """Add and unmask what was uploaded: the true sum."""
         log, session = self.log, self.log.session
         index = {site: i for i, site in enumerate(log.terms.member_ids, start=1)}
-        total = np.zeros(ADAPTER.dimension + 1, dtype=np.uint32)
+        packing = self.study.packing()
+        total = np.zeros(packing.count, dtype=np.uint32)
         for digest in session.u3.values():
-            total += np.frombuffer(self.blobs[digest], dtype="<u4")
+            total += packing.read_bytes(self.blobs[digest])
         terms = log.terms
         aggregator = Aggregator(
             SessionTerms(
@@ -265,7 +269,7 @@ class Stage:
         aggregator.unmask(
             total, by_index(session.u1), by_index(session.u2), survivors, by_index(session.responses)
         )
-        return total.astype("<u4").tobytes()
+        return b"".join(packing.frames_of(total))
 
     def publish(self, ring: bytes, **changes: Any) -> None:
         """Publish a sum and what it decodes to; `changes` lie about it."""
@@ -320,7 +324,9 @@ class Stage:
         """An encoded update of another site."""
         delta = np.full(ADAPTER.dimension, 0.001 * (number + 1), dtype=np.float32)
         weight = self.study.aggregation.weight_max // 4
-        return self.study.codec().encode(delta, weight=weight, words=lambda _, n: np.zeros(n, np.uint32))
+        return self.study.codec().encode(
+            delta, weight=weight, words=lambda _, n: np.zeros(n, np.uint32), extras=(self.clipped + number,)
+        )
 
 
 class StageWire:

@@ -7,12 +7,16 @@ import shutil
 import sqlite3
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fedmedlora_audit.event_data import CharterSigned, SharesSent, UpdateSubmitted
 from fedmedlora_audit.events import Object
-from fedmedlora_coordinator.errors import PeerRefusedError, StateError, StoreError
+from fedmedlora_coordinator.errors import PeerRefusedError, RoundError, StateError, StoreError
+from fedmedlora_coordinator.model import add_uploads
+from fedmedlora_coordinator.payloads import Payloads
 from fedmedlora_coordinator.steps import model_released, run_opened
+from fedmedlora_core.packing import FRAME_BYTES, Packing
 from fedmedlora_protos.wire import Reason
 from fedmedlora_testkit.hospital import FlakyStore, Hospital
 from fedmedlora_testkit.ward import Ward
@@ -117,6 +121,32 @@ def test_an_event_whose_payload_is_missing_or_wrong_is_refused(ward: Ward) -> No
     short = ward.put(hospital, b"x" * (whole - 4))
     refused(ward, hospital, note_for(short, whole), Reason.BLOB_MISSING)
     refused(ward, hospital, note_for(short, whole - 4), Reason.BAD_PAYLOAD)
+
+
+@pytest.mark.parametrize("checked", [True, False])
+def test_an_upload_whose_padding_is_not_zero_is_refused_before_it_is_logged(
+    ward: Ward, checked: bool
+) -> None:
+    """R4.5.2; with the check off it is logged, and would cost everybody the round at its sum."""
+    ward.run(lambda s: s.session is not None and s.session.step == "upload")
+    session = ward.ledger.state.session
+    assert session is not None
+    hospital, packing = ward.hospitals[0], Packing(24, FRAME_BYTES // 3 + 2)
+    offsets = packing.padding_offsets if checked else ()
+    ward.payloads = Payloads(ward.terms, ward.blobs, packing.total_bytes, offsets)
+    upload = bytearray(packing.total_bytes)
+    upload[packing.padding_offsets[0]] = 1
+    digest = ward.put(hospital, bytes(upload))
+    data = UpdateSubmitted(sid=session.sid, view=session.view, h_u2=session.h_u2)
+    item = Object(role="masked-update", digest=digest, bytes=packing.total_bytes)
+    note = ward.note(hospital, "update.submitted", data, session.round, objects=[item])
+    if checked:
+        refused(ward, hospital, note, Reason.BAD_PAYLOAD)
+        return
+    assert ward.hand_in(hospital, note) is not None
+    total = np.zeros(packing.count, dtype=np.uint32)
+    with pytest.raises(RoundError, match="padding"):
+        add_uploads(total, packing, [digest], ward.blobs.checked)
 
 
 def test_shares_that_do_not_decode_are_refused(ward: Ward) -> None:

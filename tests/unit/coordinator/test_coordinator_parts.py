@@ -13,10 +13,11 @@ import pytest
 
 from fedmedlora_coordinator.errors import PeerRefusedError, RoundError, StoreError
 from fedmedlora_coordinator.faults import EVENT_OF_STEP, DieAt
-from fedmedlora_coordinator.model import GlobalModel, add_chunks, ring_vector
+from fedmedlora_coordinator.model import GlobalModel, add_uploads
 from fedmedlora_coordinator.settings import CoordinatorSettings, Listeners, split_address
 from fedmedlora_coordinator.status import STATUS_OF, status_of
 from fedmedlora_core.errors import ConfigError
+from fedmedlora_core.packing import Packing
 from fedmedlora_protos.wire import Reason, WireError
 from fedmedlora_testkit.studies import make_study
 from fedmedlora_testkit.ward import make_adapter
@@ -104,10 +105,13 @@ def model() -> GlobalModel:
     return GlobalModel(make_study(initial_digest=adapter.digest, dimension=adapter.dimension), adapter)
 
 
-def encoded(values: np.ndarray[Any, Any], weight: int) -> np.ndarray[Any, Any]:
+def encoded(values: np.ndarray[Any, Any], weight: int, clipped: int = 0) -> np.ndarray[Any, Any]:
     codec = make_study(dimension=12).codec()
     return codec.encode(
-        values.astype(np.float32), weight=weight, words=lambda start, count: np.zeros(count, np.uint32)
+        values.astype(np.float32),
+        weight=weight,
+        words=lambda start, count: np.zeros(count, np.uint32),
+        extras=(clipped,),
     )
 
 
@@ -124,7 +128,7 @@ def test_a_sum_leads_to_the_same_step_every_time() -> None:
 
 def test_a_sum_that_no_clipped_updates_give_is_refused() -> None:
     total = encoded(np.full(12, 0.5), 100)
-    total[3] = 0x7FFFFFFF
+    total[3] = 0x7FFFFF
     with pytest.raises(RoundError, match="outside"):
         model().step(total, survivors=1)
     total[12] = 0
@@ -140,17 +144,43 @@ def test_a_replay_that_does_not_lead_where_the_log_says_is_refused() -> None:
         model().replay([(encoded(np.full(12, 0.5), 100), 1, "0" * 64)])
 
 
-def test_uploads_are_added_chunk_by_chunk_modulo_two_to_the_32() -> None:
-    total = np.array([1, 0xFFFFFFFF, 5], dtype=np.uint32)
-    add_chunks(total, iter([b"\x01\0\0\0\x02\0\0\0", b"\x03\0\0\0"]))
-    assert total.tolist() == [2, 1, 8]
-    assert ring_vector(total.astype("<u4").tobytes()).tolist() == [2, 1, 8]
+@pytest.mark.parametrize("bits", [16, 24, 32])
+def test_uploads_are_added_frame_by_frame_and_the_sum_does_not_depend_on_threads(bits: int) -> None:
+    packing = Packing(bits, 3 * (1 << 20) // (bits // 8) + 5)
+    drawn = np.random.default_rng(1)
+    vectors = [drawn.integers(0, 2**32, packing.count, dtype=np.uint32) for _ in range(3)]
+    uploads = {str(number): list(packing.frames_of(vector)) for number, vector in enumerate(vectors)}
+    sums = []
+    for threads in (1, 2):
+        total = np.zeros(packing.count, dtype=np.uint32)
+        add_uploads(total, packing, uploads, lambda digest, at: uploads[digest][at], threads=threads)
+        sums.append(list(packing.frames_of(total)))
+    assert sums[0] == sums[1] == list(packing.frames_of(vectors[0] + vectors[1] + vectors[2]))
 
 
-@pytest.mark.parametrize("chunks", [[b"\0" * 8], [b"\0" * 16], [b"\0" * 7], [b"\0" * 12, b"\0" * 4], []])
-def test_an_upload_of_another_length_is_refused(chunks: list[bytes]) -> None:
-    with pytest.raises(RoundError, match="another length"):
-        add_chunks(np.zeros(3, dtype=np.uint32), iter(chunks))
+@pytest.mark.parametrize("chunk", [b"\0" * 8, b"\0" * 10, b"\0" * 7, b""])
+def test_an_upload_of_another_length_is_refused(chunk: bytes) -> None:
+    with pytest.raises(RoundError, match="does not fit"):
+        add_uploads(np.zeros(3, dtype=np.uint32), Packing(24, 3), ["a"], lambda *_: chunk)
+
+
+def test_clipped_shares_that_no_site_can_have_are_refused() -> None:
+    # R4.5.6
+    step = model().step(encoded(np.zeros(12), 100, 40) + encoded(np.zeros(12), 300, 90), survivors=2)
+    assert step.clipped_permille == 65.0
+    total = encoded(np.zeros(12), 100, 1000)
+    total[-1] += 1
+    with pytest.raises(RoundError, match="outside"):
+        model().step(total, survivors=1)
+
+
+def test_a_step_taken_in_place_of_the_sum_is_the_same() -> None:
+    total = encoded(np.full(12, 0.5), 100) + encoded(np.full(12, -0.25), 300)
+    kept = model().step(total, survivors=2)
+    in_place = model().step(total, survivors=2, in_place=True)
+    assert np.shares_memory(in_place.vector, total)
+    assert in_place.vector.tobytes() == kept.vector.tobytes()
+    assert (in_place.delta, in_place.next_base) == (kept.delta, kept.next_base)
 
 
 def test_a_study_with_another_initial_adapter_is_refused() -> None:

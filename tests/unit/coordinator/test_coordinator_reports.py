@@ -6,6 +6,7 @@ import os
 import sqlite3
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fedmedlora_audit.trust import Trust
@@ -15,9 +16,12 @@ from fedmedlora_coordinator.errors import StoreError
 from fedmedlora_coordinator.ledger import Keys
 from fedmedlora_coordinator.reports import export_bundle, status
 from fedmedlora_coordinator.study import adopt_study
+from fedmedlora_core.adapter import Adapter
 from fedmedlora_core.errors import ConfigError
 from fedmedlora_testkit.hospital import FlakyStore
 from fedmedlora_testkit.ward import Ward
+
+ALL = ["site-a", "site-b", "site-c", "site-d"]
 
 
 @pytest.fixture(autouse=True)
@@ -45,6 +49,28 @@ def test_status_says_who_is_awaited_while_the_store_is_open(tmp_path: Path) -> N
     assert found["arrived"] == ["site-a", "site-b", "site-d"]
     with ward.folder.locked():
         assert status(ward.folder.root)["serving"] is True
+
+
+@pytest.mark.parametrize(("bits", "limit", "warned"), [(24, 1, [1, 2]), (32, 50, []), (16, 2, [1, 2])])
+def test_status_tells_the_mean_clipped_share_and_where_it_was_too_large(
+    tmp_path: Path, bits: int, limit: int, warned: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    # R4.5.7: hospital k declares k thousandths.
+    ward = Ward(
+        tmp_path,
+        rounds=2,
+        secure_aggregation__wire_bits=bits,
+        secure_aggregation__clipped_warn_permille=limit,
+        aggregation__weight_max=1024,
+    )
+    ward.run()
+    found = status(ward.folder.root)
+    assert found["clipped_permille"] == {"1": 2.5, "2": 2.5}
+    assert found["clipped_too_often"] == warned
+    assert [record.args[0] for record in caplog.records if "the clip changed" in record.msg] == warned
+    released, plain = Adapter.load(ward.folder.released).vector(), ward.expected_vector([ALL] * 2)
+    bound = 2 * ward.study.codec().error_bound(weight_sum=64 * 10, m=4) + 1e-6
+    assert float(np.abs(released - plain).max()) <= bound
 
 
 def test_a_bundle_of_a_finished_study_passes_the_verifier(tmp_path: Path) -> None:

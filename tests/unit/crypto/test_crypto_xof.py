@@ -97,3 +97,14 @@ def test_arguments_out_of_range_refused() -> None:
 
 def test_repr_is_silent() -> None:
     assert repr(Keystream(KEY)) == "Keystream(...)"
+
+
+def test_words_read_on_are_the_words_of_the_stream() -> None:
+    stream = Keystream(bytes(range(32)))
+    read, at = stream.reader(8), 8
+    for count in (4, 8, CHUNK_WORDS, 4, 3 * CHUNK_WORDS, 5):
+        assert read(count).tolist() == stream.words(at, count).tolist()
+        at += count
+    for start in (-4, 3):
+        with pytest.raises(ValueError, match="whole block"):
+            stream.reader(start)

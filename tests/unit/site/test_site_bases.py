@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,13 +28,19 @@ def bases(tmp_path: Path) -> Bases:
     return Bases(STUDY, tmp_path / "initial", tmp_path / "adapters")
 
 
-def encodings(study: Study, weights: list[int], value: float) -> bytes:
+def encodings(study: Study, weights: list[int], value: float, clipped: int = 0) -> bytes:
     codec = study.codec()
-    total = np.zeros(study.adapter.dimension + 1, dtype=np.uint32)
+    total = np.zeros(study.adapter.dimension + 2, dtype=np.uint32)
     for weight in weights:
         delta = np.full(study.adapter.dimension, value, dtype=np.float32)
-        total += codec.encode(delta, weight=weight, words=lambda _, n: np.zeros(n, dtype=np.uint32))
-    return total.astype("<u4").tobytes()
+        total += codec.encode(
+            delta, weight=weight, words=lambda _, n: np.zeros(n, dtype=np.uint32), extras=(clipped,)
+        )
+    return packed(total)
+
+
+def packed(total: np.ndarray[Any, Any]) -> bytes:
+    return b"".join(STUDY.packing().frames_of(total))
 
 
 def test_an_honest_sum_leads_to_the_next_base(bases: Bases) -> None:
@@ -41,7 +48,8 @@ def test_an_honest_sum_leads_to_the_next_base(bases: Bases) -> None:
     assert found.weight_sum == sum(WEIGHTS)
     average = np.full(DIMENSION, 0.01, dtype=np.float32)
     expected = server_step(ADAPTER.vector(), average, learning_rate=STUDY.server_learning_rate)
-    assert np.allclose(found.vector, expected, atol=1e-6)
+    bound = STUDY.codec().error_bound(weight_sum=sum(WEIGHTS), m=3)
+    assert np.allclose(found.vector, expected, rtol=0, atol=bound + 1e-7)
     assert found.digest == found.adapter.digest
     folder = bases.keep(found, round_number=1)
     assert bases.holds(found.digest)
@@ -74,27 +82,36 @@ def test_a_weight_beyond_the_sites_is_refused(bases: Bases) -> None:
 
 
 def test_a_weight_of_nothing_is_refused(bases: Bases) -> None:
-    assert "weight sum" in refused(bases, bytes(4 * (DIMENSION + 1)), sites=3)
+    assert "weight sum" in refused(bases, bytes(STUDY.packing().total_bytes), sites=3)
 
 
 def test_an_average_beyond_the_clip_is_refused(bases: Bases) -> None:
     """A wrapped or invented sum: far outside what clipped updates can average to."""
-    ring = np.frombuffer(encodings(STUDY, WEIGHTS, 0.01), dtype="<u4").copy()
-    ring[7] = 2**31 - 1
-    assert "exceeds the clip" in refused(bases, ring.tobytes(), sites=3)
+    ring = STUDY.packing().read_bytes(encodings(STUDY, WEIGHTS, 0.01))
+    ring[7] = STUDY.codec().half - 1
+    assert "exceeds the clip" in refused(bases, packed(ring), sites=3)
 
 
 def test_a_sum_of_another_length_is_refused(bases: Bases) -> None:
-    assert "length" in refused(bases, encodings(STUDY, WEIGHTS, 0.01)[:-4], sites=3)
+    assert "bytes, expected" in refused(bases, encodings(STUDY, WEIGHTS, 0.01)[:-3], sites=3)
+
+
+def test_clipped_shares_beyond_the_sites_are_refused(bases: Bases) -> None:
+    # R4.5.6
+    found = bases.derive(ADAPTER.digest, encodings(STUDY, WEIGHTS, 0.01, clipped=20), sites=3)
+    assert found.clipped_permille == 20.0
+    ring = STUDY.packing().read_bytes(encodings(STUDY, WEIGHTS, 0.01, clipped=1000))
+    ring[-1] += 1
+    assert "clipped shares" in refused(bases, packed(ring), sites=3)
 
 
 def test_without_the_bounds_an_invented_sum_would_be_taken(
     bases: Bases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ring = np.frombuffer(encodings(STUDY, WEIGHTS, 0.01), dtype="<u4").copy()
-    ring[7] = 2**31 - 1
+    ring = STUDY.packing().read_bytes(encodings(STUDY, WEIGHTS, 0.01))
+    ring[7] = STUDY.codec().half - 1
     monkeypatch.setattr("fedmedlora_core.codec.Codec.error_bound", lambda *_, **__: float("inf"))
-    found = bases.derive(ADAPTER.digest, ring.tobytes(), sites=3)
+    found = bases.derive(ADAPTER.digest, packed(ring), sites=3)
     assert np.abs(found.vector).max() > STUDY.clip_value
 
 

@@ -1,0 +1,85 @@
+"""From a trained update to the file that is uploaded: clip, encode, mask, pack (PROTOCOL §4, §6.10).
+
+Memory, in vectors of the adapter's size: the trained update and its encoding while it is encoded, the masked
+vector alone while it is masked and written. Everything else is worked on in chunks.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from fedmedlora_core.codec import RingVector, clip_update, clipped_permille
+from fedmedlora_core.packing import Packing
+from fedmedlora_core.study import Study
+from fedmedlora_crypto.xof import Keystream
+from fedmedlora_site.blobs import UploadFile, UploadFolder
+from fedmedlora_site.training import TrainingOutcome
+from fedmedlora_site.vault import Vault
+
+
+class Masker(Protocol):
+    """What masks a vector in place, once."""
+
+    def mask(self, vector: RingVector, *, threads: int = 1) -> None:
+        """Add this site's masks."""
+
+
+def encode_update(
+    study: Study, outcome: TrainingOutcome, stream: Keystream, *, threads: int = 1
+) -> tuple[RingVector, int]:
+    """Clip, weigh and encode a trained update (PROTOCOL §4).
+
+    Args:
+        study: The accepted study.
+        outcome: The trained update; its vector is clipped where it lies.
+        stream: This round's own stream for the stochastic rounding.
+        threads: Worker threads; the result does not depend on it.
+
+    Returns:
+        (the encoded vector, share of values that the clip changed in thousandths, which is also in it).
+
+    Raises:
+        NonFiniteError: Training diverged; there is nothing to send.
+        CoreError: The update does not fit the study.
+    """
+    clipped, fraction = clip_update(
+        outcome.delta,
+        clip_value=study.clip_value,
+        clip_norm=study.clip_norm,
+        out=outcome.delta,
+        threads=threads,
+    )
+    permille = clipped_permille(fraction)
+    weight = study.weight_rule().weight_of(n_notes=outcome.n_notes, loss=outcome.loss)
+    encoded = study.codec().encode(clipped, weight=weight, words=stream, extras=(permille,), threads=threads)
+    return encoded, permille
+
+
+def mask_and_store(
+    study: Study,
+    vault: Vault,
+    name: str,
+    masker: Masker,
+    uploads: UploadFolder,
+    *,
+    threads: int = 1,
+    packing: Packing | None = None,
+) -> UploadFile:
+    """Mask a round's encoded update, or its vote, and write it out packed, whole and durable (R5.4.4).
+
+    Args:
+        study: Fixes the frames.
+        vault: Holds the encoded update.
+        name: Under this name.
+        masker: The session's secrets.
+        uploads: Where the file goes.
+        threads: Worker threads; the result does not depend on it.
+        packing: Frames of the vector, where they are not the study's.
+
+    Raises:
+        FolderError: The vault's file is missing or damaged.
+        CryptoError: The masks of this session are spent.
+    """
+    vector = vault.load_ring(name)
+    masker.mask(vector, threads=threads)
+    return uploads.store_chunks((packing or study.packing()).frames_of(vector), threads=threads)
