@@ -55,18 +55,15 @@ def new(
 
     if out.exists() and any(out.iterdir()):
         raise ConfigError(f"{out}: is not empty; choose a new folder")
-    overrides: dict[str, object] = {}
-    if rounds is not None:
-        overrides["training__rounds"] = rounds
-    if secure is not None:
-        overrides["secure_aggregation__mode"] = secure
-    if key_agreement is not None:
-        overrides["secure_aggregation__key_agreement"] = key_agreement
+    overrides = _given(
+        training__rounds=rounds,
+        secure_aggregation__mode=secure,
+        secure_aggregation__key_agreement=key_agreement,
+        secure_aggregation__wire_bits=wire_bits,
+    )
     if vote_every is not None:
         vote = {"every_rounds": vote_every, "margin_milli": vote_margin_milli}
         overrides["secure_aggregation__vote"] = vote if vote_every else None
-    if wire_bits is not None:
-        overrides["secure_aggregation__wire_bits"] = wire_bits
     try:
         study = build_package(
             out,
@@ -88,6 +85,11 @@ def new(
         say(line)
     say(f"wrote {out / STUDY_FILE}: {len(study.members)} members, threshold {study.threshold}")
     say(f"charter digest, to be read out before anybody accepts: {study.digest}")
+
+
+def _given(**options: object) -> dict[str, object]:
+    """Return the options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 @app.command()
