@@ -58,7 +58,7 @@ def encode_update(
 def mask_and_store(
     packing: Packing, vault: Vault, name: str, masker: Masker, uploads: UploadFolder, *, threads: int = 1
 ) -> UploadFile:
-    """Mask a round's encoded update and write it out packed, whole and durable (R5.4.4).
+    """Mask a round's encoded update, or its vote, and write it out packed, whole and durable (R5.4.4).
 
     Args:
         packing: Frames of the vector.
@@ -67,6 +67,7 @@ def mask_and_store(
         masker: The session's secrets.
         uploads: Where the file goes.
         threads: Worker threads; the result does not depend on it.
+        packing: Frames of the vector, where they are not the study's.
 
     Raises:
         FolderError: The vault's file is missing or damaged.

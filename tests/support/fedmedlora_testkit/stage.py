@@ -21,6 +21,7 @@ from fedmedlora_audit.events import Entry, Event, Object, parse_event
 from fedmedlora_audit.law import State
 from fedmedlora_audit.merkle import CHUNK_BYTES
 from fedmedlora_core.study import Study
+from fedmedlora_core.vote import vote_packing
 from fedmedlora_crypto.secagg import Aggregator, SessionTerms
 from fedmedlora_site.agent import Agent
 from fedmedlora_site.bases import Bases, NextBase
@@ -220,7 +221,9 @@ class Stage:
             live.fix(rows, session.view, session.shares[site], payloads)
             vector = (vector_of or self.encoded)(number)
             live.mask(vector)
-            self.keep(site, "masked-update", self.sealed(vector))
+            plain = vector_of is None
+            sealed = self.sealed(vector) if plain else b"".join(vote_packing(log.terms.n).frames_of(vector))
+            self.keep(site, "masked-update", sealed)
             log.upload(site)
         self.say()
         await self.until(lambda: self.site in session.updates)

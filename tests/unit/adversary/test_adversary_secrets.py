@@ -1,4 +1,4 @@
-"""Attacks on the secrets of a session: refused by their own error or useless, and exact without the checks."""
+"""Attacks on the secrets of a session: refused by their own error or useless, and exact without checks."""
 
 from __future__ import annotations
 
