@@ -237,7 +237,7 @@ async def everybody_else_is_me(stage: Villain) -> None:
         streams.append(
             stage.pair_stream(session.view, site, secrets[site], keys[stage.site], shares[stage.site])
         )
-    stage.learnt = take_off(stage.upload_of(stage.site), streams)
+    stage.learnt = stage.in_ring(take_off(stage.upload_of(stage.site), streams))
 
 
 def read(stage: Villain) -> bool:
@@ -282,7 +282,7 @@ async def short_inbox(stage: Villain) -> None:
         opened[site] = live.open(stage.names)
     pair = stage.pair_stream(session.view, "site-d", secrets, keys[stage.site], shares[stage.site])
     streams = [(stage.self_stream(session.view, opened), 1), pair]
-    stage.learnt = take_off(stage.upload_of(stage.site), streams)
+    stage.learnt = stage.in_ring(take_off(stage.upload_of(stage.site), streams))
 
 
 attack(
