@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fedmedlora_audit import event_data as of
 from fedmedlora_audit.blob import blob_digest
 from fedmedlora_audit.errors import LawError
