@@ -90,7 +90,7 @@ class SiteWork:
         case = self.case
         with self.watch.part("encode"):
             clipped, fraction = clip_update(
-                update, clip_value=case.clip, clip_norm=case.clip_norm, out=update
+                update, clip_value=case.clip, clip_norm=case.clip_norm, out=update, threads=case.threads
             )
             encoded = codec_of(case).encode(
                 clipped,
