@@ -126,7 +126,7 @@ class SessionSteps:
         if live is None:
             return await self.erase(duty)
         rows = _rows(session.u3)
-        live.check_survivors(rows, session.view, session.updates.get(held.site, ""))
+        live.check_survivors(rows, session.view, session.updates[held.site])
         self._need_support("survivors", session, session.u3)
         consent = Consent(session.sid, session.base, tuple(row.id for row in rows), session.purpose)
         self._need_consent(consent)

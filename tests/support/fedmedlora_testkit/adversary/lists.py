@@ -241,8 +241,11 @@ async def everybody_else_is_me(stage: Villain) -> None:
 
 
 def read(stage: Villain) -> bool:
-    """The victim's vector came out exactly."""
-    return stage.learnt is not None and np.array_equal(stage.learnt, stage.secret_vector())
+    """The victim's vector came out exactly, in the ring that travels."""
+    if stage.learnt is None:
+        return False
+    ring = np.uint32(2 ** stage.study.packing().bits - 1)
+    return np.array_equal(stage.learnt & ring, stage.secret_vector() & ring)
 
 
 attack(

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from fedmedlora_audit import event_data as of
 from fedmedlora_audit.blob import blob_digest
 from fedmedlora_audit.errors import LawError
@@ -124,7 +122,7 @@ class Villain(Stage):
 
     def upload_of(self, site: str) -> Vector:
         """A masked upload as a vector."""
-        return np.frombuffer(self.blobs[self.log.session.updates[site]], dtype="<u4").astype(np.uint32)
+        return self.study.packing().read_bytes(self.blobs[self.log.session.updates[site]])
 
     def index(self, site: str) -> int:
         """A site's party index."""
