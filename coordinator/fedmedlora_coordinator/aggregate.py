@@ -23,7 +23,7 @@ from fedmedlora_core.errors import CodecError
 from fedmedlora_core.packing import Packing
 from fedmedlora_crypto.errors import CryptoError, QuorumError
 from fedmedlora_crypto.secagg.aggregator import Aggregator
-from fedmedlora_crypto.secagg.graph import Graph
+from fedmedlora_crypto.secagg.graph import Graph, chain_link
 from fedmedlora_crypto.secagg.session import SessionTerms
 
 MAX_THREADS: Final = 4  # the sum is bound by memory beyond that
@@ -32,7 +32,8 @@ MAX_THREADS: Final = 4  # the sum is bound by memory beyond that
 def terms_of_session(state: State, session: Session) -> SessionTerms:
     """Return the constants of a session of this log."""
     heads = state.rounds[session.round].commitments
-    commitments = commitments_of(state.terms, attempt=session.attempt, ready=session.ready, heads=heads)
+    link = chain_link(session.purpose, session.attempt)
+    commitments = commitments_of(state.terms, link=link, ready=session.ready, heads=heads)
     return session_terms(state.terms, session.sid, commitments)
 
 

@@ -12,7 +12,7 @@ from fedmedlora_audit.event_data import KeysBroadcast, SessionOpened, UpdateRead
 from fedmedlora_audit.events import Entry
 from fedmedlora_coordinator.blobs import BlobStore
 from fedmedlora_crypto.secagg.aggregator import Aggregator
-from fedmedlora_crypto.secagg.graph import Commitments, Graph
+from fedmedlora_crypto.secagg.graph import Commitments, Graph, chain_link
 from fedmedlora_crypto.secagg.graph_parameters import GraphTerms
 from fedmedlora_crypto.secagg.session import SessionTerms
 
@@ -25,19 +25,19 @@ def party_of(terms: CharterTerms, site: str) -> int:
 
 
 def commitments_of(
-    terms: CharterTerms, *, attempt: int, ready: Sequence[str], heads: Mapping[str, str]
+    terms: CharterTerms, *, link: int, ready: Sequence[str], heads: Mapping[str, str]
 ) -> Commitments | None:
     """Return what the sites of a session committed to, if the charter has a graph (R6.15.6).
 
     Args:
         terms: The charter.
-        attempt: The attempt of the round.
+        link: Which link of its chain each site reveals.
         ready: Sites of the session.
         heads: What each site said with its `update.ready`, in hex.
     """
     if terms.graph is None:
         return None
-    return Commitments(attempt, {party_of(terms, site): bytes.fromhex(heads[site]) for site in ready})
+    return Commitments(link, {party_of(terms, site): bytes.fromhex(heads[site]) for site in ready})
 
 
 def session_terms(terms: CharterTerms, sid: str, commitments: Commitments | None = None) -> SessionTerms:
@@ -73,7 +73,8 @@ class Neighbourhoods:
             heads[event.actor.id] = event.data.graph
         elif isinstance(event.data, SessionOpened):
             said = event.data
-            commitments = commitments_of(self._terms, attempt=said.attempt, ready=said.ready, heads=heads)
+            link = chain_link(said.purpose, said.attempt)
+            commitments = commitments_of(self._terms, link=link, ready=said.ready, heads=heads)
             self._sessions[said.sid] = session_terms(self._terms, said.sid, commitments)
         elif isinstance(event.data, KeysBroadcast):
             self._broadcast[event.data.sid] = event.data

@@ -2,8 +2,8 @@
 
 R4.5.1: a vector is cut into frames of floor(2**20 / (bits / 8)) words; every frame but the last is filled up
 to 1 MiB with zero bytes, and the last one ends with its last word. A frame is one chunk of the blob that
-carries the vector (PROTOCOL §3.2), so that a chunk can be checked, added or recomputed without its neighbours. One vector
-has exactly one encoding, and the number of bytes tells the number of words.
+carries the vector (PROTOCOL §3.2), so that a chunk can be checked, added or recomputed without its
+neighbours. One vector has exactly one encoding, and the number of bytes tells the number of words.
 
 Only the low bits of a word travel: a sum modulo 2**bits depends on nothing else, whatever the masks - added
 modulo 2**32 - have left above them.

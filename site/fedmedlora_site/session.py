@@ -21,7 +21,7 @@ from fedmedlora_audit.charter import CharterTerms
 from fedmedlora_audit.event_data import IdDigest
 from fedmedlora_audit.session import list_hash, session_id, view_of
 from fedmedlora_crypto.errors import CryptoError
-from fedmedlora_crypto.secagg.graph import Commitments, contribution
+from fedmedlora_crypto.secagg.graph import Commitments, chain_link, contribution
 from fedmedlora_crypto.secagg.graph_parameters import GraphTerms
 from fedmedlora_crypto.secagg.party import Party
 from fedmedlora_crypto.secagg.session import SessionTerms
@@ -74,21 +74,21 @@ class LiveSession:
         self._site = site
         self._index = {member: i for i, member in enumerate(terms.member_ids, start=1)}
         try:
-            self._party = self._make_party(attempt, commitments or {}, graph_secret)
+            self._party = self._make_party(chain_link(purpose, attempt), commitments or {}, graph_secret)
         except CryptoError as exc:
             raise StepRefusal("advertise", exc.reason, self._sentence(exc)) from None
         self.view = ""
         self.u2: tuple[IdDigest, ...] = ()
         self.u3: tuple[IdDigest, ...] = ()
 
-    def _make_party(self, attempt: int, heads: Mapping[str, str], graph_secret: bytes) -> Party:
+    def _make_party(self, link: int, heads: Mapping[str, str], graph_secret: bytes) -> Party:
         terms, me = self._terms, self._index[self._site]
         graph = commitments = None
         own = b""
         if terms.graph is not None:
             graph = GraphTerms(*terms.graph)
-            commitments = Commitments(attempt, {self._index[x]: bytes.fromhex(heads[x]) for x in heads})
-            own = contribution(graph_secret, me, attempt=attempt)
+            commitments = Commitments(link, {self._index[x]: bytes.fromhex(heads[x]) for x in heads})
+            own = contribution(graph_secret, me, attempt=link)
         session = SessionTerms(
             sid=bytes.fromhex(self.sid),
             n=terms.n,

@@ -16,12 +16,11 @@ from fedmedlora_core.packing import Packing
 from fedmedlora_core.ring_chunks import packing_of_blob
 from fedmedlora_crypto.errors import CryptoError, WrongSumError
 from fedmedlora_crypto.secagg.assignment import chunks_of
-from fedmedlora_crypto.secagg.graph import Commitments
-from fedmedlora_crypto.secagg.graph_parameters import GraphTerms
 from fedmedlora_crypto.secagg.recompute import SumCheck
 from fedmedlora_crypto.secagg.session import SessionTerms
 from fedmedlora_crypto.secagg.suites import CKKS_SUITE
 from fedmedlora_site.errors import RejectedError, StepRefusal, TransportError
+from fedmedlora_site.logged_session import logged_terms
 from fedmedlora_site.step import StepContext
 
 FETCHES = 4
@@ -74,7 +73,7 @@ class SumChecker:
         return StepRefusal("aggregate", "no_evidence", f"evidence of the sum is withheld: {error.reason}")
 
     async def _check(self, session: Session) -> None:
-        terms, sizes = self._terms(session), self._context.held.mirror.object_bytes
+        terms, sizes = logged_terms(self._context.held, session), self._context.held.mirror.object_bytes
         cut = packing_of_blob(sizes[session.ring], bits=self._context.held.terms.wire_bits)
         # R4.6.4: the digest comes from this site's verified mirror, and a repeated draw is the same.
         assigned = chunks_of(
@@ -140,21 +139,3 @@ class SumChecker:
 
     def _party(self, site: str) -> int:
         return self._context.held.terms.member_ids.index(site) + 1
-
-    def _terms(self, session: Session) -> SessionTerms:
-        """Constants of a session; with a graph also what the log held of it before the session (R6.15.6)."""
-        held, graph, commitments = self._context.held, None, None
-        terms = held.terms
-        if terms.graph is not None:
-            said = held.mirror.state.rounds[session.round].commitments
-            heads = {self._party(site): bytes.fromhex(said[site]) for site in session.ready if site in said}
-            graph, commitments = GraphTerms(*terms.graph), Commitments(session.attempt, heads)
-        return SessionTerms(
-            bytes.fromhex(session.sid),
-            terms.n,
-            terms.threshold,
-            terms.colluding_sites,
-            session.suite,
-            graph=graph,
-            commitments=commitments,
-        )

@@ -11,14 +11,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from fedmedlora_audit.charter import CharterTerms
 from fedmedlora_audit.law import Session
 from fedmedlora_core.codec import RingVector
 from fedmedlora_core.vote import count_votes, encode_vote, is_worse, slots_of, vote_length
 from fedmedlora_crypto.secagg.aggregator import Aggregator
-from fedmedlora_crypto.secagg.session import SessionTerms
 from fedmedlora_site.errors import StepRefusal
 from fedmedlora_site.holdings import Holdings
+from fedmedlora_site.logged_session import logged_terms
 from fedmedlora_site.training import EvaluationOutcome
 
 VOTE = "score"
@@ -52,12 +51,12 @@ def cast(outcome: EvaluationOutcome, *, margin_milli: int, n: int) -> RingVector
 
 
 def recount(
-    terms: CharterTerms, session: Session, opened: Mapping[str, str], payloads: Mapping[str, bytes]
+    held: Holdings, session: Session, opened: Mapping[str, str], payloads: Mapping[str, bytes]
 ) -> int:
     """Count the opened votes of a session from its payloads (R4.7.5).
 
     Args:
-        terms: The charter.
+        held: The site's durable state: charter and mirror.
         session: The session, its count published.
         opened: Site to digest of the shares that it opened before the count.
         payloads: Every payload that the session's lists and `opened` name, by digest.
@@ -70,6 +69,7 @@ def recount(
         VoteError: The sum is not one vote per voter.
         StepRefusal: An upload has another length than a vote.
     """
+    terms = held.terms
     index = {site: i for i, site in enumerate(terms.member_ids, start=1)}
 
     def by_party(digests: Mapping[str, str]) -> dict[int, bytes]:
@@ -80,15 +80,8 @@ def recount(
         if len(upload) != total.nbytes:
             raise StepRefusal("count", "wrong_count", "an upload has another length than a vote")
         total += np.frombuffer(upload, dtype="<u4")
-    aggregator = Aggregator(
-        SessionTerms(
-            sid=bytes.fromhex(session.sid),
-            n=terms.n,
-            threshold=terms.threshold,
-            colluding=terms.colluding_sites,
-            suite=session.suite,
-        )
-    )
     survivors: Sequence[int] = sorted(by_party(session.u3))
-    aggregator.unmask(total, by_party(session.u1), by_party(session.u2), survivors, by_party(opened))
+    Aggregator(logged_terms(held, session)).unmask(
+        total, by_party(session.u1), by_party(session.u2), survivors, by_party(opened)
+    )
     return count_votes(total, voters=len(survivors), n=terms.n)

@@ -128,7 +128,7 @@ class VoteSteps:
         digests = {digest: digest for table in named for digest in table.values()}
         payloads = await self._sessions.fetch("count", digests)
         try:
-            return await asyncio.to_thread(recount, self._held.terms, session, opened, payloads)
+            return await asyncio.to_thread(recount, self._held, session, opened, payloads)
         except (CryptoError, VoteError) as exc:
             raise StepRefusal("count", "wrong_count", f"the opened votes cannot be counted: {exc}") from None
 

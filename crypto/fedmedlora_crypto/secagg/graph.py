@@ -19,7 +19,16 @@ from fedmedlora_crypto.encoding import DIGEST_BYTES, digest_fields, encode_index
 from fedmedlora_crypto.errors import ContributionError, QuorumError, TermsError
 
 MAX_ATTEMPTS = 1000
+VOTE_LINKS = MAX_ATTEMPTS // 2
 SEED_ITERATIONS = 1 << 16  # makes each try of another U1 cost 2**17 hashes; about 20 ms
+
+
+def chain_link(purpose: str, attempt: int) -> int:
+    """Return which link of its chain a party reveals in a session (R6.15.6).
+
+    A vote has links of its own: those of the sum before it are known, and so would its graph be.
+    """
+    return attempt if purpose == "update" else VOTE_LINKS + attempt
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,7 @@ import numpy as np
 
 from fedmedlora_audit import event_data as of
 from fedmedlora_audit.blob import blob_digest
-from fedmedlora_audit.charter import CharterTerms
-from fedmedlora_audit.events import Entry, Event, Object, parse_event
-from fedmedlora_audit.law import State
+from fedmedlora_audit.events import Entry, Event, parse_event
 from fedmedlora_audit.merkle import CHUNK_BYTES
 from fedmedlora_core.study import Study
 from fedmedlora_core.vote import vote_packing
@@ -32,29 +30,13 @@ from fedmedlora_site.holdings import Holdings
 from fedmedlora_site.journal import Journal
 from fedmedlora_site.session import LiveSession
 from fedmedlora_site.training import RehearsalTrainer, Trainer
-from fedmedlora_testkit.audit_log import StudyLog
 from fedmedlora_testkit.audit_votes import open_vote
+from fedmedlora_testkit.stage_log import StageLog
 from fedmedlora_testkit.stage_site import ADAPTER, OWN, SITES, make_site, staged_study
 
 SECONDS = 20.0
 VectorOf = Callable[[int], np.ndarray[Any, np.dtype[np.uint32]]]
 """What the site with this place among the others sums."""
-
-
-class StageLog(StudyLog):
-    """A study's log whose charter is a real study and whose payloads are real blobs."""
-
-    def __init__(self, study: Study) -> None:
-        super().__init__()
-        self.charter = study.canonical_json()
-        self.terms = CharterTerms.from_json(self.charter)
-        self.state = State.begin(self.terms)
-        self.payloads: dict[tuple[str, str, str], bytes] = {}
-
-    def blob(self, site: str, role: str) -> dict[str, Any]:
-        data = self.payloads[site, role, self.session.sid]
-        item = Object.model_validate({"role": role, "digest": blob_digest(data), "bytes": len(data)})
-        return {"round": self.number, "objects": [item]}
 
 
 class Stage:

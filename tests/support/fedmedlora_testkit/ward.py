@@ -48,7 +48,7 @@ from fedmedlora_coordinator.settings import CoordinatorSettings, Evidence, Timin
 from fedmedlora_core.adapter import Adapter
 from fedmedlora_core.study import LogTerms
 from fedmedlora_core.vote import vote_packing
-from fedmedlora_crypto.secagg.graph import commitment, contribution
+from fedmedlora_crypto.secagg.graph import chain_link, commitment, contribution
 from fedmedlora_crypto.secagg.party import Party
 from fedmedlora_testkit.hospital import Clock, FlakyStore, Hospital, Killed
 from fedmedlora_testkit.studies import make_study
@@ -271,7 +271,8 @@ class Ward:
         if step == "advertise":
             own = b""
             if self.terms.graph is not None:
-                own = contribution(hospital.graph_secret(session.round), me, attempt=session.attempt)
+                link = chain_link(session.purpose, session.attempt)
+                own = contribution(hospital.graph_secret(session.round), me, attempt=link)
             terms = terms_of_session(self.ledger.state, session)
             party = Party(terms, me, contribution=own)
             hospital.parties[session.sid] = party

@@ -1,5 +1,5 @@
 """Every attack of a malicious coordinator against a real agent: refused, refused again behind the law, and
-successful with exactly its checks taken out."""
+successful with the checks that stand against it taken out."""
 
 from __future__ import annotations
 

@@ -146,8 +146,9 @@ def test_without_the_rule_every_member_would_fetch_every_upload(
 
 def test_masked_uploads_stay_closed_to_all_members(tmp_path: Path) -> None:
     ward = Ward(tmp_path, keep_evidence=True)
-    ward.run(lambda state: bool(state.closed_rounds))
-    session = next(iter(ward.ledger.state.sids.values()))
+    state = ward.run(lambda state: state.session is not None and state.session.step == "unmask")
+    session = state.session
+    assert session is not None
     assert not any(ward.payloads.may_fetch(site, d) for site in ALL for d in session.u3.values())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,13 +35,14 @@ def _unarmed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
-def sparse_ward(root: Path) -> Ward:
+def sparse_ward(root: Path, **more: Any) -> Ward:
     return Ward(
         root,
         n=N,
         rounds=1,
         secure_aggregation__graph=GRAPH,
         secure_aggregation__colluding_sites=2,
+        **more,
     )
 
 
@@ -194,3 +196,14 @@ def test_a_session_binds_what_was_committed_before_it(tmp_path: Path) -> None:
     terms = terms_of_session(ward.ledger.state, last_session(ward))
     assert terms.commitments is not None
     assert sorted(terms.commitments.heads) == list(range(1, N + 1))
+
+
+def test_a_vote_has_a_graph_of_its_own(tmp_path: Path) -> None:
+    """R6.15.6: the contributions to the sum's graph are known when its vote begins."""
+    ward = sparse_ward(tmp_path, secure_aggregation__vote={"every_rounds": 1})
+    ward.run()
+    update, vote = list(ward.ledger.state.sids.values())[:2]
+    assert (update.purpose, vote.purpose) == ("update", "score")
+    known = ward.payloads.neighbourhoods
+    assert known.graph_of(update.sid).holders_of(1) != known.graph_of(vote.sid).holders_of(1)
+    assert ward.ledger.state.rounds[1].outcome == "closed"

@@ -191,7 +191,7 @@ def test_members_see_the_payloads_of_a_vote_once_it_is_counted(tmp_path: Path) -
     shown = [*vote.u3.values(), *vote.responses.values()]
     assert all(ward.payloads.is_public(digest) for digest in shown)
     update = next(s for s in ward.ledger.state.sids.values() if s.purpose == "update")
-    assert not any(ward.payloads.is_public(digest) for digest in update.u3.values())
+    assert not any(ward.payloads._votes.is_shown(digest) for digest in update.u3.values())
     ward.run()
     assert all(ward.blobs.size(digest) is None for digest in shown), "swept when the round is over"
 
@@ -220,7 +220,7 @@ def test_a_voter_cannot_have_anothers_update_shown_as_its_own(
     ward.hand_in(thief, ward.note(thief, "unmask.response", data, 1, objects=[item]))
     ward.run(in_vote("count"))
     assert counts(ward) == [(4, 0)], "its shares are passed over"
-    assert ward.payloads.is_public(stolen) is not checked
+    assert ward.payloads._votes.is_shown(stolen) is not checked
 
 
 def test_votes_without_masks_are_counted_the_same(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -212,12 +214,13 @@ def test_a_clipped_update_does_not_depend_on_the_number_of_threads(
 
 def test_a_stream_read_on_gives_the_bytes_of_one_read_in_pieces() -> None:
     class Stream:
-        def reader(self, start: int):  # type: ignore[no-untyped-def]
+        def reader(self, start: int) -> Callable[[int], RingVector]:
             at = [start]
 
             def read(count: int) -> RingVector:
                 at[0] += count
-                return words_of(3)(at[0] - count, count)
+                read_on: RingVector = words_of(3)(at[0] - count, count)
+                return read_on
 
             return read
 

@@ -88,7 +88,7 @@ def test_a_study_whose_sessions_carry_no_masks_has_no_vote() -> None:
     assert study.secure_aggregation.vote is not None
     table = {**charter_table()["secure_aggregation"], "vote": vote}
     assert CharterTerms.from_json(rfc8785.dumps(charter_table(secure_aggregation=table))).vote_every == 1
-    with pytest.raises(ConfigError, match="no vote"):
+    with pytest.raises(ConfigError, match="masked vote"):
         make_study(
             overrides={
                 "secure_aggregation__mode": "ckks",

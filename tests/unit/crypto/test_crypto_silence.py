@@ -138,13 +138,13 @@ def test_no_error_of_an_attack_carries_a_secret(name: str, monkeypatch: pytest.M
     watch = Watch()
     honest = Party.__init__
 
-    def watched_init(self: Party, terms: Any, index: int, *, randomness: Any, **rest: Any) -> None:
+    def watched_init(self: Party, terms: Any, index: int, *, randomness: Any, **more: Any) -> None:
         def drawn(size: int) -> bytes:
             value: bytes = randomness(size)
             watch.secrets.add(value)
             return value
 
-        honest(self, terms, index, randomness=drawn, **rest)
+        honest(self, terms, index, randomness=drawn, **more)
 
     monkeypatch.setattr(Party, "__init__", watched_init)
     with pytest.raises(CryptoError) as caught:

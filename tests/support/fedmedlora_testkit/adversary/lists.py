@@ -237,15 +237,12 @@ async def everybody_else_is_me(stage: Villain) -> None:
         streams.append(
             stage.pair_stream(session.view, site, secrets[site], keys[stage.site], shares[stage.site])
         )
-    stage.learnt = take_off(stage.upload_of(stage.site), streams)
+    stage.learnt = stage.in_ring(take_off(stage.upload_of(stage.site), streams))
 
 
 def read(stage: Villain) -> bool:
-    """The victim's vector came out exactly, in the ring that travels."""
-    if stage.learnt is None:
-        return False
-    ring = np.uint32(2 ** stage.study.packing().bits - 1)
-    return np.array_equal(stage.learnt & ring, stage.secret_vector() & ring)
+    """The victim's vector came out exactly."""
+    return stage.learnt is not None and np.array_equal(stage.learnt, stage.secret_vector())
 
 
 attack(
@@ -285,7 +282,7 @@ async def short_inbox(stage: Villain) -> None:
         opened[site] = live.open(stage.names)
     pair = stage.pair_stream(session.view, "site-d", secrets, keys[stage.site], shares[stage.site])
     streams = [(stage.self_stream(session.view, opened), 1), pair]
-    stage.learnt = take_off(stage.upload_of(stage.site), streams)
+    stage.learnt = stage.in_ring(take_off(stage.upload_of(stage.site), streams))
 
 
 attack(

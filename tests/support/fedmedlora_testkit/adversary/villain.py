@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fedmedlora_audit import event_data as of
 from fedmedlora_audit.blob import blob_digest
 from fedmedlora_audit.errors import LawError
@@ -18,7 +20,8 @@ from fedmedlora_crypto.shamir import combine_shares
 from fedmedlora_crypto.xof import Keystream, Vector, add_keystreams
 from fedmedlora_site.journal import Journal
 from fedmedlora_site.session import LiveSession
-from fedmedlora_testkit.stage import SECONDS, Stage, StageLog, StageWire
+from fedmedlora_testkit.stage import SECONDS, Stage, StageWire
+from fedmedlora_testkit.stage_log import StageLog
 from fedmedlora_testkit.stage_site import OWN
 
 
@@ -123,6 +126,10 @@ class Villain(Stage):
     def upload_of(self, site: str) -> Vector:
         """A masked upload as a vector."""
         return self.study.packing().read_bytes(self.blobs[self.log.session.updates[site]])
+
+    def in_ring(self, vector: Vector) -> Vector:
+        """A vector modulo the ring; what lies above does not travel."""
+        return vector & np.uint32(2 ** self.study.packing().bits - 1)
 
     def index(self, site: str) -> int:
         """A site's party index."""
