@@ -8,7 +8,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # One thread per training process: sites run in parallel instead.
 export OMP_NUM_THREADS := 1
 
-.PHONY: demo test check lint types layers unit suite protos format base-model vectors bench-peer fuzz help
+.PHONY: demo test check lint types layers unit suite protos format base-model vectors bench-peer fuzz coverage help
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -50,6 +50,9 @@ vectors: $(READY) ## generate the test vectors again
 	@for script in tests/vectors/generate_*.py; do $(BIN)/python $$script; done
 
 SECONDS_EACH := $(or $(SECONDS),60)
+
+coverage: $(READY) ## branch coverage of crypto/ by its own tests: all of it, or this fails
+	@$(BIN)/python -m pytest -q --cov=fedmedlora_crypto --cov-branch --cov-fail-under=100 tests/unit/crypto
 
 fuzz: $(READY) ## fuzz every decoder, each for SECONDS=60 (about half an hour)
 	@PYTHONPATH=tests/support $(BIN)/python -m fedmedlora_testkit.fuzzing --seconds $(SECONDS_EACH)
