@@ -22,7 +22,7 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY) ## four hospitals and a coordinator train one adapter, for real
 	@$(BIN)/fedmedlora demo --out demo-run
 
-test: $(READY) lint types layers suite ## lint, types, layers and the whole test suite
+test: $(READY) lint types layers suite coverage ## lint, types, layers, the whole test suite, coverage of crypto/
 
 check: $(READY) lint types layers unit ## the fast part of `make test`, for while you work
 
@@ -52,7 +52,7 @@ vectors: $(READY) ## generate the test vectors again
 SECONDS_EACH := $(or $(SECONDS),60)
 
 coverage: $(READY) ## branch coverage of crypto/ by its own tests: all of it, or this fails
-	@$(BIN)/python -m pytest -q --cov=fedmedlora_crypto --cov-branch --cov-fail-under=100 tests/unit/crypto
+	@$(BIN)/python -m pytest -q -n 2 --cov=fedmedlora_crypto --cov-branch --cov-fail-under=100 tests/unit/crypto
 
 fuzz: $(READY) ## fuzz every decoder, each for SECONDS=60 (about half an hour)
 	@PYTHONPATH=tests/support $(BIN)/python -m fedmedlora_testkit.fuzzing --seconds $(SECONDS_EACH)

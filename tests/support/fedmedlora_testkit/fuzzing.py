@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
 
+import numpy as np
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -34,7 +35,11 @@ from fedmedlora_audit.merkle import verify_consistency, verify_inclusion
 from fedmedlora_audit.note import VerifierKey, parse_note
 from fedmedlora_audit.trust import Trust
 from fedmedlora_core.errors import CoreError
+from fedmedlora_core.packing import WIRE_BITS, Packing
 from fedmedlora_core.study import Study
+from fedmedlora_crypto.ckks import PublicContext, SecretKey, generate
+from fedmedlora_crypto.ckks.parameters import CIPHERTEXT_BYTES
+from fedmedlora_crypto.ckks.stream import read_chunk as read_chunk_words
 from fedmedlora_crypto.errors import PeerError
 from fedmedlora_crypto.hybrid import HybridKey, check_hybrid_key, wrap
 from fedmedlora_crypto.keys import check_public_key
@@ -79,6 +84,15 @@ def sessions() -> dict[str, Ward]:
 def log() -> StudyLog:
     """A whole run with every kind of event."""
     return StudyLog().play(2, {"upload": ["site-d"]})
+
+
+def packed(bits: int) -> list[bytes]:
+    return [b"".join(Packing(bits, 700).frames_of(np.arange(700, dtype=np.uint32)))]
+
+
+@cache
+def ckks_pair() -> tuple[PublicContext, SecretKey]:
+    return generate()
 
 
 @cache
@@ -199,6 +213,21 @@ DECODERS: dict[str, Decoder] = {
         )
         for name, suite in (("x25519", MASKED_SUITE), ("hybrid", HYBRID_SUITE))
         for kind, decode in (("keys", decode_keys), ("shares", decode_shares))
+    },
+    "keys-graph": PEER(
+        lambda: [payload + bytes(32) for payload in payloads(HYBRID_SUITE, "keys")],
+        partial(decode_keys, sid=SID, party=2, suite=SUITES[HYBRID_SUITE], graph=True),
+    ),
+    "ckks-context": PEER(lambda: [ckks_pair()[0].encode()], PublicContext.decode),
+    "ckks-key": PEER(lambda: [ckks_pair()[1].encode()], SecretKey.decode),
+    "ckks-chunk": PEER(lambda: [bytes(CIPHERTEXT_BYTES)], partial(read_chunk_words, values=1000, party=2)),
+    **{
+        f"packed-{bits}": Decoder(
+            partial(packed, bits),
+            Packing(bits, 700).read_bytes,
+            CoreError,
+        )
+        for bits in WIRE_BITS
     },
     "opened": PEER(lambda: payloads(HYBRID_SUITE, "opened"), partial(decode_opened, sid=SID, party=2)),
     "public-key": PEER(lambda: [box_key().public[:32]], check_public_key),
