@@ -40,7 +40,7 @@ unit: $(READY)
 	@$(BIN)/python -m pytest -q -n 2 -m "not slow"
 
 suite: $(READY)
-	@$(BIN)/python -m pytest -n 2 --dist worksteal
+	@$(BIN)/python -m pytest -n 3 --dist worksteal
 
 protos: $(READY) ## generate the protobuf code again
 	@cd protos && PATH="$(abspath $(BIN)):$$PATH" python -m grpc_tools.protoc -I. --python_out=. --grpc_python_out=. \

@@ -35,8 +35,12 @@ def command(
         typer.Option(help="Kill the coordinator before and after a step's durable write: STEP[:ROUND]."),
     ] = None,
     vote_every: Annotated[
-        int, typer.Option(help="Hospitals vote on the new adapter in every so-manieth round; 0: never.")
-    ] = VOTE_EVERY,
+        int | None,
+        typer.Option(
+            help=f"Hospitals vote on the new adapter every so many rounds; 0: never. "
+            f"Default: {VOTE_EVERY} under masks."
+        ),
+    ] = None,
     full: Annotated[bool, typer.Option("--full", help="Also train on all notes in one place.")] = False,
     baselines: Annotated[bool, typer.Option(help="Train the single-site systems and score all.")] = True,
     seed: Annotated[int, typer.Option(help="Seed of the clinic, the adapter and the training.")] = 7,

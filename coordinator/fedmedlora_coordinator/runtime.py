@@ -195,16 +195,20 @@ class Federation:
         finally:
             conduct.cancel()
         if self._until_closed:
-            await self._delivered()
+            await self.delivered()
             return
         await self._fatal
 
-    async def _delivered(self) -> None:
-        """Wait until every member has been sent the whole log, or has been away for the grace time."""
+    async def delivered(self) -> None:
+        """Wait until every member has been sent the whole log, or has been away for the grace time.
+
+        A site that has read the end leaves; whether it is still there says nothing then.
+        """
         grace = self._settings.timing.grace_seconds
         while True:
             now = time.monotonic()
-            absent = [self._presence.away_since(site) for site in self._ledger.terms.members]
+            missing = [s for s in self._ledger.terms.members if not self._service.has_been_sent_all(s)]
+            absent = [self._presence.away_since(site) for site in missing]
             late = [since + grace - now for since in absent if since is not None and since + grace > now]
             behind = self._service.behind()
             if not late and not behind:

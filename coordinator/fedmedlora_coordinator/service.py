@@ -109,10 +109,12 @@ class FederationService(pb_grpc.FederationServicer):
     def behind(self) -> tuple[str, ...]:
         """Return the sites with an open stream that have not been sent the whole log."""
         return tuple(
-            site
-            for site, streams in self._streams.items()
-            if streams and self._sent.get(site, 0) < self._ledger.size
+            site for site, streams in self._streams.items() if streams and not self.has_been_sent_all(site)
         )
+
+    def has_been_sent_all(self, site: str) -> bool:
+        """Tell whether a site was sent the whole log; one that then left had what it came for."""
+        return self._sent.get(site, 0) >= self._ledger.size
 
     async def PutChunk(  # noqa: N802
         self, request: pb.PutChunkRequest, context: "grpc.aio.ServicerContext[object, object]"

@@ -46,7 +46,7 @@ def released(federation: Federation) -> str:
 @pytest.fixture(scope="module")
 def masked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Federation, list[RoundRow]]:
     """The same study with masks."""
-    return run(tmp_path_factory.mktemp("masked") / "run")
+    return run(tmp_path_factory.mktemp("masked") / "run", vote_every=0)
 
 
 @pytest.mark.parametrize("custody", ["holder", "shared"])

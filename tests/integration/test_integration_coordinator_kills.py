@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,12 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(autouse=True)
-def _unarmed(monkeypatch: pytest.MonkeyPatch) -> None:
+def _unarmed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No kill planned, and no waiting for the disk: a killed process loses nothing that it wrote."""
     FlakyStore.arm(None)
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    yield
+    FlakyStore.arm(None)  # other tests of this process must not meet it
 
 
 def voting(root: Path, *, against: bool) -> Ward:

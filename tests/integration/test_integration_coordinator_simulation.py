@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,6 +34,13 @@ from fedmedlora_testkit.ward import Ward
 pytestmark = pytest.mark.slow
 
 SITES = ["site-a", "site-b", "site-c", "site-d"]
+
+
+@pytest.fixture(autouse=True)
+def _unarmed() -> Iterator[None]:
+    """No kill stays planned for other tests of this process."""
+    yield
+    FlakyStore.arm(None)
 
 
 @dataclass(frozen=True)

@@ -217,6 +217,24 @@ def test_watch_streams_the_log_under_heads_that_cover_it(house: House) -> None:
     with_site(house, "site-a", act)
 
 
+def test_sites_that_left_with_the_whole_log_are_not_waited_for(house: House) -> None:
+    async def run() -> None:
+        async with AsyncExitStack() as stack:
+            federation = await stack.enter_async_context(house.served())
+            *most, last = house.ward.terms.members
+            for site in most:
+                async with house.stub(federation.port, house.certificate(site)) as stub:
+                    await log_of(stub)
+            waiting = asyncio.create_task(federation.delivered())
+            _, pending = await asyncio.wait({waiting}, timeout=0.5)
+            assert pending, "one member has not been heard of and the grace time is not over"
+            async with house.stub(federation.port, house.certificate(last)) as stub:
+                await log_of(stub)
+            await asyncio.wait_for(waiting, timeout=house.settings.timing.grace_seconds / 2)
+
+    asyncio.run(run())
+
+
 def test_a_submitted_event_gets_the_same_receipt_every_time(house: House) -> None:
     async def act(stub: Any) -> None:
         note = signature_of(house, "site-a")

@@ -158,9 +158,8 @@ class Federation:
             arguments += self._ckks_arguments()
         if self.options.rounds is not None:
             arguments += ["--rounds", str(self.options.rounds)]
-        if self.options.vote_every:
-            last = self.options.rounds or self.options.vote_every
-            arguments += ["--vote-every", str(min(self.options.vote_every, last))]
+        if self.options.rounds_between_votes:
+            arguments += ["--vote-every", str(self.options.rounds_between_votes)]
         for site_id in self.options.site_ids:
             arguments += ["--member", cards[site_id]]
         run_command(arguments, self.transcript)

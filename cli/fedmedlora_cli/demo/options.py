@@ -45,7 +45,8 @@ class DemoOptions:
         seed: Seed of the clinic, the adapter and the training.
         baselines: Train the single-site baselines and score all systems.
         rehearsal: Run the protocol without a model (tests of faults); nothing is learnt or scored.
-        vote_every: Rounds from one vote on the aggregate to the next, at most all; 0 for no vote.
+        vote_every: Rounds from one vote on the aggregate to the next, at most all; 0 for no vote; None for
+            every fifth under masks and none under CKKS, which has no vote.
         keep_evidence: Have the coordinator keep masked uploads, so that a test can look at them.
     """
 
@@ -61,7 +62,7 @@ class DemoOptions:
     baselines: bool = True
     rehearsal: bool = False
     keep_evidence: bool = False
-    vote_every: int = VOTE_EVERY
+    vote_every: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run."""
@@ -69,8 +70,10 @@ class DemoOptions:
             raise ConfigError("--sites must lie in 3..10: a sum of fewer than three sites protects nobody")
         if self.rounds is not None and not 1 <= self.rounds <= 100:
             raise ConfigError("--rounds must lie in 1..100")
-        if self.vote_every < 0:
+        if self.vote_every is not None and self.vote_every < 0:
             raise ConfigError("--vote-every is a number of rounds, or 0 for no votes")
+        if self.vote_every and self.secure == "ckks":
+            raise ConfigError("--vote-every: there is no vote under CKKS, only under masks")
         for fault in self.drops:
             if fault.party not in self.site_ids:
                 raise ConfigError(
@@ -84,6 +87,14 @@ class DemoOptions:
         A restarted coordinator must leave the others time to come back, or they count as dropped out.
         """
         return 6.0 if self.drops else 60.0
+
+    @property
+    def rounds_between_votes(self) -> int:
+        """Rounds from one vote to the next, at most all of them; 0 for no vote."""
+        chosen = self.vote_every
+        if chosen is None:
+            chosen = 0 if self.secure == "ckks" else VOTE_EVERY
+        return chosen if self.rounds is None else min(chosen, self.rounds)
 
     @property
     def site_ids(self) -> tuple[str, ...]:
