@@ -29,6 +29,7 @@ from fedmedlora_cli.demo.parties import (
 
 FEDERATION = "fedmedlora.example/demo"
 POLL_SECONDS = 0.1
+LATECOMER_SECONDS = 10.0  # enough to write down an end that was read
 ROUND_ENDS = frozenset({"round.closed", "round.aborted", "round.rolled_back"})
 
 
@@ -52,6 +53,8 @@ class Federation:
         self.transcript = Transcript(self.out / "commands.txt")
         self._on_progress = on_progress
         self._rounds_over: set[int] = set()
+        self._returned: set[str] = set()
+        self._done_at = 0.0
         self._lock = threading.Lock()
         self._running: dict[str, Party] = {}
         self.killed: list[Fault] = []
@@ -255,6 +258,19 @@ class Federation:
             if number in self._rounds_over and "coordinator" in self._running:
                 del restart_after[name]
                 self._start_site(name, None)
+                self._returned.add(name)
+        self._stop_latecomers()
+
+    def _stop_latecomers(self) -> None:
+        """Stop hospitals that came back too late to read the end from a coordinator that is done.
+
+        A real one would go on calling until its operator stops it or the coordinator serves again.
+        """
+        if "coordinator" in self._running:
+            self._done_at = time.monotonic()
+        elif time.monotonic() > self._done_at + LATECOMER_SECONDS:
+            for name in self._returned & self._running.keys():
+                self._running.pop(name).stop()
 
     def _start_coordinator(self, pending: Sequence[str]) -> None:
         arguments = ["coordinator", "serve", "--dir", str(self.coordinator), "--study", str(self.study)]

@@ -218,9 +218,11 @@ class Federation:
 
 
 def start(code: str, log: Path) -> subprocess.Popen[bytes]:
-    """Start a Python process whose output goes to a file."""
+    """Start a Python process whose output goes to a file; it can import this package too."""
+    paths = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     with log.open("ab") as out:
-        return subprocess.Popen([sys.executable, "-c", code], stdout=out, stderr=out)
+        return subprocess.Popen([sys.executable, "-c", code], stdout=out, stderr=out, env=environment)
 
 
 def finish(process: subprocess.Popen[bytes], seconds: float = 60.0) -> int:
