@@ -311,7 +311,10 @@ def clip_update(
     def clip(first: int, last: int) -> None:
         for start in range(first, last, CHUNK_VALUES):
             chunk = clipped[start : min(start + CHUNK_VALUES, last)]
-            np.multiply(update[start : start + chunk.size], shrink, out=chunk)
+            if shrink != 1:
+                np.multiply(update[start : start + chunk.size], shrink, out=chunk)
+            elif clipped is not update:
+                np.copyto(chunk, update[start : start + chunk.size])
             beyond[start // CHUNK_VALUES] = np.count_nonzero((chunk > limit) | (chunk < -limit))
             np.clip(chunk, -limit, limit, out=chunk)
 

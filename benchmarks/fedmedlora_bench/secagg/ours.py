@@ -95,7 +95,7 @@ class SiteWork:
             encoded = codec_of(case).encode(
                 clipped,
                 weight=case.weight(self.site),
-                words=self._rounding.words,
+                words=self._rounding,
                 extras=(clipped_permille(fraction),),
                 threads=case.threads,
             )
