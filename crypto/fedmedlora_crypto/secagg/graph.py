@@ -27,7 +27,12 @@ def chain_link(purpose: str, attempt: int) -> int:
     """Return which link of its chain a party reveals in a session (R6.15.6).
 
     A vote has links of its own: those of the sum before it are known, and so would its graph be.
+
+    Raises:
+        TermsError: The attempt lies outside 1..500: its link would be one of the other purpose.
     """
+    if not 1 <= attempt <= VOTE_LINKS:
+        raise TermsError(f"an attempt is from 1 to {VOTE_LINKS}")
     return attempt if purpose == "update" else VOTE_LINKS + attempt
 
 

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from fedmedlora_crypto.errors import ContributionError, ShortInboxError, TermsError, ThinInboxError
 from fedmedlora_crypto.secagg.graph import (
     MAX_ATTEMPTS,
+    VOTE_LINKS,
     Commitments,
     Graph,
+    chain_link,
     commitment,
     contribution,
     ring_order,
@@ -156,6 +158,16 @@ def test_contribution_of_another_attempt_or_party_or_to_no_commitment_refused() 
             Commitments(attempt, heads).check(party, value)
         assert caught.value.party == party
         assert caught.value.left_out == "wrong_contribution"
+
+
+def test_sums_and_votes_reveal_no_link_of_each_other() -> None:
+    # R6.15.6
+    links = [{chain_link(purpose, a) for a in range(1, VOTE_LINKS + 1)} for purpose in ("update", "vote")]
+    assert not links[0] & links[1]
+    assert links[0] | links[1] == set(range(1, MAX_ATTEMPTS + 1))
+    for attempt in (0, VOTE_LINKS + 1):
+        with pytest.raises(TermsError):
+            chain_link("update", attempt)
 
 
 @pytest.mark.parametrize("attempt", [0, MAX_ATTEMPTS + 1])
