@@ -8,8 +8,10 @@ import numpy as np
 from fedmedlora_crypto.secagg import MASKED_SUITE, Aggregator, Party, SessionTerms, Unmasking, quorum
 from fedmedlora_crypto.secagg.graph import Commitments, commitment, contribution
 from fedmedlora_crypto.secagg.graph_parameters import GraphTerms
+from fedmedlora_crypto.secagg.messages import decode_opened
 from fedmedlora_crypto.secagg.reference import reference_view, repeatable_source
-from fedmedlora_crypto.xof import Vector
+from fedmedlora_crypto.shamir import combine_shares
+from fedmedlora_crypto.xof import Keystream, Vector, add_keystreams
 
 SID = bytes(range(32))
 SMALL_GRAPH = GraphTerms(neighbours=10, share_threshold=7, window_survivors=3)  # safe for c = 2
@@ -133,3 +135,20 @@ class Ward:
 
     def unmask(self, total: Vector) -> Unmasking:
         return self.aggregator.unmask(total, self.keys, self.shares, self.survivors, self.opened)
+
+
+def opened_seed(ward: Ward, opened: dict[int, bytes], dealer: int) -> bytes:
+    """Rebuild whichever seed of a dealer the payloads open."""
+    shares = {}
+    for holder, payload in opened.items():
+        message = decode_opened(payload, sid=SID, party=holder)
+        if dealer in message.dealers:
+            shares[holder] = message.shares[message.dealers.index(dealer)]
+    return combine_shares(dict(list(shares.items())[: ward.terms.threshold]))
+
+
+def take_off(vector: Vector, *streams: tuple[Keystream, int]) -> Vector:
+    """Undo streams that a party has added with these signs."""
+    result = vector.copy()
+    add_keystreams(result, [(stream, -sign) for stream, sign in streams])
+    return result

@@ -299,6 +299,16 @@ class Stage:
         log.say("coordinator", "round.closed", data, round=log.number)
         self.say()
 
+    async def begin(self, until: str) -> None:
+        """Play the honest part of a round up to and including a step."""
+        await self.opened()
+        if until == "opened":
+            return
+        for step in ("trained", "advertised", "shared", "uploaded", "agreed", "unmasked"):
+            await getattr(self, step)()
+            if step == until:
+                return
+
     async def round(self, gone: Iterable[str] = ()) -> None:
         """Play one honest round."""
         await self.trained()

@@ -25,12 +25,7 @@ class Killed(BaseException):
 
 
 async def to_the_agreements(stage: Stage) -> None:
-    await stage.opened()
-    await stage.trained()
-    await stage.advertised()
-    await stage.shared()
-    await stage.uploaded()
-    await stage.agreed()
+    await stage.begin("agreed")
 
 
 async def another_attempt(stage: Stage) -> None:

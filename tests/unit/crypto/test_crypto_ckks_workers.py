@@ -35,6 +35,7 @@ from fedmedlora_crypto.ckks.parameters import (
 )
 from fedmedlora_crypto.ckks.stream import add_chunks
 from fedmedlora_crypto.errors import ShortSurvivorsError, TermsError
+from fedmedlora_testkit.ckks_vectors import ring_vectors, summed
 
 Pair = tuple[PublicContext, SecretKey]
 
@@ -42,24 +43,6 @@ Pair = tuple[PublicContext, SecretKey]
 @pytest.fixture(scope="module")
 def pair() -> Pair:
     return generate()
-
-
-def ring_vectors(parties: int, values: int, ring_bits: int, seed: int = 1) -> list[np.ndarray]:
-    """Vectors whose signed sum fills the ring to the last integer, as encoded updates may."""
-    bound = (2 ** (ring_bits - 1) - 1) // parties
-    random = np.random.default_rng(seed)
-    found = []
-    for _ in range(parties):
-        signed = random.integers(-bound, bound, values, endpoint=True)
-        signed[0], signed[-1] = bound, -bound
-        found.append((signed & (2**ring_bits - 1)).astype(np.uint32))
-    return found
-
-
-def summed(vectors: list[np.ndarray], ring_bits: int) -> np.ndarray:
-    """The sum that masks would give."""
-    total = np.stack(vectors).astype(np.uint64).sum(axis=0) & np.uint64(2**ring_bits - 1)
-    return np.asarray(total, dtype=np.uint32)
 
 
 # -- workers, sizes

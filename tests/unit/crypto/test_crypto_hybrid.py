@@ -34,6 +34,7 @@ from fedmedlora_crypto.secagg.reference import repeatable_source
 from fedmedlora_crypto.secagg.roster import read_keys
 from fedmedlora_crypto.shamir import combine_shares
 from fedmedlora_crypto.xof import add_keystreams
+from fedmedlora_testkit.adversary.secrets import BorrowedKey, forged_wraps
 from fedmedlora_testkit.secagg import SID, Ward, plain_sum, vectors_of
 
 SUITE = SUITES[HYBRID_SUITE]
@@ -186,59 +187,19 @@ def test_payload_of_another_suite_refused() -> None:
 # digests in the signed events stop that; if they did not, the X25519 term still would.
 
 
-def forged_wraps_read_the_victim(ward: Ward) -> bool:
-    """Wrap secrets of the coordinator's choice for party 4, the largest, and strip its vector."""
-    ward.advertise()
-    ward.share()
-    binding = ward.terms.binding(ward.view)
-    seed = b"chosen by the coordinator       "
-    public = decode_keys(ward.keys[4], sid=SID, party=4, suite=SUITE).mask_key
-    shown = dict(ward.shares)
-    for i in (1, 2, 3):
-        wrapped = decode_shares(shown[i], sid=SID, party=i, suite=SUITE).wrap(4)
-        shown[i] = shown[i].replace(wrapped, masks.wrap_pair_secret(binding, seed, i, (4, public)))
-    self_seed = vars(ward.parties[4])["_own"].self_seed  # given out anyway, since 4 survives
-    ward.parties[4].fix(shown)
-    vector = vectors_of([4])[4]
-    masked = vector.copy()
-    ward.parties[4].mask(masked)
-    streams = [(masks.self_mask(binding, 4, self_seed), -1)]
-    coordinator = masks.mask_agreement_key(SUITE, seed, sid=SID)  # any key: it has none of the parties' keys
-    for i in (1, 2, 3):
-        peer = decode_keys(ward.keys[i], sid=SID, party=i, suite=SUITE).mask_key
-        own = (i, _WithPublic(coordinator, peer))
-        secret = masks._own_pair_secret(binding, seed, i, 4)
-        stream, sign = masks.pair_mask(binding, own, (4, public), secret=secret)
-        streams.append((stream, sign))
-    add_keystreams(masked, streams)
-    return np.array_equal(masked, vector)
-
-
-class _WithPublic(AgreementKey):
-    """The coordinator's private key under a party's public key."""
-
-    def __init__(self, key: AgreementKey, public: bytes) -> None:
-        self._private, self._secrets = key._private, {}
-        self.public = public
-
-    def exchange(self, peer_public: bytes, *, party: int | None = None) -> bytes:
-        return super().exchange(peer_public[:32], party=party)
-
-
 def test_forged_wraps_read_the_victim_without_the_x25519_term(monkeypatch: pytest.MonkeyPatch) -> None:
     # R6.14.3, with the term taken out of pair masks (boxes keep theirs)
-    ward = Ward(4, suite=HYBRID_SUITE)
 
     def derive_without_exchange(secret: bytes, info: bytes) -> bytes:
         return derive_key(secret[32:] if len(secret) == 64 else secret, info)
 
     monkeypatch.setattr(masks, "derive_key", derive_without_exchange)
-    assert forged_wraps_read_the_victim(ward)
+    assert forged_wraps()
 
 
 def test_forged_wraps_are_useless_with_the_x25519_term() -> None:
     # R6.14.3
-    assert not forged_wraps_read_the_victim(Ward(4, suite=HYBRID_SUITE))
+    assert not forged_wraps()
 
 
 def test_repr_is_silent() -> None:
@@ -264,7 +225,7 @@ def recorded_session_reads_the_victim(suite: str) -> bool:
     }
     streams = [(masks.self_mask(binding, 2, combine_shares(shares)), -1)]
     for peer in (1, 3, 4):
-        victim = _WithPublic(_broken(ward, 2), keys[2])
+        victim = BorrowedKey(_broken(ward, 2), keys[2])
         stream, sign = masks.pair_mask(binding, (2, victim), (peer, keys[peer]))  # a_uv stays unknown
         streams.append((stream, -sign))
     stripped = ward.masked[2].copy()

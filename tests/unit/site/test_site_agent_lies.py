@@ -37,13 +37,7 @@ SUITE = SUITES[HYBRID_SUITE]
 def test_an_aggregate_that_leads_elsewhere_is_refused(tmp_path: Path) -> None:
     # R4.4.1
     async def scene(stage: Stage) -> None:
-        await stage.opened()
-        await stage.trained()
-        await stage.advertised()
-        await stage.shared()
-        await stage.uploaded()
-        await stage.agreed()
-        await stage.unmasked()
+        await stage.begin("unmasked")
         stage.publish(stage.ring_sum(), next_base="f" * 64)
         await stage.own("step.refused")
 
@@ -54,13 +48,7 @@ def test_an_aggregate_that_leads_elsewhere_is_refused(tmp_path: Path) -> None:
 
 def test_a_sum_with_an_invented_weight_is_refused(tmp_path: Path) -> None:
     async def scene(stage: Stage) -> None:
-        await stage.opened()
-        await stage.trained()
-        await stage.advertised()
-        await stage.shared()
-        await stage.uploaded()
-        await stage.agreed()
-        await stage.unmasked()
+        await stage.begin("unmasked")
         stage.publish(stage.ring_sum(), weight_sum=1)
         await stage.own("step.refused")
 
@@ -69,10 +57,7 @@ def test_a_sum_with_an_invented_weight_is_refused(tmp_path: Path) -> None:
 
 def test_shares_of_another_session_are_refused(tmp_path: Path) -> None:
     async def scene(stage: Stage) -> None:
-        await stage.opened()
-        await stage.trained()
-        await stage.advertised()
-        await stage.shared()
+        await stage.begin("shared")
         digest = stage.log.session.shares["site-b"]
         payload = bytearray(stage.blobs[digest])
         # boxes for site-a, site-c and site-d and wraps for the last two end the payload
@@ -99,11 +84,7 @@ def test_a_survivor_set_of_a_base_used_elsewhere_is_not_consented_to(tmp_path: P
         markers.mark_consented(Consent("9" * 64, ADAPTER.digest, ("site-a", "site-b", "site-c")))
         await stage.stop()
         stage.start()
-        await stage.opened()
-        await stage.trained()
-        await stage.advertised()
-        await stage.shared()
-        await stage.uploaded()
+        await stage.begin("uploaded")
         stage.log.coordinate()
         stage.say()
         await stage.own("step.refused")

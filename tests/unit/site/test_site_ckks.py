@@ -35,12 +35,7 @@ def packed(stage: Stage, words: np.ndarray) -> bytes:
 
 async def to_the_request(stage: Stage) -> None:
     """Play until the survivors have agreed."""
-    await stage.opened()
-    await stage.trained()
-    await stage.advertised()
-    await stage.shared()
-    await stage.uploaded()
-    await stage.agreed()
+    await stage.begin("agreed")
 
 
 @pytest.mark.parametrize("make", [CkksStage, HELD_BY_ANOTHER, SHARED])
@@ -92,11 +87,7 @@ def one_site_as_the_sum(stage: Stage) -> None:
 
 async def lying_survivors(stage: Stage) -> None:
     """Play up to a survivor list in which one upload stands under three names; everybody else agrees."""
-    await stage.opened()
-    await stage.trained()
-    await stage.advertised()
-    await stage.shared()
-    await stage.uploaded()
+    await stage.begin("uploaded")
     one_site_as_the_sum(stage)
     log = stage.log
     for site in ("site-b", "site-c", "site-d"):
@@ -175,10 +166,7 @@ def test_an_upload_that_is_no_ciphertext_is_named(tmp_path: Path, defect: str) -
     """R6.16.4: hostile bytes raise one error, which becomes a refusal with the site's name."""
 
     async def scene(stage: Stage) -> None:
-        await stage.opened()
-        await stage.trained()
-        await stage.advertised()
-        await stage.shared()
+        await stage.begin("shared")
         true = stage.sealed(stage.encoded(0))
         bad = {
             "size": true[:-8],

@@ -29,12 +29,7 @@ def die_once_at(monkeypatch: pytest.MonkeyPatch, step: str) -> None:
 
 
 async def to_the_opening(stage: Stage) -> None:
-    await stage.opened()
-    await stage.trained()
-    await stage.advertised()
-    await stage.shared()
-    await stage.uploaded()
-    await stage.agreed()
+    await stage.begin("agreed")
     stage.log.coordinate()
     stage.say()
 
@@ -103,11 +98,7 @@ def test_a_site_killed_between_agreement_and_event_agrees_to_nothing_else(
     die_once_at(monkeypatch, "survivors")
 
     async def scene(stage: Stage) -> None:
-        await stage.opened()
-        await stage.trained()
-        await stage.advertised()
-        await stage.shared()
-        await stage.uploaded()
+        await stage.begin("uploaded")
         stage.log.coordinate()
         stage.say()
         assert isinstance(await stage.ended(), PowerFailureError)

@@ -18,10 +18,7 @@ from fedmedlora_testkit.stage_site import ADAPTER, OWN
 
 async def to_the_sum(stage: Stage, gone: tuple[str, ...] = ()) -> None:
     """Play an honest round up to the point where the sum is published."""
-    await stage.opened()
-    await stage.trained()
-    await stage.advertised()
-    await stage.shared()
+    await stage.begin("shared")
     await stage.uploaded(gone)
     await stage.agreed()
     await stage.unmasked()

@@ -51,13 +51,7 @@ async def to_the_vote(stage: Stage, trainer: RehearsalTrainer | None = None) -> 
     """Play a round up to an aggregate that everybody has accepted."""
     await stage.stop()
     stage.start(trainer)
-    await stage.opened()
-    await stage.trained()
-    await stage.advertised()
-    await stage.shared()
-    await stage.uploaded()
-    await stage.agreed()
-    await stage.unmasked()
+    await stage.begin("unmasked")
     stage.publish(stage.ring_sum())
     session = stage.log.session
     for site in session.u3:

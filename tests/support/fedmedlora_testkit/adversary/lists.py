@@ -14,7 +14,8 @@ from fedmedlora_site import session as session_module
 from fedmedlora_site.bases import Bases
 from fedmedlora_site.session import LiveSession
 from fedmedlora_testkit.adversary.registry import LogAttack, Patch, attack
-from fedmedlora_testkit.adversary.villain import Villain, believed, dealer_of, rows_of, take_off
+from fedmedlora_testkit.adversary.villain import Villain, believed, dealer_of, rows_of
+from fedmedlora_testkit.secagg import take_off
 
 NO_LIST_CHECK: Patch = (LiveSession, "_check_list", lambda *_: None)
 NO_OWN_CHECK: Patch = (LiveSession, "_check_own", lambda *_: None)
@@ -237,7 +238,7 @@ async def everybody_else_is_me(stage: Villain) -> None:
         streams.append(
             stage.pair_stream(session.view, site, secrets[site], keys[stage.site], shares[stage.site])
         )
-    stage.learnt = stage.in_ring(take_off(stage.upload_of(stage.site), streams))
+    stage.learnt = stage.in_ring(take_off(stage.upload_of(stage.site), *streams))
 
 
 def read(stage: Villain) -> bool:
@@ -282,7 +283,7 @@ async def short_inbox(stage: Villain) -> None:
         opened[site] = live.open(stage.names)
     pair = stage.pair_stream(session.view, "site-d", secrets, keys[stage.site], shares[stage.site])
     streams = [(stage.self_stream(session.view, opened), 1), pair]
-    stage.learnt = stage.in_ring(take_off(stage.upload_of(stage.site), streams))
+    stage.learnt = stage.in_ring(take_off(stage.upload_of(stage.site), *streams))
 
 
 attack(

@@ -34,33 +34,15 @@ from fedmedlora_crypto.secagg import (
     party,
     roster,
 )
-from fedmedlora_crypto.secagg.messages import SELF_SEED, decode_keys, decode_opened, decode_shares
+from fedmedlora_crypto.secagg.messages import SELF_SEED, decode_keys, decode_shares
 from fedmedlora_crypto.secagg.party import Party
 from fedmedlora_crypto.secagg.reference import reference_view
-from fedmedlora_crypto.shamir import combine_shares
 from fedmedlora_crypto.xof import Keystream, Vector, add_keystreams
 from fedmedlora_testkit.adversary.registry import SecretAttack, attack
-from fedmedlora_testkit.secagg import SID, Ward, plain_sum, vectors_of
+from fedmedlora_testkit.secagg import SID, Ward, opened_seed, plain_sum, take_off, vectors_of
 
 MASK_KEY_AT = slice(68, 100)
 HYBRID = SUITES[HYBRID_SUITE]
-
-
-def opened_seed(ward: Ward, opened: dict[int, bytes], dealer: int) -> bytes:
-    """Rebuild whichever seed of a dealer the payloads open."""
-    shares = {}
-    for holder, payload in opened.items():
-        message = decode_opened(payload, sid=SID, party=holder)
-        if dealer in message.dealers:
-            shares[holder] = message.shares[message.dealers.index(dealer)]
-    return combine_shares(dict(list(shares.items())[: ward.terms.threshold]))
-
-
-def take_off(vector: Vector, *streams: tuple[Keystream, int]) -> Vector:
-    """Undo streams that a party has added with these signs."""
-    result = vector.copy()
-    add_keystreams(result, [(stream, -sign) for stream, sign in streams])
-    return result
 
 
 # -- a re-encoded or copied key, n = 3, c = 1: party 1 colludes and advertises 3's mask key, 2 is the victim.
@@ -298,12 +280,12 @@ def forged_wraps() -> bool:
     for i in (1, 2, 3):
         peer = decode_keys(ward.keys[i], sid=SID, party=i, suite=HYBRID).mask_key
         secret = masks._own_pair_secret(binding, seed, i, 4)
-        stream, sign = masks.pair_mask(binding, (i, _Borrowed(any_key, peer)), (4, public), secret=secret)
+        stream, sign = masks.pair_mask(binding, (i, BorrowedKey(any_key, peer)), (4, public), secret=secret)
         streams.append((stream, -sign))
     return np.array_equal(take_off(masked, *streams), vector)
 
 
-class _Borrowed(AgreementKey):
+class BorrowedKey(AgreementKey):
     """The coordinator's private key under a party's public key."""
 
     def __init__(self, key: AgreementKey, public: bytes) -> None:

@@ -17,7 +17,7 @@ from fedmedlora_audit.law import fold
 from fedmedlora_crypto.secagg import SUITES, masks
 from fedmedlora_crypto.secagg.messages import decode_keys, decode_opened, decode_shares
 from fedmedlora_crypto.shamir import combine_shares
-from fedmedlora_crypto.xof import Keystream, Vector, add_keystreams
+from fedmedlora_crypto.xof import Keystream, Vector
 from fedmedlora_site.journal import Journal
 from fedmedlora_site.session import LiveSession
 from fedmedlora_testkit.stage import SECONDS, Stage, StageWire
@@ -105,16 +105,6 @@ class Villain(Stage):
                 await asyncio.wait({waiter, self.task}, timeout=0.05, return_when=asyncio.FIRST_COMPLETED)
                 waiter.cancel()
 
-    async def begin(self, until: str) -> None:
-        """Play the honest part of a round up to and including a step."""
-        await self.opened()
-        if until == "opened":
-            return
-        for step in ("trained", "advertised", "shared", "uploaded", "agreed", "unmasked"):
-            await getattr(self, step)()
-            if step == until:
-                return
-
     # -- what the coordinator can compute
 
     def secret_vector(self) -> Vector:
@@ -170,13 +160,6 @@ def believed(stage: Villain) -> bool:
 def dealer_of(live: LiveSession) -> Any:
     """The secrets of a colluding site, kept before they are erased."""
     return vars(live._party)["_own"]
-
-
-def take_off(vector: Vector, streams: list[tuple[Keystream, int]]) -> Vector:
-    """Undo streams that a party added with these signs."""
-    result = vector.copy()
-    add_keystreams(result, [(stream, -sign) for stream, sign in streams])
-    return result
 
 
 def rows_of(payloads: dict[str, bytes]) -> tuple[of.IdDigest, ...]:
