@@ -8,7 +8,6 @@ with the plain one bit by bit, and its decoding with the weighted mean in float6
 from __future__ import annotations
 
 import math
-import os
 import secrets
 import tempfile
 import time
@@ -23,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmedlora_bench.progress import Progress
+from fedmedlora_bench.secagg.case import cores
 from fedmedlora_bench.simulated_sites import Answer, Setting, StoredShares, peak_bytes
 from fedmedlora_bench.simulated_workers import Workers
 from fedmedlora_core.errors import ConfigError
@@ -170,7 +170,7 @@ class Simulation:
         answers = self._workers.each("open", survivors, signers, answering)
         opened = {a.party: a.payload for a in self._each("unmask", answers)}
         with coordinating("unmask"):
-            self._aggregator.unmask(total, keys, shares, survivors, opened, threads=_cores())
+            self._aggregator.unmask(total, keys, shares, survivors, opened, threads=cores())
         return total, survivors
 
     def _share(self, keys: Mapping[int, bytes], view: bytes) -> StoredShares:
@@ -222,7 +222,7 @@ def run_simulation(plan: Plan, *, progress: Progress) -> dict[str, Any]:
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         setting = plan.setting(Path(folder))
-        count = plan.workers or _cores()
+        count = plan.workers or cores()
         progress.begin(f"{plan.sites} sites", 5 * plan.sites)
         workers = Workers(setting, min(count, plan.sites))
         try:
@@ -305,7 +305,3 @@ def _spread(rows: Sequence[Sequence[float]]) -> dict[str, Any]:
     names = ("seconds", "sent_bytes", "received_bytes")
     columns = zip(names, zip(*rows, strict=True), strict=True)
     return {name: {"mean": fmean(column), "max": max(column)} for name, column in columns}
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))

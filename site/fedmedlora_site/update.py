@@ -61,13 +61,12 @@ def mask_and_store(
     """Mask a round's encoded update, or its vote, and write it out packed, whole and durable (R5.4.4).
 
     Args:
-        packing: Frames of the vector.
+        packing: Frames of the vector: the study's, or those of a vote.
         vault: Holds the encoded update.
         name: Under this name.
         masker: The session's secrets.
         uploads: Where the file goes.
         threads: Worker threads; the result does not depend on it.
-        packing: Frames of the vector, where they are not the study's.
 
     Raises:
         FolderError: The vault's file is missing or damaged.
