@@ -50,10 +50,15 @@ def prepare(out: Path, *, sites: int = 4, secure: str = "masks") -> Path:
     return out
 
 
-def lose_patience(settings: Path) -> None:
-    """Have the coordinator give up a killed site in seconds; else it waits for every site to come back."""
+def lose_patience(settings: Path, *, in_training: bool) -> None:
+    """Have the coordinator give up a killed site in seconds; else it waits for every site to come back.
+
+    A site that dies after its training is started again once its round is over, while the others train for
+    the next one: that step keeps its long grace time, so that no machine is too slow to be back in time.
+    """
     text = settings.read_text()
-    for key, seconds in (("grace_seconds", 3), ("ready_grace_seconds", 6), ("abort_seconds", 9)):
+    training = 6 if in_training else 300
+    for key, seconds in (("grace_seconds", 3), ("ready_grace_seconds", training), ("abort_seconds", 9)):
         text = re.sub(rf"^{key} = .*$", f"{key} = {seconds}.0", text, flags=re.MULTILINE)
     settings.write_text(text)
 
@@ -63,7 +68,8 @@ def run_prepared(prepared: Path, out: Path, **options: Any) -> Federation:
     shutil.copytree(prepared, out)
     federation = Federation(options_of(out, **options), lambda party, progress: None)
     if options.get("drops"):
-        lose_patience(federation.coordinator / "coordinator.toml")
+        in_training = any("@train:" in drop for drop in options["drops"])
+        lose_patience(federation.coordinator / "coordinator.toml", in_training=in_training)
     federation.train()
     verdict = federation.review()
     assert verdict["verdict"] == "pass", verdict
