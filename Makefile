@@ -13,7 +13,7 @@ export OMP_NUM_THREADS := 1
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt hatch_build.py fedmedlora_core/fedmedlora_core/arithmetic/_compiled.c
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing fedmedlora and what it needs into $(VENV) (about a minute) …"
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'

@@ -23,6 +23,7 @@ from fedmedlora_audit.errors import ProofError
 from fedmedlora_audit.merkle import CHUNK_BYTES, Tree, leaf_hash, verify_inclusion
 
 BLOB_ALG: Final = "rfc6962-1mib"
+Chunk = bytes | bytearray | memoryview
 
 
 class Readable(Protocol):
@@ -45,11 +46,11 @@ def blob_digest(source: bytes | bytearray | memoryview | Readable) -> str:
     return tree.root().hex()
 
 
-def hash_chunks(chunks: Iterable[bytes], *, sink: Callable[[bytes], object], threads: int = 1) -> list[bytes]:
+def hash_chunks(chunks: Iterable[Chunk], *, sink: Callable[[Chunk], object], threads: int = 1) -> list[bytes]:
     """Hash the chunks of a blob while they are handed on; memory stays at a few chunks.
 
     Args:
-        chunks: 1 MiB each but the last.
+        chunks: 1 MiB each but the last; none changes before this returns.
         sink: Takes every chunk in order, such as the ``write`` of a file.
         threads: Threads that hash beside the caller's; 1 hashes in the caller's.
 
@@ -76,7 +77,7 @@ def hash_chunks(chunks: Iterable[bytes], *, sink: Callable[[bytes], object], thr
     return leaves
 
 
-def _whole_chunks(chunks: Iterable[bytes]) -> Iterator[bytes]:
+def _whole_chunks(chunks: Iterable[Chunk]) -> Iterator[Chunk]:
     """Pass chunks on while they make a blob."""
     length = CHUNK_BYTES
     for chunk in chunks:

@@ -26,7 +26,7 @@ CHUNK_BYTES: Final = 1 << 20
 EMPTY_ROOT: Final = hashlib.sha256(b"").digest()
 
 
-def leaf_hash(data: bytes) -> bytes:
+def leaf_hash(data: bytes | bytearray | memoryview) -> bytes:
     """Hash the data of one leaf (RFC 6962 §2.1)."""
     leaf = hashlib.sha256(b"\x00")
     leaf.update(data)  # a chunk of a blob is not copied for its prefix

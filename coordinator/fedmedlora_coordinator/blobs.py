@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedmedlora_audit.blob import BlobTree, chunk_count, hash_chunks, verify_chunk
+from fedmedlora_audit.blob import BlobTree, Chunk, chunk_count, hash_chunks, verify_chunk
 from fedmedlora_audit.errors import ProofError
 from fedmedlora_audit.merkle import CHUNK_BYTES, leaf_hash
 from fedmedlora_coordinator.blob_file import BlobFile, destroy, write_at, write_synced
@@ -123,7 +123,7 @@ class BlobStore:
         """Store a small blob of the coordinator's own; returns its digest once it is durable."""
         return self.put_chunks(bytes(data[at : at + CHUNK_BYTES]) for at in range(0, len(data), CHUNK_BYTES))
 
-    def put_chunks(self, chunks: Iterable[bytes], *, threads: int = 1) -> str:
+    def put_chunks(self, chunks: Iterable[Chunk], *, threads: int = 1) -> str:
         """Store a blob of the coordinator's own chunk by chunk; returns its digest once it is durable.
 
         Args:

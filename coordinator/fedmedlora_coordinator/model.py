@@ -16,7 +16,7 @@ from fedmedlora_core.aggregate_bounds import check_aggregate
 from fedmedlora_core.aggregation import server_step
 from fedmedlora_core.codec import EXTRAS, FloatVector, RingVector
 from fedmedlora_core.errors import AggregateBoundError, CodecError, ConfigError, NonFiniteError
-from fedmedlora_core.packing import Packing
+from fedmedlora_core.packing import Frame, Packing
 from fedmedlora_core.ranges import over_ranges
 from fedmedlora_core.study import INITIAL_FOLDER, Study
 from fedmedlora_crypto.ckks.parameters import upload_bytes
@@ -131,7 +131,7 @@ class GlobalModel:
             self.vector = step.vector
 
 
-Fetch = Callable[[str, int], bytes]
+Fetch = Callable[[str, int], Frame]
 """(digest, index) -> that chunk of an upload, checked against the digest; called from several threads."""
 
 

@@ -31,7 +31,7 @@ KEY_BYTES = 32
 WORD_BYTES = 4
 BLOCK_BYTES = 16
 WORDS_PER_BLOCK = BLOCK_BYTES // WORD_BYTES
-CHUNK_WORDS = 32 * 1024  # 128 KiB: vector chunk, keystream chunk and zeros stay in a second-level cache
+CHUNK_WORDS = 64 * 1024  # 256 KiB: vector chunk, keystream chunk and zeros stay in a second-level cache
 _ZEROS = bytes(CHUNK_WORDS * WORD_BYTES)
 _LITTLE_ENDIAN_WORD = np.dtype("<u4")
 

@@ -30,6 +30,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmedlora_core import arithmetic
 from fedmedlora_core.errors import CodecError, NonFiniteError
 from fedmedlora_core.packing import WIRE_BITS, RingVector
 from fedmedlora_core.ranges import over_ranges
@@ -45,7 +46,6 @@ __all__ = [
     "choose_wire_bits",
     "clip_update",
     "clipped_permille",
-    "largest_magnitude",
 ]
 
 FloatVector = NDArray[np.float32]
@@ -61,14 +61,14 @@ class WordStream(Protocol):
         """Give consecutive words from word `start` on; a call may overwrite what the last one gave."""
 
 
-CHUNK_VALUES = 1 << 15  # 128 KiB of float32 and two buffers of 256 KiB: the work stays in the L2 cache
+CHUNK_VALUES = 1 << 15
+"""Values of one chunk of work: 128 KiB of float32 stay in the cache beside what they are worked on with."""
 CLIPPED_PERMILLE_MAX = 1000
 EXTRAS = 1
 """Exact integers after the weight: the share of values that the clip changed, in thousandths."""
 LEAST_VALUE_BITS = 16
 """Value bits that a charter has at least when its width on the wire is chosen for it."""
 _SLACK = 1e-6  # float32 rounding of a value that lies on the clip
-_MAGIC = float(3 << 51)  # added to a whole number, leaves it modulo 2**32 in the low half of a float64
 
 
 @dataclass(frozen=True)
@@ -150,8 +150,10 @@ class Codec:
 
         Raises:
             NonFiniteError: The update holds NaN or infinity.
-            CodecError: A value exceeds the clip or an integer its range (the caller's mistake).
+            CodecError: A value exceeds the clip, an integer its range, or the update is no contiguous vector
+                of float32 (the caller's mistake).
         """
+        _require_floats(update)
         if not 0 <= weight <= self.weight_max:
             raise CodecError(f"the weight must lie in 0..{self.weight_max}")
         d = update.shape[0]
@@ -176,29 +178,16 @@ class Codec:
     ) -> None:
         """Encode update[first:last]."""
         factor = self.scale * (weight / self.weight_max)
-        scaled, uniform = np.empty(CHUNK_VALUES), np.empty(CHUNK_VALUES)
-        mask = np.uint32(self.modulus - 1)
         read = _consecutive(words, first)
         for start in range(first, last, CHUNK_VALUES):
             stop = min(start + CHUNK_VALUES, last)
-            chunk, value, chance = update[start:stop], scaled[: stop - start], uniform[: stop - start]
-            self._check(chunk)
-            np.multiply(chunk, factor, out=value, dtype=np.float64)
-            np.multiply(read(stop - start), 2.0**-32, out=chance, dtype=np.float64)
-            # floor(v + u) with u uniform in [0, 1) is v rounded up with probability frac(v): unbiased.
-            np.add(value, chance, out=value)
-            np.floor(value, out=value)
-            _low_words(value, out[start:stop])
-            if self.ring_bits < 32:
-                np.bitwise_and(out[start:stop], mask, out=out[start:stop])
-
-    def _check(self, chunk: FloatVector) -> None:
-        """Refuse values that the head-room was not computed for; NaN passes through both extremes."""
-        lowest, highest = float(chunk.min(initial=0.0)), float(chunk.max(initial=0.0))
-        if not (math.isfinite(lowest) and math.isfinite(highest)):
-            raise NonFiniteError("the update holds a value that is not finite; nothing was encoded")
-        if max(-lowest, highest) > self.clip * (1 + _SLACK):
-            raise CodecError("the update holds a value beyond the clip")
+            largest = arithmetic.loops.encode(
+                update[start:stop], read(stop - start), out[start:stop], factor, self.modulus - 1
+            )
+            if not math.isfinite(largest):
+                raise NonFiniteError("the update holds a value that is not finite; nothing was encoded")
+            if largest > self.clip * (1 + _SLACK):  # the head-room was not computed for it
+                raise CodecError("the update holds a value beyond the clip")
 
     def decode(
         self,
@@ -233,24 +222,14 @@ class Codec:
             raise CodecError(f"the weight sum must lie in 1..{self.n * self.weight_max}")
         mean = np.empty(d, dtype=np.float32) if out is None else out
         factor = self.weight_max / (self.scale * weight_sum)
-        over_ranges(lambda first, last: self._decode_range(total, mean, factor, first, last), d, threads)
+        over_ranges(
+            lambda first, last: arithmetic.loops.decode(
+                total[first:last], mean[first:last], factor, self.ring_bits
+            ),
+            d,
+            threads,
+        )
         return mean, weight_sum, tuple(others)
-
-    def _decode_range(
-        self, total: RingVector, mean: FloatVector, factor: float, first: int, last: int
-    ) -> None:
-        """Decode total[first:last]; a chunk of the sum is read before its mean is written."""
-        shift = np.uint32(32 - self.ring_bits)
-        signed = np.empty(CHUNK_VALUES, dtype=np.uint32)
-        scaled = np.empty(CHUNK_VALUES)
-        for start in range(first, last, CHUNK_VALUES):
-            stop = min(start + CHUNK_VALUES, last)
-            words, value = signed[: stop - start], scaled[: stop - start]
-            np.left_shift(total[start:stop], shift, out=words)
-            # Sign extension: the ring's upper bit is the word's upper bit now.
-            np.right_shift(words.view(np.int32), np.int32(32 - self.ring_bits), out=words.view(np.int32))
-            np.multiply(words.view(np.int32), factor, out=value, dtype=np.float64)
-            mean[start:stop] = value
 
     def error_bound(self, *, weight_sum: int, m: int) -> float:
         """Bound |decoded - exact| per value for m sites of total weight W, before float32 rounding."""
@@ -297,6 +276,7 @@ def clip_update(
 
     Raises:
         NonFiniteError: The update holds NaN or infinity (a clip would pass NaN through); `out` is unchanged.
+        CodecError: The update is no contiguous vector of float32 (the caller's mistake).
     """
     # R4.1.2: by the norm first, then per value; a clip would pass NaN through, so it is refused here.
     norm, largest = _norm(update, threads)
@@ -306,26 +286,14 @@ def clip_update(
         if clipped is not update:
             np.copyto(clipped, update)
         return clipped, 0.0
-    beyond = np.zeros(_chunks(update.size), dtype=np.int64)
+    beyond: list[int] = []  # a sum of counts, in whatever order the threads come to it
 
     def clip(first: int, last: int) -> None:
-        for start in range(first, last, CHUNK_VALUES):
-            chunk = clipped[start : min(start + CHUNK_VALUES, last)]
-            if shrink != 1:
-                np.multiply(update[start : start + chunk.size], shrink, out=chunk)
-            elif clipped is not update:
-                np.copyto(chunk, update[start : start + chunk.size])
-            beyond[start // CHUNK_VALUES] = np.count_nonzero((chunk > limit) | (chunk < -limit))
-            np.clip(chunk, -limit, limit, out=chunk)
+        part = update[first:last]
+        beyond.append(arithmetic.loops.clip(part, clipped[first:last], float(shrink), float(limit)))
 
     over_ranges(clip, update.size, threads)
-    return clipped, int(beyond.sum()) / max(1, update.size)
-
-
-def largest_magnitude(vector: FloatVector) -> float:
-    """Largest |value|, without a vector of magnitudes; NaN if one is NaN, 0 if there is none."""
-    lowest, highest = float(vector.min(initial=0.0)), float(vector.max(initial=0.0))
-    return -lowest if highest < -lowest else highest  # NaN is in both and compares as false
+    return clipped, sum(beyond) / max(1, update.size)
 
 
 def clipped_permille(fraction: float) -> int:
@@ -341,29 +309,26 @@ def clipped_permille(fraction: float) -> int:
 
 
 def _norm(update: FloatVector, threads: int) -> tuple[float, float]:
-    """L2 norm in float64 and largest magnitude; chunk sums are added in order, whatever the threads."""
-    squares = np.zeros(_chunks(update.size))
-    largest = np.zeros(_chunks(update.size), dtype=np.float32)
+    """L2 norm in float64 and largest magnitude; chunk sums are added exactly, whatever the threads."""
+    _require_floats(update)
+    chunks = -(-update.size // CHUNK_VALUES)
+    squares = np.empty((chunks, arithmetic.LANES))
+    largest = np.empty(chunks, dtype=np.float32)
 
     def measure(first: int, last: int) -> None:
-        buffer = np.empty(CHUNK_VALUES)
-        for start in range(first, last, CHUNK_VALUES):
-            chunk = update[start : min(start + CHUNK_VALUES, last)]
-            wide = buffer[: chunk.size]
-            np.multiply(chunk, chunk, out=wide, dtype=np.float64)
-            squares[start // CHUNK_VALUES] = wide.sum()
-            largest[start // CHUNK_VALUES] = largest_magnitude(chunk)
+        part = slice(first // CHUNK_VALUES, -(-last // CHUNK_VALUES))
+        arithmetic.loops.measure(update[first:last], squares[part], largest[part], CHUNK_VALUES)
 
     over_ranges(measure, update.size, threads)
-    total = math.fsum(squares) if np.isfinite(squares).all() else math.nan
-    if not math.isfinite(total):  # squares of finite float32 values cannot overflow float64
+    if not np.isfinite(largest).all():  # squares of finite float32 values cannot overflow float64
         raise NonFiniteError("the update holds a value that is not finite")
-    return math.sqrt(total), float(largest.max(initial=0.0))
+    return math.sqrt(math.fsum(squares.flat)), float(largest.max(initial=0.0))
 
 
-def _chunks(count: int) -> int:
-    """Chunks that hold so many values."""
-    return -(-count // CHUNK_VALUES)
+def _require_floats(update: FloatVector) -> None:
+    """Demand a vector that lies in memory as the loops read it."""
+    if update.dtype != np.float32 or update.ndim != 1 or not update.flags.c_contiguous:
+        raise CodecError("an update is a contiguous vector of float32")
 
 
 def _consecutive(words: Words | WordStream, first: int) -> Callable[[int], RingVector]:
@@ -378,12 +343,6 @@ def _consecutive(words: Words | WordStream, first: int) -> Callable[[int], RingV
         return words(at - count, count)
 
     return read
-
-
-def _low_words(whole: NDArray[np.float64], out: RingVector) -> None:
-    """Write whole numbers below 2**51 in magnitude modulo 2**32; `whole` is overwritten."""
-    np.add(whole, _MAGIC, out=whole)
-    np.copyto(out, whole.view(np.uint64), casting="unsafe")
 
 
 def _value_bits(n: int, ring_bits: int) -> int:

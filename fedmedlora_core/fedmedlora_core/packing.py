@@ -118,13 +118,16 @@ class Packing:
         if words.shape != (last - first,):
             raise CodecError(f"frame {index} has {last - first} words, not {words.shape[0]}")
         if self.bits == 32:
-            return words.astype("<u4", copy=False).tobytes()
+            return bytes(_bytes_of(words))
         if self.bits == 16:
             return words.astype("<u2").tobytes()
         return _pack24(words, self.frame_bytes(index))
 
-    def frames_of(self, vector: RingVector) -> Iterator[bytes]:
-        """Pack a vector frame by frame.
+    def frames_of(self, vector: RingVector) -> Iterator[Frame]:
+        """Pack a vector frame by frame; whole words of 32 bits are not copied.
+
+        Yields:
+            Frames; one may be a view of the vector, so it is to be used before the vector changes.
 
         Raises:
             CodecError: The vector has another length (the caller's mistake).
@@ -132,7 +135,8 @@ class Packing:
         if vector.shape != (self.count,):
             raise CodecError(f"expected a vector of {self.count} words")
         for index in range(self.frames):
-            yield self.pack(vector, index)
+            first, last = self.span(index)
+            yield _bytes_of(vector[first:last]) if self.bits == 32 else self.pack(vector, index)
 
     def words(self, frame: Frame, index: int) -> NDArray[Any]:
         """Check one frame and view its words; nothing is copied but a last frame (PROTOCOL §4.5).
@@ -225,6 +229,11 @@ class Packing:
         if len(view) != self.total_bytes:
             raise CodecError(f"the vector has {len(view)} bytes, expected {self.total_bytes}")
         return self.read(view[start : start + FRAME_BYTES] for start in range(0, len(view), FRAME_BYTES))
+
+
+def _bytes_of(words: RingVector) -> memoryview:
+    """View words of 32 bits as their bytes on the wire."""
+    return np.ascontiguousarray(words, dtype="<u4").view(np.uint8).data.toreadonly()
 
 
 def _pack24(words: RingVector, total_bytes: int) -> bytes:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedmedlora_audit.blob import BlobTree, blob_leaves, hash_chunks
+from fedmedlora_audit.blob import BlobTree, Chunk, blob_leaves, hash_chunks
 from fedmedlora_audit.merkle import CHUNK_BYTES
 from fedmedlora_site.durable import make_folder, sync_folder, writing
 from fedmedlora_site.errors import FolderError
@@ -64,7 +64,7 @@ class UploadFolder:
         """Write a small payload durably and return it; the same bytes are written once."""
         return self.store_chunks(data[at : at + CHUNK_BYTES] for at in range(0, len(data), CHUNK_BYTES))
 
-    def store_chunks(self, chunks: Iterable[bytes], *, threads: int = 1) -> UploadFile:
+    def store_chunks(self, chunks: Iterable[Chunk], *, threads: int = 1) -> UploadFile:
         """Write a payload chunk by chunk, durably and whole, while it is hashed (R5.4.4).
 
         Args:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from fedmedlora_audit.charter import CharterTerms
 from fedmedlora_core.errors import ConfigError
+from fedmedlora_core.packing import Frame
 from fedmedlora_core.study import Study
 from fedmedlora_crypto.ckks import (
     CONTEXT_BYTES,
@@ -200,7 +201,7 @@ def ring_values(study: Study) -> int:
     return study.packing().count
 
 
-def encode_sum(study: Study, total: NDArray[np.uint32]) -> Iterator[bytes]:
+def encode_sum(study: Study, total: NDArray[np.uint32]) -> Iterator[Frame]:
     """Yield a decrypted sum as it is published: the frames that a masked study would publish (R6.16.8)."""
     return study.packing().frames_of(total)
 

@@ -52,7 +52,7 @@ def write_atomic_parts(path: Path, parts: Iterable[bytes], *, mode: int = PRIVAT
 
 
 @contextmanager
-def writing(path: Path, *, mode: int = PRIVATE) -> Iterator[Callable[[bytes], None]]:
+def writing(path: Path, *, mode: int = PRIVATE) -> Iterator[Callable[[bytes | bytearray | memoryview], None]]:
     """Open a private file to be written part by part; synced at the end, left torn by an exception."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
     try:
@@ -87,7 +87,7 @@ def append(path: Path, data: bytes) -> None:
         sync_folder(path.parent)
 
 
-def write_all(descriptor: int, data: bytes | memoryview) -> None:
+def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:
     """Write every byte of `data`; the system call may take several turns."""
     view = memoryview(data)
     while view:

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES256
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 
-from fedmedlora_audit.blob import BlobTree, hash_chunks
+from fedmedlora_audit.blob import BlobTree, Chunk, hash_chunks
 from fedmedlora_bench.secagg.case import Case
 from fedmedlora_bench.secagg.stopwatch import Parts, Stopwatch
 from fedmedlora_coordinator.model import Fetch, add_uploads
@@ -80,7 +80,7 @@ class SiteWork:
         with self.watch.part("shares"):
             self._party.fix(shares)
 
-    def upload(self, update: FloatVector, send: Callable[[bytes], object]) -> None:
+    def upload(self, update: FloatVector, send: Callable[[Chunk], object]) -> None:
         """Clip, encode, mask, pack and hash an update.
 
         Args:
@@ -193,14 +193,14 @@ class Stored:
         self.data = room.data
         self._end = 0
 
-    def write(self, chunk: bytes) -> None:
+    def write(self, chunk: Chunk) -> None:
         """Take the next chunk."""
         self.data[self._end : self._end + len(chunk)] = chunk
         self._end += len(chunk)
 
-    def chunk(self, index: int) -> bytes:
-        """Return one chunk."""
-        return bytes(self.data[index * FRAME_BYTES : (index + 1) * FRAME_BYTES])
+    def chunk(self, index: int) -> memoryview:
+        """Return one chunk where it lies, as the peer's coordinator has its uploads."""
+        return self.data[index * FRAME_BYTES : (index + 1) * FRAME_BYTES]
 
 
 @dataclass(frozen=True, repr=False)
