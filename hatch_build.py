@@ -19,9 +19,10 @@ from setuptools.errors import BaseError, CCompilerError
 MODULE = "fedmedlora_core.arithmetic._compiled"
 FOLDER = Path("fedmedlora_core/fedmedlora_core/arithmetic")
 # -ffp-contract=off is part of the definition of the loops: without it a compiler may fuse multiply and add.
-FLAGS = ["/O2", "/fp:strict"] if sys.platform == "win32" else [
-    "-O3", "-std=c11", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-Wall", "-Wextra",
-]  # fmt: skip
+GCC_FLAGS = (
+    "-O3 -std=c11 -ffp-contract=off -fno-math-errno -fno-trapping-math -fno-strict-aliasing -Wall -Wextra"
+)
+FLAGS = ["/O2", "/fp:strict"] if sys.platform == "win32" else GCC_FLAGS.split()
 
 
 class LoopsBuildHook(BuildHookInterface):  # type: ignore[type-arg]

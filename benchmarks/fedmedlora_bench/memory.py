@@ -31,6 +31,7 @@ from fedmedlora_coordinator.aggregate import Summation, aggregate
 from fedmedlora_coordinator.blobs import BlobStore
 from fedmedlora_coordinator.model import GlobalModel
 from fedmedlora_core.adapter import Adapter
+from fedmedlora_core.codec import EXTRAS
 from fedmedlora_core.profile import Profile, compose_study
 from fedmedlora_core.study import LogTerms, Member, ModelTerms, Study, StudyInfo
 from fedmedlora_crypto.secagg.party import Party
@@ -174,7 +175,9 @@ def _train(study: Study, vault: Vault, number: int) -> None:
 
 def _send(study: Study, vault: Vault, party: Party, uploads: UploadFolder, threads: int) -> str:
     """What a site does from the trained update to the stored upload; returns the upload's digest."""
-    outcome = TrainingOutcome(vault.load_floats("trained"), NOTES, 0.5)
+    delta, room = vault.load_floats("trained", spare=1 + EXTRAS)
+    outcome = TrainingOutcome(delta, NOTES, 0.5, room)
+    del delta, room
     encoded, _ = encode_update(study, outcome, Keystream(b"r" * 32), threads=threads)
     vault.store_ring("update", encoded)
     del outcome, encoded

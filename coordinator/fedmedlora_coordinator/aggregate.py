@@ -1,7 +1,7 @@
 """The sum of a session: verified uploads added chunk by chunk, masks taken off (PROTOCOL §6.12, decision 4).
 
 The accumulator is derived from stored blobs after the survivors were fixed and is never updated in place,
-so a kill in the middle costs a repetition and nothing else. Memory holds one vector and one chunk.
+so a kill in the middle costs a repetition and nothing else. Memory holds one vector and some chunks.
 """
 
 import os
@@ -15,7 +15,7 @@ from fedmedlora_audit.law import Session, State
 from fedmedlora_coordinator.blobs import BlobStore
 from fedmedlora_coordinator.decryption import decrypted_digest
 from fedmedlora_coordinator.errors import RoundError
-from fedmedlora_coordinator.model import GlobalModel, Step, add_uploads
+from fedmedlora_coordinator.model import GlobalModel, Step, sum_uploads
 from fedmedlora_coordinator.neighbourhoods import commitments_of, party_of, session_terms
 from fedmedlora_coordinator.steps import live_session
 from fedmedlora_core.codec import RingVector
@@ -96,16 +96,21 @@ class Summation:
         )
 
 
-def sum_and_unmask(summation: Summation, blobs: BlobStore) -> RingVector:
+def sum_and_unmask(summation: Summation, blobs: BlobStore, *, out: RingVector | None = None) -> RingVector:
     """Return the unmasked ring sum of U3's uploads.
+
+    Args:
+        summation: What to sum.
+        blobs: Holds the uploads.
+        out: uint32 of the packing's count that takes the sum; a new vector when left out.
 
     Raises:
         RoundError: What the sites handed in does not open the sum; the round is refused.
         StoreError: A stored payload is missing or damaged.
     """
     threads = worker_threads()
-    total = np.zeros(summation.packing.count, dtype=np.uint32)
-    add_uploads(
+    total = np.empty(summation.packing.count, dtype=np.uint32) if out is None else out
+    sum_uploads(
         total,
         summation.packing,
         summation.uploads,
@@ -128,7 +133,7 @@ def sum_and_unmask(summation: Summation, blobs: BlobStore) -> RingVector:
 
 
 def aggregate(summation: Summation, blobs: BlobStore, model: GlobalModel) -> tuple[Step, str]:
-    """Sum, unmask, decode and store the sum; memory holds the sum and the next adapter (two vectors).
+    """Sum, unmask, store the sum and decode it where it lies; memory holds the one vector.
 
     Args:
         summation: What to sum.
@@ -144,16 +149,16 @@ def aggregate(summation: Summation, blobs: BlobStore, model: GlobalModel) -> tup
     """
     threads = worker_threads()
     if summation.decrypted is None:
-        total = sum_and_unmask(summation, blobs)
+        total = sum_and_unmask(summation, blobs, out=model.accumulator())
     else:
-        total = _decrypted_sum(summation.packing, blobs.chunks(summation.decrypted))
-    step = model.step(total, survivors=len(summation.survivors), threads=threads)
-    return step, blobs.put_chunks(summation.packing.frames_of(total), threads=threads)
+        total = _decrypted_sum(summation.packing, blobs.chunks(summation.decrypted), model.accumulator())
+    ring = blobs.put_chunks(summation.packing.frames_of(total), threads=threads)
+    return model.step(total, survivors=len(summation.survivors), threads=threads), ring
 
 
-def _decrypted_sum(packing: Packing, chunks: Iterable[bytes]) -> RingVector:
+def _decrypted_sum(packing: Packing, chunks: Iterable[bytes], out: RingVector) -> RingVector:
     try:
-        return packing.read(chunks)
+        return packing.read(chunks, out=out)
     except CodecError as error:
         raise RoundError("refused", f"the decrypted sum is malformed: {error}") from None
 

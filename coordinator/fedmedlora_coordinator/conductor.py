@@ -81,7 +81,11 @@ class Conductor:
         self._neighbourhoods = payloads.neighbourhoods
         state = ledger.state
         model.replay(
-            (model.packing.read(blobs.chunks(closed.ring)), len(state.sids[closed.sid].u3), closed.next_base)
+            (
+                model.packing.read(blobs.chunks(closed.ring), out=model.accumulator()),
+                len(state.sids[closed.sid].u3),
+                closed.next_base,
+            )
             for closed in state.closed_rounds
         )
 
@@ -244,9 +248,11 @@ class Conductor:
     async def _close(self, step_name: str) -> None:
         """Name the silent survivors, close the round and take the step to the next base."""
         session = steps.summed_session(self._state)
-        total = await asyncio.to_thread(self._model.packing.read, self._blobs.chunks(session.ring))
+        total = await asyncio.to_thread(
+            self._model.packing.read, self._blobs.chunks(session.ring), out=self._model.accumulator()
+        )
         step = await asyncio.to_thread(
-            self._model.step, total, survivors=len(session.u3), in_place=True, threads=worker_threads()
+            self._model.step, total, survivors=len(session.u3), threads=worker_threads()
         )
         if step.next_base != steps.published(self._state).next_base:
             raise StoreError("the stored ring sum does not lead to the published base")
@@ -255,7 +261,7 @@ class Conductor:
             raise RoundError("disagreement", "a site found another aggregate, or another count of the votes")
         self._report_silent(step_name)
         self._write(steps.round_closed(self._state))
-        self._model.vector = step.vector
+        self._model.take(step)
         self._evidence.settle()
 
     def _another_attempt(self, step: str) -> bool:

@@ -2,6 +2,9 @@
 
 The coordinator computes what every site computes for itself from the same ring sum; it keeps the vectors
 only to write the released adapter, and can rebuild them from the stored ring sums of the closed rounds.
+
+Memory is two vectors for the whole study: the current adapter, and a place that every sum is added in and
+decoded in. When a step is taken the two change places, so that no round asks the system for fresh memory.
 """
 
 from collections.abc import Callable, Iterable
@@ -54,12 +57,25 @@ class GlobalModel:
             raise ConfigError("the study package's initial adapter is not the one its study file names")
         self.study = study
         self._initial = initial
-        self.vector: FloatVector = initial.vector()
+        self._room: RingVector = np.empty(self.packing.count, dtype=np.uint32)
+        self._spare: RingVector | None = None
+        np.copyto(self.vector, initial.vector())
 
     @classmethod
     def of_package(cls, study: Study, package: Path) -> "GlobalModel":
         """Load the initial adapter of a study package."""
         return cls(study, Adapter.load(package / INITIAL_FOLDER))
+
+    @property
+    def vector(self) -> FloatVector:
+        """Trainable values of the current global adapter."""
+        return _values_in(self._room)
+
+    def accumulator(self) -> RingVector:
+        """Return the place for the next sum, of `packing.count` words; what it held is lost."""
+        if self._spare is None:
+            self._spare = np.empty(self.packing.count, dtype=np.uint32)
+        return self._spare
 
     @property
     def packing(self) -> Packing:
@@ -88,22 +104,23 @@ class GlobalModel:
         """The current global adapter."""
         return self._initial.with_vector(self.vector)
 
-    def step(self, total: RingVector, *, survivors: int, in_place: bool = False, threads: int = 1) -> Step:
-        """Decode a ring sum and take the server's step; nothing is kept yet.
+    def step(self, total: RingVector, *, survivors: int, threads: int = 1) -> Step:
+        """Decode a ring sum and compute the server's step; it counts once it is taken (`take`).
 
         Args:
-            total: The unmasked sum, one word for each value, the weight and the clipped share.
+            total: The unmasked sum, one word for each value, the weight and the clipped share. The next
+                adapter takes its place.
             survivors: Sites in it.
-            in_place: Let the next adapter take the place of the sum, which is lost.
             threads: Worker threads; the result does not depend on it.
 
         Raises:
             RoundError: No honest uploads can give this sum: the round is refused.
         """
         codec = self.study.codec()
-        room = total[: -1 - EXTRAS].view(np.float32) if in_place else None
         try:
-            average, weight_sum, (clipped,) = codec.decode(total, extras=EXTRAS, out=room, threads=threads)
+            average, weight_sum, (clipped,) = codec.decode(
+                total, extras=EXTRAS, out=_values_in(total), threads=threads
+            )
         except (CodecError, NonFiniteError) as exc:
             raise RoundError("refused", f"the sum does not decode: {exc}") from None
         try:
@@ -118,6 +135,13 @@ class GlobalModel:
         vector = server_step(self.vector, average, learning_rate=self.study.server_learning_rate, out=average)
         return Step(weight_sum, delta, self._initial.digest_of(vector), vector, clipped / survivors)
 
+    def take(self, step: Step) -> None:
+        """Make the adapter of a step the current one; the old one's place takes the next sum."""
+        if self._spare is not None and np.may_share_memory(step.vector, self._spare):
+            self._room, self._spare = self._spare, self._room
+        else:
+            np.copyto(self.vector, step.vector)
+
     def replay(self, sums: Iterable[tuple[RingVector, int, str]]) -> None:
         """Take the steps of closed rounds again: (ring sum, survivors, expected next base) in order.
 
@@ -125,26 +149,31 @@ class GlobalModel:
             StoreError: A stored sum does not lead to the base that the log names.
         """
         for total, survivors, expected in sums:
-            step = self.step(total, survivors=survivors, in_place=True)
+            step = self.step(total, survivors=survivors)
             if step.next_base != expected:
                 raise StoreError("a stored ring sum does not lead to the adapter that the log names")
-            self.vector = step.vector
+            self.take(step)
+
+
+def _values_in(room: RingVector) -> FloatVector:
+    """View the words of the values as the float32 values that take their place."""
+    return room[: -1 - EXTRAS].view(np.float32)
 
 
 Fetch = Callable[[str, int], Frame]
 """(digest, index) -> that chunk of an upload, checked against the digest; called from several threads."""
 
 
-def add_uploads(
+def sum_uploads(
     total: RingVector, packing: Packing, uploads: Iterable[str], fetch: Fetch, *, threads: int = 1
 ) -> None:
-    """Add packed uploads to a total, frame by frame: memory stays at one vector and a frame a thread.
+    """Add packed uploads up, frame by frame: memory stays at one vector and a frame a thread.
 
     A frame of the total takes that frame of every upload before the next one is touched, so it stays in the
     cache; threads take ranges of frames, and the result does not depend on how many there are.
 
     Args:
-        total: uint32 of shape `(packing.count,)`; changed in place, modulo 2**32.
+        total: uint32 of shape `(packing.count,)`; takes the sum, modulo 2**32.
         packing: Frames of the study's vectors.
         uploads: Digests.
         fetch: Gives the chunks.
@@ -157,6 +186,7 @@ def add_uploads(
 
     def add(first: int, last: int) -> None:
         for index in range(first, last):
+            total[slice(*packing.span(index))] = 0
             for digest in digests:
                 packing.add(total, fetch(digest, index), index)
 

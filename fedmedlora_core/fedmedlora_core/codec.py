@@ -63,6 +63,8 @@ class WordStream(Protocol):
 
 CHUNK_VALUES = 1 << 15
 """Values of one chunk of work: 128 KiB of float32 stay in the cache beside what they are worked on with."""
+STREAM_WORDS = 1 << 16
+"""Words that are read from a stream at a time; a keystream is fastest by this number (PROTOCOL §6.4)."""
 CLIPPED_PERMILLE_MAX = 1000
 EXTRAS = 1
 """Exact integers after the weight: the share of values that the clip changed, in thousandths."""
@@ -134,6 +136,7 @@ class Codec:
         weight: int,
         words: Words | WordStream,
         extras: Sequence[int] = (),
+        out: RingVector | None = None,
         threads: int = 1,
     ) -> RingVector:
         """Encode a clipped update with its weight (PROTOCOL §4).
@@ -143,6 +146,8 @@ class Codec:
             weight: Integer in [0, weight_max].
             words: Uniform stream for the stochastic rounding; the same stream gives the same bytes.
             extras: Further exact non-negative integers with n * value < 2**(ring_bits-1).
+            out: uint32 of the shape returned, which takes the encoding; the update may lie in its first d
+                words and is then encoded in place: nothing is left of it, also after an error.
             threads: Worker threads; the result does not depend on it.
 
         Returns:
@@ -157,15 +162,19 @@ class Codec:
         if not 0 <= weight <= self.weight_max:
             raise CodecError(f"the weight must lie in 0..{self.weight_max}")
         d = update.shape[0]
-        out = np.empty(d + 1 + len(extras), dtype=np.uint32)
+        if out is None:
+            out = np.empty(d + 1 + len(extras), dtype=np.uint32)
+        elif out.shape != (d + 1 + len(extras),):
+            raise CodecError("the encoding has a word for each value, the weight and each exact integer")
+        encoded = out
         for offset, value in enumerate((weight, *extras)):
             if not 0 <= value * self.n < self.half:
                 raise CodecError("an exact integer does not fit the ring")
-            out[d + offset] = value
+            encoded[d + offset] = value
         over_ranges(
-            lambda first, last: self._encode_range(update, out, weight, words, first, last), d, threads
+            lambda first, last: self._encode_range(update, encoded, weight, words, first, last), d, threads
         )
-        return out
+        return encoded
 
     def _encode_range(
         self,
@@ -179,8 +188,8 @@ class Codec:
         """Encode update[first:last]."""
         factor = self.scale * (weight / self.weight_max)
         read = _consecutive(words, first)
-        for start in range(first, last, CHUNK_VALUES):
-            stop = min(start + CHUNK_VALUES, last)
+        for start in range(first, last, STREAM_WORDS):
+            stop = min(start + STREAM_WORDS, last)
             largest = arithmetic.loops.encode(
                 update[start:stop], read(stop - start), out[start:stop], factor, self.modulus - 1
             )

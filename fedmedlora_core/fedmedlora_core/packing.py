@@ -188,20 +188,24 @@ class Packing:
             np.bitwise_and(out, np.uint32(0xFFFFFF), out=out)
         return out
 
-    def read(self, frames: Iterable[Frame]) -> RingVector:
+    def read(self, frames: Iterable[Frame], *, out: RingVector | None = None) -> RingVector:
         """Read a whole vector; memory stays at one vector and one frame.
+
+        Args:
+            frames: The frames, in order.
+            out: uint32 of shape `(count,)` that takes the vector; a new one when left out.
 
         Raises:
             CodecError: A frame is malformed, or there are too few or too many (the sender's fault).
         """
-        out = np.zeros(self.count, dtype=np.uint32)
+        vector = np.empty(self.count, dtype=np.uint32) if out is None else out
         index = -1
         for index, frame in enumerate(frames):
             first, last = self.span(index)
-            out[first:last] = self.unpack(frame, index)
+            vector[first:last] = self.unpack(frame, index)
         if index + 1 != self.frames:
             raise CodecError(f"the vector ends after {index + 1} of {self.frames} frames")
-        return out
+        return vector
 
     def tail(self, fetch: Callable[[int], Frame], count: int) -> tuple[int, ...]:
         """Read the last words of a vector from its last frames alone.

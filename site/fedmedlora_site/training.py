@@ -22,7 +22,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from fedmedlora_core.adapter import Adapter
-from fedmedlora_core.codec import FloatVector
+from fedmedlora_core.codec import EXTRAS, FloatVector, RingVector
 from fedmedlora_core.errors import CoreError, DataError
 from fedmedlora_core.records import check_structure, iter_checked
 from fedmedlora_site.config import TrainerSection
@@ -117,11 +117,13 @@ class TrainingOutcome:
         delta: New minus old adapter, float32 `(d,)`, not clipped.
         n_notes: Notes trained on.
         loss: Mean validation loss in nats.
+        room: uint32 `(d + 1 + EXTRAS,)`, whose memory begins with `delta`: the update can be encoded in it.
     """
 
     delta: FloatVector
     n_notes: int
     loss: float
+    room: RingVector | None = None
 
     def __repr__(self) -> str:
         """Show nothing: size and loss are the site's own."""
@@ -291,14 +293,14 @@ class ProcessTrainer:
 def _outcome(answer: dict[str, Any], job: TrainingJob) -> TrainingOutcome:
     """Read the child's result and take its update out of the vault."""
     vault = Vault(Path(job.vault), Path(job.storage_key).read_bytes())
-    delta = vault.load_floats(UPDATE_NAME)
+    delta, room = vault.load_floats(UPDATE_NAME, spare=1 + EXTRAS)
     vault.delete(UPDATE_NAME)
     n_notes, loss = answer.get("n_notes"), answer.get("loss")
     if not isinstance(n_notes, int) or not isinstance(loss, float) or delta.shape != (job.dimension,):
         raise TrainingError("training_failed", "the trainer's result does not fit the study")
     if not math.isfinite(loss):
         raise TrainingError("not_finite", "the validation loss is not a finite number; nothing was sent")
-    return TrainingOutcome(delta, n_notes, loss)
+    return TrainingOutcome(delta, n_notes, loss, room)
 
 
 def _environment() -> dict[str, str]:

@@ -1,7 +1,7 @@
 """From a trained update to the file that is uploaded: clip, encode, mask, pack (PROTOCOL §4, §6.10).
 
-Memory, in vectors of the adapter's size: the trained update and its encoding while it is encoded, the masked
-vector alone while it is masked and written. Everything else is worked on in chunks.
+Memory, in vectors of the adapter's size: one. The trained update is encoded where it lies; later the vector
+alone is read, masked and written. Everything else is worked on in chunks.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def encode_update(
 
     Args:
         study: The accepted study.
-        outcome: The trained update; its vector is clipped where it lies.
+        outcome: The trained update, which is spent: it is clipped, and encoded if it has room, where it lies.
         stream: This round's own stream for the stochastic rounding.
         threads: Worker threads; the result does not depend on it.
 
@@ -51,7 +51,9 @@ def encode_update(
     )
     permille = clipped_permille(fraction)
     weight = study.weight_rule().weight_of(n_notes=outcome.n_notes, loss=outcome.loss)
-    encoded = study.codec().encode(clipped, weight=weight, words=stream, extras=(permille,), threads=threads)
+    encoded = study.codec().encode(
+        clipped, weight=weight, words=stream, extras=(permille,), out=outcome.room, threads=threads
+    )
     return encoded, permille
 
 

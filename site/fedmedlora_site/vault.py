@@ -81,9 +81,21 @@ class Vault:
         """Store a float32 vector."""
         self.store(name, np.ascontiguousarray(vector, dtype="<f4").view(np.uint8).data)
 
-    def load_floats(self, name: str) -> NDArray[np.float32]:
-        """Load a float32 vector as a fresh, writable array."""
-        return self._load_words(name, "<f4").astype(np.float32, copy=False)
+    def load_floats(self, name: str, *, spare: int = 0) -> tuple[NDArray[np.float32], NDArray[np.uint32]]:
+        """Load a float32 vector as a fresh, writable array, with room behind it.
+
+        Args:
+            name: What it is stored under.
+            spare: Words of room.
+
+        Returns:
+            (the vector, all of its memory as words), so that an update can be encoded where it lies.
+
+        Raises:
+            FolderError: See `load`.
+        """
+        room = self._load_words(name, spare).astype(np.uint32, copy=False)
+        return room[: room.size - spare].view(np.float32), room
 
     def store_ring(self, name: str, vector: NDArray[np.uint32]) -> None:
         """Store a ring vector."""
@@ -91,7 +103,7 @@ class Vault:
 
     def load_ring(self, name: str) -> NDArray[np.uint32]:
         """Load a ring vector as a fresh, writable array."""
-        return self._load_words(name, "<u4").astype(np.uint32, copy=False)
+        return self._load_words(name).astype(np.uint32, copy=False)
 
     def delete(self, name: str) -> None:
         """Delete what is stored under a name, if anything is."""
@@ -117,12 +129,12 @@ class Vault:
             chunk = data[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]
             yield cipher.encrypt(_nonce(index, last=index == last), chunk, None)
 
-    def _load_words(self, name: str, dtype: str) -> NDArray[Any]:
+    def _load_words(self, name: str, spare: int = 0) -> NDArray[Any]:
         def room(size: int) -> memoryview:
             if size % 4:
                 raise FolderError(f"{self.path(name)}: does not hold a vector")
-            words.append(np.empty(size // 4, dtype=dtype))
-            return words[0].view(np.uint8).data
+            words.append(np.empty(size // 4 + spare, dtype="<u4"))
+            return words[0][: size // 4].view(np.uint8).data
 
         words: list[NDArray[Any]] = []
         self._load_into(name, room)

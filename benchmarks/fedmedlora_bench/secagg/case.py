@@ -102,7 +102,15 @@ class Case:
 
     def update(self, site: int) -> FloatVector:
         """Read the update of one site into memory."""
-        return np.fromfile(self.vectors, dtype=np.float32, count=self.params, offset=self._offset(site))
+        update = np.empty(self.params, dtype=np.float32)
+        self.read_update(site, update)
+        return update
+
+    def read_update(self, site: int, update: FloatVector) -> None:
+        """Read the update of one site into place."""
+        with self.vectors.open("rb") as file:
+            file.seek(self._offset(site))
+            file.readinto(update.view(np.uint8).data)
 
     def draw_updates(self) -> None:
         """Draw the updates of all sites and write them; the same seed gives the same file."""

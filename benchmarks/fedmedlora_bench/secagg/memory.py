@@ -19,6 +19,7 @@ from fedmedlora_bench.secagg.ours import (
     Played,
     SiteWork,
     exchange_of,
+    room_with_update,
     terms_of,
 )
 from fedmedlora_core.packing import FRAME_BYTES
@@ -34,7 +35,7 @@ def keep(case: Case, played: Played) -> None:
     """Write everything that was sent in a round to the case's folder, for `of_coordinator`."""
     folder = Path(case.folder)
     for site, upload in played.uploads.items():
-        (folder / f"upload-{site}").write_bytes(upload.data)
+        (folder / f"upload-{site}").write_bytes(b"".join(upload.frames))
     sent: dict[str, Any] = {"sid": played.sid.hex(), "view": played.exchange.view.hex()}
     for name, payloads in (
         ("keys", played.exchange.keys),
@@ -52,7 +53,7 @@ def of_site(case: Case) -> dict[str, float]:
     exchange = exchange_of(sites, CoordinatorWork(case, terms))
     sites[1].fix(exchange.shares)
     base = start_of_peak()
-    sites[1].upload(case.update(1), lambda _: None)
+    sites[1].upload(room_with_update(case, 1), lambda _: None)
     return figures(case, base)
 
 

@@ -19,12 +19,12 @@ from cryptography.hazmat.primitives.ciphers.modes import CTR
 from fedmedlora_audit.blob import BlobTree, Chunk, hash_chunks
 from fedmedlora_bench.secagg.case import Case
 from fedmedlora_bench.secagg.stopwatch import Parts, Stopwatch
-from fedmedlora_coordinator.model import Fetch, add_uploads
+from fedmedlora_coordinator.model import Fetch, sum_uploads
 from fedmedlora_core.codec import EXTRAS, Codec, FloatVector, RingVector, clip_update, clipped_permille
-from fedmedlora_core.packing import FRAME_BYTES, Packing
+from fedmedlora_core.packing import Packing
 from fedmedlora_crypto.secagg import Aggregator, Party, SessionTerms
 from fedmedlora_crypto.secagg.reference import reference_view
-from fedmedlora_crypto.xof import CHUNK_WORDS, WORD_BYTES, Keystream
+from fedmedlora_crypto.xof import SEGMENT_WORDS, WORD_BYTES, Keystream
 
 CHECKED_VALUES = 1 << 20
 """Values of the mean that are compared with the exact one after every round."""
@@ -80,14 +80,15 @@ class SiteWork:
         with self.watch.part("shares"):
             self._party.fix(shares)
 
-    def upload(self, update: FloatVector, send: Callable[[Chunk], object]) -> None:
+    def upload(self, room: RingVector, send: Callable[[Chunk], object]) -> None:
         """Clip, encode, mask, pack and hash an update.
 
         Args:
-            update: The update; spent afterwards, as it is at a site.
+            room: Memory that begins with the update; spent afterwards, as it is at a site.
             send: Takes each chunk of the packed upload, in order.
         """
         case = self.case
+        update = room[: case.params].view(np.float32)
         with self.watch.part("encode"):
             clipped, fraction = clip_update(
                 update, clip_value=case.clip, clip_norm=case.clip_norm, out=update, threads=case.threads
@@ -97,6 +98,7 @@ class SiteWork:
                 weight=case.weight(self.site),
                 words=self._rounding,
                 extras=(clipped_permille(fraction),),
+                out=room,
                 threads=case.threads,
             )
         with self.watch.part("masks"):
@@ -116,9 +118,9 @@ class SiteWork:
 class CoordinatorWork:
     """The coordinator's work in one round, each part on its clock."""
 
-    def __init__(self, case: Case, terms: SessionTerms) -> None:
-        """Begin without any payload."""
-        self.case = case
+    def __init__(self, case: Case, terms: SessionTerms, place: RingVector | None = None) -> None:
+        """Begin without any payload; a coordinator keeps the place of its sums from round to round."""
+        self.case, self._place = case, place
         self.watch = Stopwatch()
         self._aggregator = Aggregator(terms)
 
@@ -143,8 +145,8 @@ class CoordinatorWork:
         """
         case, packing = self.case, packing_of(self.case)
         with self.watch.part("accumulate"):
-            total: RingVector = np.zeros(packing.count, dtype=np.uint32)
-            add_uploads(total, packing, map(str, case.survivors), fetch, threads=case.threads)
+            total = np.empty(packing.count, dtype=np.uint32) if self._place is None else self._place
+            sum_uploads(total, packing, map(str, case.survivors), fetch, threads=case.threads)
         with self.watch.part("unmask"):
             self._aggregator.unmask(
                 total, exchange.keys, exchange.shares, case.survivors, opened, threads=case.threads
@@ -184,23 +186,19 @@ class Pass:
 
 
 class Stored:
-    """An upload in memory that is there already, so that no clock counts the making of room for it."""
+    """An upload in memory, frame by frame; whole words of 32 bits lie where the site masked them."""
 
-    def __init__(self, size: int) -> None:
-        """Make room and touch all of it."""
-        room = np.empty(size, dtype=np.uint8)
-        room.fill(1)
-        self.data = room.data
-        self._end = 0
+    def __init__(self) -> None:
+        """Begin without a frame."""
+        self.frames: list[Chunk] = []
 
-    def write(self, chunk: Chunk) -> None:
-        """Take the next chunk."""
-        self.data[self._end : self._end + len(chunk)] = chunk
-        self._end += len(chunk)
+    def __len__(self) -> int:
+        """Bytes of the upload."""
+        return sum(map(len, self.frames))
 
-    def chunk(self, index: int) -> memoryview:
-        """Return one chunk where it lies, as the peer's coordinator has its uploads."""
-        return self.data[index * FRAME_BYTES : (index + 1) * FRAME_BYTES]
+    def chunk(self, index: int) -> Chunk:
+        """Return one chunk."""
+        return self.frames[index]
 
 
 @dataclass(frozen=True, repr=False)
@@ -214,19 +212,30 @@ class Played:
     opened: dict[int, bytes]
 
 
-def play_round(case: Case) -> Played:
-    """Run one round with fresh keys, all sites one after the other, and the coordinator."""
+def place_of_sums(case: Case) -> RingVector:
+    """Return the place in which the coordinator adds and decodes the sums of a whole study."""
+    place: RingVector = np.empty(packing_of(case).count, dtype=np.uint32)
+    return place
+
+
+def play_round(case: Case, place: RingVector | None = None) -> Played:
+    """Run one round with fresh keys, all sites one after the other, and the coordinator.
+
+    Args:
+        case: The conditions.
+        place: The coordinator's place of sums from an earlier round; the first round asks for memory.
+    """
     sid = secrets.token_bytes(32)
     terms = terms_of(case, sid)
     sites = {i: SiteWork(case, terms, i) for i in range(1, case.sites + 1)}
-    coordinator = CoordinatorWork(case, terms)
+    coordinator = CoordinatorWork(case, terms, place)
     exchange = exchange_of(sites, coordinator)
     uploads: dict[int, Stored] = {}
     raw_aes = []
     for i in case.survivors:
         sites[i].fix(exchange.shares)
-        uploads[i] = Stored(packing_of(case).total_bytes)
-        sites[i].upload(case.update(i), uploads[i].write)
+        uploads[i] = Stored()
+        sites[i].upload(room_with_update(case, i), uploads[i].frames.append)
         raw_aes.append(raw_aes_seconds(case))
     opened = {i: sites[i].open(case.survivors) for i in case.survivors}
     mean = coordinator.sum(exchange, lambda site, index: uploads[int(site)].chunk(index), opened)
@@ -236,7 +245,7 @@ def play_round(case: Case) -> Played:
         coordinator=coordinator.watch.parts,
         raw_aes=raw_aes,
         hash_check=hash_seconds(case, uploads.values()),
-        upload_bytes=len(uploads[1].data),
+        upload_bytes=len(uploads[1]),
         key_bytes=len(exchange.keys[1]),
         share_bytes=sum(map(len, exchange.shares.values())) / case.sites,
         max_error=case.deviation(mean[:CHECKED_VALUES]),
@@ -244,6 +253,13 @@ def play_round(case: Case) -> Played:
         + float(np.spacing(np.float32(case.clip))) / 2,
     )
     return Played(figures, sid, exchange, uploads, opened)
+
+
+def room_with_update(case: Case, site: int) -> RingVector:
+    """Read a site's update to where it will be encoded, as a site reads it out of its vault."""
+    room: RingVector = np.empty(packing_of(case).count, dtype=np.uint32)
+    case.read_update(site, room[: case.params].view(np.float32))
+    return room
 
 
 def exchange_of(sites: Mapping[int, SiteWork], coordinator: CoordinatorWork) -> Exchange:
@@ -284,10 +300,10 @@ def raw_aes_seconds(case: Case) -> float:
 
 
 def _encrypt(words: int, streams: int) -> None:
-    zeros = memoryview(bytes(CHUNK_WORDS * WORD_BYTES))
-    scratch = bytearray(CHUNK_WORDS * WORD_BYTES)
+    zeros = memoryview(bytes(SEGMENT_WORDS * WORD_BYTES))
+    scratch = bytearray(SEGMENT_WORDS * WORD_BYTES)
     ciphers = [Cipher(AES256(secrets.token_bytes(32)), CTR(bytes(16))).encryptor() for _ in range(streams)]
-    for start in range(0, words, CHUNK_WORDS):
-        size = min(CHUNK_WORDS, words - start) * WORD_BYTES
+    for start in range(0, words, SEGMENT_WORDS):
+        size = min(SEGMENT_WORDS, words - start) * WORD_BYTES
         for cipher in ciphers:
             cipher.update_into(zeros[:size], scratch)

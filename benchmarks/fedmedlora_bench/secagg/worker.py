@@ -17,7 +17,7 @@ from typing import Any
 
 from fedmedlora_bench.secagg import memory
 from fedmedlora_bench.secagg.case import Case
-from fedmedlora_bench.secagg.ours import play_round
+from fedmedlora_bench.secagg.ours import place_of_sums, play_round
 from fedmedlora_bench.secagg.suite_cost import suite_cost
 
 Answers = Iterator[dict[str, Any]]
@@ -27,11 +27,12 @@ def rounds(case: Case) -> Answers:
     """Say the versions, then answer each line with the figures of one round."""
     packages = ("numpy", "cryptography")
     yield {"python": platform.python_version()} | {name: version(name) for name in packages}
+    place = place_of_sums(case)
     for line in sys.stdin:
         if line.strip() == "suites":
             yield suite_cost(case)
             continue
-        played = play_round(case)
+        played = play_round(case, place)
         if line.strip() == "keep":
             memory.keep(case, played)
         yield asdict(played.figures)

@@ -26,7 +26,7 @@ LANES: Final = arrays.LANES
 
 
 class Loops(Protocol):
-    """What both modules offer; arrays are contiguous, and threads take disjoint ranges of them."""
+    """What both modules offer; arrays are contiguous, and begin at one place or lie apart."""
 
     def measure(
         self,
@@ -77,7 +77,7 @@ class Loops(Protocol):
         Args:
             values: float32 `(d,)`; what is not finite, or beyond 2**51 / factor, gives arbitrary words.
             words: Uniform uint32 `(d,)`.
-            out: uint32 `(d,)`.
+            out: uint32 `(d,)`, which may lie in the place of `values`.
             factor: Quanta a unit of value.
             mask: The ring's bits.
 

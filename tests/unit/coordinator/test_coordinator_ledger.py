@@ -13,7 +13,7 @@ import pytest
 from fedmedlora_audit.event_data import CharterSigned, SharesSent, UpdateSubmitted
 from fedmedlora_audit.events import Object
 from fedmedlora_coordinator.errors import PeerRefusedError, RoundError, StateError, StoreError
-from fedmedlora_coordinator.model import add_uploads
+from fedmedlora_coordinator.model import sum_uploads
 from fedmedlora_coordinator.payloads import Payloads
 from fedmedlora_coordinator.steps import model_released, run_opened
 from fedmedlora_core.packing import FRAME_BYTES, Packing
@@ -139,7 +139,7 @@ def test_an_upload_whose_padding_is_not_zero_is_refused_as_its_chunk_arrives(war
     payloads.check_chunk(len(upload), 1, b"\1" * 6)  # the last frame has no padding
     digest = ward.put(ward.hospitals[0], bytes(upload))  # as if the check were not made
     with pytest.raises(RoundError, match="padding"):
-        add_uploads(np.zeros(packing.count, dtype=np.uint32), packing, [digest], ward.blobs.checked)
+        sum_uploads(np.zeros(packing.count, dtype=np.uint32), packing, [digest], ward.blobs.checked)
 
 
 def test_shares_that_do_not_decode_are_refused(ward: Ward) -> None:

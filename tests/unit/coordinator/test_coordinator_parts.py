@@ -13,7 +13,7 @@ import pytest
 
 from fedmedlora_coordinator.errors import PeerRefusedError, RoundError, StoreError
 from fedmedlora_coordinator.faults import EVENT_OF_STEP, DieAt
-from fedmedlora_coordinator.model import GlobalModel, add_uploads
+from fedmedlora_coordinator.model import GlobalModel, sum_uploads
 from fedmedlora_coordinator.settings import CoordinatorSettings, Listeners, split_address
 from fedmedlora_coordinator.status import STATUS_OF, status_of
 from fedmedlora_core.errors import ConfigError
@@ -118,7 +118,7 @@ def encoded(values: np.ndarray[Any, Any], weight: int, clipped: int = 0) -> np.n
 def test_a_sum_leads_to_the_same_step_every_time() -> None:
     total = encoded(np.full(12, 0.5), 100) + encoded(np.full(12, -0.25), 300)
     first, second = model(), model()
-    step = first.step(total, survivors=2)
+    step = first.step(total.copy(), survivors=2)
     assert step.weight_sum == 400
     assert np.allclose(step.vector, (0.5 * 100 - 0.25 * 300) / 400, atol=1e-5)
     second.replay([(total, 2, step.next_base)])
@@ -152,8 +152,8 @@ def test_uploads_are_added_frame_by_frame_and_the_sum_does_not_depend_on_threads
     uploads = {str(number): list(packing.frames_of(vector)) for number, vector in enumerate(vectors)}
     sums = []
     for threads in (1, 2):
-        total = np.zeros(packing.count, dtype=np.uint32)
-        add_uploads(total, packing, uploads, lambda digest, at: uploads[digest][at], threads=threads)
+        total = np.full(packing.count, 77, dtype=np.uint32)
+        sum_uploads(total, packing, uploads, lambda digest, at: uploads[digest][at], threads=threads)
         sums.append(list(packing.frames_of(total)))
     assert sums[0] == sums[1] == list(packing.frames_of(vectors[0] + vectors[1] + vectors[2]))
 
@@ -161,7 +161,7 @@ def test_uploads_are_added_frame_by_frame_and_the_sum_does_not_depend_on_threads
 @pytest.mark.parametrize("chunk", [b"\0" * 8, b"\0" * 10, b"\0" * 7, b""])
 def test_an_upload_of_another_length_is_refused(chunk: bytes) -> None:
     with pytest.raises(RoundError, match="does not fit"):
-        add_uploads(np.zeros(3, dtype=np.uint32), Packing(24, 3), ["a"], lambda *_: chunk)
+        sum_uploads(np.zeros(3, dtype=np.uint32), Packing(24, 3), ["a"], lambda *_: chunk)
 
 
 def test_clipped_shares_that_no_site_can_have_are_refused() -> None:
@@ -174,13 +174,20 @@ def test_clipped_shares_that_no_site_can_have_are_refused() -> None:
         model().step(total, survivors=1)
 
 
-def test_a_step_taken_in_place_of_the_sum_is_the_same() -> None:
+def test_a_step_taken_changes_places_with_the_adapter_before_it() -> None:
+    taken, replayed = model(), model()
+    before = taken.vector
     total = encoded(np.full(12, 0.5), 100) + encoded(np.full(12, -0.25), 300)
-    kept = model().step(total, survivors=2)
-    in_place = model().step(total, survivors=2, in_place=True)
-    assert np.shares_memory(in_place.vector, total)
-    assert in_place.vector.tobytes() == kept.vector.tobytes()
-    assert (in_place.delta, in_place.next_base) == (kept.delta, kept.next_base)
+    place = taken.accumulator()
+    np.copyto(place, total)
+    step = taken.step(place, survivors=2)
+    assert taken.digest == model().digest, "a step that was only computed is not taken"
+    taken.take(step)
+    assert np.shares_memory(taken.vector, place)
+    assert np.shares_memory(taken.accumulator(), before)
+    replayed.replay([(total, 2, step.next_base)])
+    assert replayed.vector.tobytes() == taken.vector.tobytes()
+    assert taken.digest == step.next_base
 
 
 def test_a_study_with_another_initial_adapter_is_refused() -> None:

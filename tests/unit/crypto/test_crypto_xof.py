@@ -6,20 +6,24 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmedlora_crypto.xof import CHUNK_WORDS, Keystream, Vector, add_keystreams
+from fedmedlora_crypto.xof import SEGMENT_WORDS, Keystream, Vector, add_keystreams
 
 KEY = bytes(range(32))
 
 
 def raw_words(key: bytes, count: int) -> Vector:
-    """The definition, in one call (R6.4.1)."""
-    stream = Cipher(algorithms.AES256(key), modes.CTR(bytes(16))).encryptor().update(bytes(4 * count))
-    return np.frombuffer(stream, dtype="<u4").astype(np.uint32)
+    """The definition, in plain counter mode (R6.4.1)."""
+    words = [np.empty(0, dtype=np.uint32)]
+    for segment in range(-(-count // SEGMENT_WORDS)):
+        mode = modes.CTR(segment.to_bytes(12, "big") + (2).to_bytes(4, "big"))
+        stream = Cipher(algorithms.AES256(key), mode).encryptor().update(bytes(4 * SEGMENT_WORDS))
+        words.append(np.frombuffer(stream, dtype="<u4").astype(np.uint32))
+    return np.concatenate(words)[:count]
 
 
-def test_words_nist_aes256_zero_key_first_block() -> None:
-    # AES-256 of the zero block under the zero key is dc95c078a2408989ad48a21492842087 (NIST, GFSbox/KAT).
-    expected = np.frombuffer(bytes.fromhex("dc95c078a2408989ad48a21492842087"), dtype="<u4")
+def test_the_first_block_is_that_of_a_published_gcm_vector() -> None:
+    # The GCM specification's test case 14: zero key, zero nonce, one zero block.
+    expected = np.frombuffer(bytes.fromhex("cea7403d4d606b6e074ec5d3baf39d18"), dtype="<u4")
     assert Keystream(bytes(32)).words(0, 4).tolist() == expected.tolist()
 
 
@@ -28,15 +32,24 @@ def test_words_anywhere_equal_the_whole_stream(start: int, count: int) -> None:
     assert np.array_equal(Keystream(KEY).words(start, count), raw_words(KEY, 400)[start : start + count])
 
 
-def test_words_far_out_continue_the_counter() -> None:
-    start = 4 * (2**32 - 1)  # the block counter leaves 32 bits here
-    both = Keystream(KEY).words(start, 8)
-    assert np.array_equal(both[4:], Keystream(KEY).words(start + 4, 4))
-    assert not np.array_equal(both[4:], Keystream(KEY).words(0, 4))
+@pytest.mark.parametrize("start", [SEGMENT_WORDS - 6, 2 * SEGMENT_WORDS - 4, SEGMENT_WORDS + 5])
+@pytest.mark.parametrize("count", [3, 9, SEGMENT_WORDS, 2 * SEGMENT_WORDS + 7])
+def test_words_across_segments_equal_the_whole_stream(start: int, count: int) -> None:
+    whole = raw_words(KEY, 5 * SEGMENT_WORDS)
+    assert np.array_equal(Keystream(KEY).words(start, count), whole[start : start + count])
+
+
+def test_words_far_out_are_those_of_their_segment() -> None:
+    segment = 2**40 + 3  # more than four bytes count
+    mode = modes.CTR(segment.to_bytes(12, "big") + (2).to_bytes(4, "big"))
+    expected = Cipher(algorithms.AES256(KEY), mode).encryptor().update(bytes(64))
+    start = segment * SEGMENT_WORDS
+    assert Keystream(KEY).words(start, 16).astype("<u4").tobytes() == expected
+    assert Keystream(KEY).words(start + 5, 11).astype("<u4").tobytes() == expected[20:]
 
 
 @pytest.mark.parametrize(
-    "size", [0, 1, 3, 4, 5, CHUNK_WORDS - 1, CHUNK_WORDS, CHUNK_WORDS + 1, 5 * CHUNK_WORDS + 7]
+    "size", [0, 1, 3, 4, 5, SEGMENT_WORDS - 1, SEGMENT_WORDS, SEGMENT_WORDS + 1, 5 * SEGMENT_WORDS + 7]
 )
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_add_into_equals_the_definition_for_any_size_and_threads(size: int, threads: int) -> None:
@@ -102,7 +115,7 @@ def test_repr_is_silent() -> None:
 def test_words_read_on_are_the_words_of_the_stream() -> None:
     stream = Keystream(bytes(range(32)))
     read, at = stream.reader(8), 8
-    for count in (4, 8, CHUNK_WORDS, 4, 3 * CHUNK_WORDS, 5):
+    for count in (4, 8, SEGMENT_WORDS, 4, 3 * SEGMENT_WORDS, 5):
         assert read(count).tolist() == stream.words(at, count).tolist()
         at += count
     for start in (-4, 3):
