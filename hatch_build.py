@@ -26,26 +26,31 @@ FLAGS = ["/O2", "/fp:strict"] if sys.platform == "win32" else GCC_FLAGS.split()
 
 
 class LoopsBuildHook(BuildHookInterface):  # type: ignore[type-arg]
-    """Puts the compiled module beside its source and into the wheel."""
+    """Puts the compiled module into the wheel, or beside its source for an editable installation."""
+
+    _scratch: tempfile.TemporaryDirectory[str] | None = None
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Compile, for a wheel and for an editable installation alike."""
-        if self.target_name != "wheel":
-            return
+        """Compile."""
+        self._scratch = tempfile.TemporaryDirectory()
         try:
-            built = self._compile()
+            built = self._compile(Path(self._scratch.name))
         except (BaseError, CCompilerError, OSError) as error:
             self.app.display_warning(f"no compiled loops, numpy does their work: {error}")
             return
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
-        if version != "editable":
-            build_data["force_include"][str(built)] = f"fedmedlora_core/arithmetic/{built.name}"
+        if version == "editable":
+            shutil.copy2(built, Path(self.root) / FOLDER)
+        else:
+            build_data["force_include"][str(built)] = str(FOLDER / built.name)
 
-    def _compile(self) -> Path:
-        root = Path(self.root)
-        for stale in (root / FOLDER).glob("_compiled.*.so"):
-            stale.unlink()
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        """Clean up."""
+        if self._scratch is not None:
+            self._scratch.cleanup()
+
+    def _compile(self, scratch: Path) -> Path:
         extension = Extension(
             MODULE,
             [str(FOLDER / "_compiled.c")],
@@ -54,9 +59,8 @@ class LoopsBuildHook(BuildHookInterface):  # type: ignore[type-arg]
             extra_compile_args=FLAGS,
         )
         command = Distribution({"ext_modules": [extension]}).get_command_obj("build_ext")
-        with tempfile.TemporaryDirectory() as scratch:
-            command.build_lib, command.build_temp = str(Path(scratch) / "lib"), str(Path(scratch) / "temp")
-            command.ensure_finalized()
-            command.run()
-            (output,) = map(Path, command.get_outputs())
-            return Path(shutil.copy2(output, root / FOLDER / output.name))
+        command.build_lib, command.build_temp = str(scratch / "lib"), str(scratch / "temp")
+        command.ensure_finalized()
+        command.run()
+        (output,) = map(Path, command.get_outputs())
+        return output

@@ -25,7 +25,7 @@ from fedmedlora_audit.note import ALG_COSIGNATURE, ALG_ED25519, VerifierKey
 
 CKKS_SUITE: Final = "ckks/1"
 SUITES: Final[Mapping[str, str]] = {"ckks": CKKS_SUITE, "none": "plain/1"}
-MASKED_SUITES: Final[Mapping[str, str]] = {"hybrid": "xwing-aes256ctr/1", "x25519": "x25519-aes256ctr/1"}
+MASKED_SUITES: Final[Mapping[str, str]] = {"hybrid": "xwing-aes256ctr/2", "x25519": "x25519-aes256ctr/2"}
 _ID: Final = re.compile(r"[a-z0-9-]{1,32}")
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 

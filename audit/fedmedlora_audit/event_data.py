@@ -37,7 +37,7 @@ Step = Literal[
     "erase",
 ]
 Purpose = Literal["update", "statistics", "score"]
-Suite = Literal["xwing-aes256ctr/1", "x25519-aes256ctr/1", "ckks/1", "plain/1"]
+Suite = Literal["xwing-aes256ctr/2", "x25519-aes256ctr/2", "ckks/1", "plain/1"]
 LeftOutReason = Literal["silent", "duplicate_key", "low_order_key", "malformed_key", "wrong_contribution"]
 RefusalReason = Literal[
     "not_in_roster",

@@ -27,8 +27,8 @@ from fedmedlora_coordinator import aggregate
 from fedmedlora_coordinator.runtime import serve
 honest = aggregate.sum_and_unmask
 
-def altered(*arguments):
-    total = honest(*arguments)
+def altered(*arguments, **options):
+    total = honest(*arguments, **options)
     total[300_000] += 1
     return total
 

@@ -70,7 +70,7 @@ def test_the_masked_sum_is_the_plain_sum_and_decodes_to_the_mean_within_the_boun
         n=n,
         threshold=threshold_for(n, n // 3),
         colluding=n // 3,
-        suite="x25519-aes256ctr/1",
+        suite="x25519-aes256ctr/2",
     )
     found = run_round(terms, vectors, dropped=case["dropped"])
 

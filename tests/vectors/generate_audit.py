@@ -62,7 +62,7 @@ def name_vectors() -> dict[str, Any]:
         "attempt": 2,
         "purpose": "update",
         "base": digest_of("base"),
-        "suite": "x25519-aes256ctr/1",
+        "suite": "x25519-aes256ctr/2",
     }
     sid = session_id(**fields)  # type: ignore[arg-type]
     rows = [IdDigest(id=site, digest=digest_of(site)) for site in ("site-b", "site-a", "site-c")]

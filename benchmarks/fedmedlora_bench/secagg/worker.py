@@ -19,6 +19,7 @@ from fedmedlora_bench.secagg import memory
 from fedmedlora_bench.secagg.case import Case
 from fedmedlora_bench.secagg.ours import place_of_sums, play_round
 from fedmedlora_bench.secagg.suite_cost import suite_cost
+from fedmedlora_core import arithmetic
 
 Answers = Iterator[dict[str, Any]]
 
@@ -26,7 +27,9 @@ Answers = Iterator[dict[str, Any]]
 def rounds(case: Case) -> Answers:
     """Say the versions, then answer each line with the figures of one round."""
     packages = ("numpy", "cryptography")
-    yield {"python": platform.python_version()} | {name: version(name) for name in packages}
+    loops = "compiled" if arithmetic.loops is arithmetic.compiled else "numpy"
+    versions = {name: version(name) for name in packages}
+    yield {"python": platform.python_version()} | versions | {"loops": loops}
     place = place_of_sums(case)
     for line in sys.stdin:
         if line.strip() == "suites":

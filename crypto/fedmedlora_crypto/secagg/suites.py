@@ -40,8 +40,8 @@ class Suite:
         return self.wrap_bytes + PLAIN_BYTES + TAG_BYTES
 
 
-MASKED_SUITE = "x25519-aes256ctr/1"
-HYBRID_SUITE = "xwing-aes256ctr/1"
+MASKED_SUITE = "x25519-aes256ctr/2"
+HYBRID_SUITE = "xwing-aes256ctr/2"
 PLAIN_SUITE = "plain/1"  # the same flow without masks: the switch of the tests that nothing leaks
 CKKS_SUITE = "ckks/1"  # the same flow without masks, over uploads that are encrypted instead
 SUITES = {

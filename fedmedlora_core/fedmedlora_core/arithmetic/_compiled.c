@@ -71,7 +71,8 @@ VECTORISED static float measure_chunk(const float *values, Py_ssize_t count, dou
     return float_of(largest);
 }
 
-VECTORISED static int64_t clip_values(const float *values, float *out, Py_ssize_t count, float shrink, float limit)
+VECTORISED static int64_t clip_values(
+    const float *values, float *out, Py_ssize_t count, float shrink, float limit)
 {
     int64_t beyond = 0;
     INDEPENDENT
@@ -100,7 +101,8 @@ VECTORISED static float encode_values(
     return float_of(largest);
 }
 
-VECTORISED static void decode_words(const uint32_t *total, float *mean, Py_ssize_t count, double factor, int shift)
+VECTORISED static void decode_words(
+    const uint32_t *total, float *mean, Py_ssize_t count, double factor, int shift)
 {
     INDEPENDENT
     for (Py_ssize_t at = 0; at < count; at++) {
@@ -137,6 +139,11 @@ static int take(PyObject *object, Py_buffer *view, const char *types, Py_ssize_t
     return misfit();
 }
 
+static Py_ssize_t items(const Py_buffer *view)
+{
+    return view->len / view->itemsize;
+}
+
 static int floats(PyObject *object, Py_buffer *view, int flags)
 {
     return take(object, view, "f", sizeof(float), flags);
@@ -168,15 +175,18 @@ static PyObject *measure(PyObject *module, PyObject *args)
     (void)module;
     if (!PyArg_ParseTuple(args, "OOOn", &values, &squares, &largest, &chunk))
         return NULL;
-    if (floats(values, &in.a, 0) && doubles(squares, &in.b, PyBUF_WRITABLE) && floats(largest, &in.c, PyBUF_WRITABLE)) {
-        Py_ssize_t count = in.a.len / (Py_ssize_t)sizeof(float);
+    if (floats(values, &in.a, 0) && doubles(squares, &in.b, PyBUF_WRITABLE) &&
+        floats(largest, &in.c, PyBUF_WRITABLE)) {
+        Py_ssize_t count = items(&in.a);
         Py_ssize_t chunks = chunk > 0 ? count / chunk + (count % chunk != 0) : -1;
-        if ((in.b.len == chunks * LANES * (Py_ssize_t)sizeof(double) && in.c.len == chunks * (Py_ssize_t)sizeof(float)) || misfit()) {
+        if ((chunks >= 0 && items(&in.b) == chunks * LANES && items(&in.c) == chunks) || misfit()) {
+            const float *from = in.a.buf;
+            double *sums = in.b.buf;
+            float *most = in.c.buf;
             Py_BEGIN_ALLOW_THREADS
             for (Py_ssize_t k = 0; k < chunks; k++) {
                 Py_ssize_t first = k * chunk, left = count - first;
-                ((float *)in.c.buf)[k] = measure_chunk(
-                    (const float *)in.a.buf + first, left < chunk ? left : chunk, (double *)in.b.buf + k * LANES);
+                most[k] = measure_chunk(from + first, left < chunk ? left : chunk, sums + k * LANES);
             }
             Py_END_ALLOW_THREADS
             result = Py_NewRef(Py_None);
@@ -197,7 +207,7 @@ static PyObject *clip(PyObject *module, PyObject *args)
     if (floats(values, &in.a, 0) && floats(out, &in.b, PyBUF_WRITABLE) && fit(&in.a, &in.b)) {
         int64_t beyond;
         Py_BEGIN_ALLOW_THREADS
-        beyond = clip_values(in.a.buf, in.b.buf, in.a.len / (Py_ssize_t)sizeof(float), shrink, limit);
+        beyond = clip_values(in.a.buf, in.b.buf, items(&in.a), shrink, limit);
         Py_END_ALLOW_THREADS
         result = PyLong_FromLongLong(beyond);
     }
@@ -218,7 +228,7 @@ static PyObject *encode(PyObject *module, PyObject *args)
         fit(&in.a, &in.c) && fit(&in.b, &in.c)) {
         float largest;
         Py_BEGIN_ALLOW_THREADS
-        largest = encode_values(in.a.buf, in.b.buf, in.c.buf, in.a.len / (Py_ssize_t)sizeof(float), factor, mask);
+        largest = encode_values(in.a.buf, in.b.buf, in.c.buf, items(&in.a), factor, mask);
         Py_END_ALLOW_THREADS
         result = PyFloat_FromDouble(largest);
     }
@@ -238,7 +248,7 @@ static PyObject *decode(PyObject *module, PyObject *args)
     if (words(total, &in.a, 0) && floats(mean, &in.b, PyBUF_WRITABLE) &&
         fit(&in.a, &in.b) && ((bits > 0 && bits <= 32) || misfit())) {
         Py_BEGIN_ALLOW_THREADS
-        decode_words(in.a.buf, in.b.buf, in.a.len / (Py_ssize_t)sizeof(float), factor, 32 - bits);
+        decode_words(in.a.buf, in.b.buf, items(&in.a), factor, 32 - bits);
         Py_END_ALLOW_THREADS
         result = Py_NewRef(Py_None);
     }
@@ -249,7 +259,7 @@ static PyObject *decode(PyObject *module, PyObject *args)
 static PyMethodDef methods[] = {
     {"measure", measure, METH_VARARGS, "Sum the squares of every chunk and find its largest magnitude."},
     {"clip", clip, METH_VARARGS, "Shrink and clip values; returns how many lay beyond the limit."},
-    {"encode", encode, METH_VARARGS, "Round values stochastically into the ring; returns the largest magnitude."},
+    {"encode", encode, METH_VARARGS, "Round values into the ring; returns the largest magnitude."},
     {"decode", decode, METH_VARARGS, "Read words of the ring as signed numbers and scale them."},
     {NULL, NULL, 0, NULL},
 };
@@ -257,7 +267,11 @@ static PyMethodDef methods[] = {
 static PyModuleDef_Slot slots[] = {{0, NULL}};
 
 static struct PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT, "_compiled", "The loops over the values of an update, compiled.", 0, methods, slots, NULL, NULL, NULL,
+    PyModuleDef_HEAD_INIT,
+    .m_name = "_compiled",
+    .m_doc = "The loops over the values of an update, compiled.",
+    .m_methods = methods,
+    .m_slots = slots,
 };
 
 PyMODINIT_FUNC PyInit__compiled(void)

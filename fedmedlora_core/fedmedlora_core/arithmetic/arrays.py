@@ -32,7 +32,7 @@ _scratch = _Scratch()
 def largest_magnitude(vector: NDArray[np.float32]) -> float:
     """Largest |value|, without a vector of magnitudes; NaN if one is NaN, 0 if there is none."""
     lowest, highest = float(vector.min(initial=0.0)), float(vector.max(initial=0.0))
-    return -lowest if highest < -lowest else highest  # NaN is in both and compares as false
+    return -lowest if highest < -lowest else abs(highest)  # NaN is in both and compares as false
 
 
 def measure(

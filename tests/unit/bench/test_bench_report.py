@@ -25,7 +25,7 @@ SIDE = {
 SECAGG: dict[str, Any] = {
     "schema": "fedmedlora-bench-secagg/1",
     "params": 1000, "sites": 8, "dropped": 1, "threshold": 6, "wire_bits": 32, "threads": 2,
-    "suite": "xwing-aes256ctr/1", "peer": "flwr", "repeats": 3,
+    "suite": "xwing-aes256ctr/2", "peer": "flwr", "repeats": 3,
     "client_wall_ratio": 1.0, "client_cpu_ratio": 1.0,
     "coordinator_wall_ratio": 1.0, "coordinator_cpu_ratio": 1.0,
     "upload_bytes_per_value": 4.0, "peer_upload_bytes_per_value": 8.0, "mask_over_raw_aes_ratio": 1.2,

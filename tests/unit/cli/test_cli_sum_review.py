@@ -80,8 +80,8 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> Case:
 def lying(tmp_path_factory: pytest.TempPathFactory) -> Case:
     """The coordinator alters one value of the sum by one quantum; its members accept without a look."""
 
-    def altered(*arguments: Any) -> Any:
-        total = sum_and_unmask(*arguments)
+    def altered(*arguments: Any, **options: Any) -> Any:
+        total = sum_and_unmask(*arguments, **options)
         total[ALTERED] += 1
         return total
 

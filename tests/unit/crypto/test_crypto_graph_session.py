@@ -64,7 +64,7 @@ def without(graph: Graph, *positions: range) -> tuple[int, ...]:
 # whole sessions
 
 
-@pytest.mark.parametrize("suite", ["x25519-aes256ctr/1", HYBRID_SUITE, "plain/1"])
+@pytest.mark.parametrize("suite", ["x25519-aes256ctr/2", HYBRID_SUITE, "plain/1"])
 def test_sum_is_exact_when_parties_fall_silent_at_every_step(suite: str) -> None:
     # R6.15.1, R6.15.8
     terms = terms_of(N, colluding=2, suite=suite, graph=SMALL)

@@ -21,15 +21,15 @@ SHARE_KEY, MASK_KEY = slice(36, 68), slice(68, 100)
 @pytest.mark.parametrize(
     ("n", "c", "threshold", "sid", "suite"),
     [
-        (2, 0, 2, SID, "x25519-aes256ctr/1"),  # a sum of two
-        (2000, 0, 1001, SID, "x25519-aes256ctr/1"),
-        (4, 1, 2, SID, "x25519-aes256ctr/1"),  # threshold below T
-        (4, 1, 4, SID, "x25519-aes256ctr/1"),  # threshold above T
-        (3, 2, 3, SID, "x25519-aes256ctr/1"),  # T - c = 1
-        (4, 3, 4, SID, "x25519-aes256ctr/1"),
-        (3, -1, 2, SID, "x25519-aes256ctr/1"),
-        (3, 3, 4, SID, "x25519-aes256ctr/1"),
-        (4, 1, 3, SID[:31], "x25519-aes256ctr/1"),
+        (2, 0, 2, SID, "x25519-aes256ctr/2"),  # a sum of two
+        (2000, 0, 1001, SID, "x25519-aes256ctr/2"),
+        (4, 1, 2, SID, "x25519-aes256ctr/2"),  # threshold below T
+        (4, 1, 4, SID, "x25519-aes256ctr/2"),  # threshold above T
+        (3, 2, 3, SID, "x25519-aes256ctr/2"),  # T - c = 1
+        (4, 3, 4, SID, "x25519-aes256ctr/2"),
+        (3, -1, 2, SID, "x25519-aes256ctr/2"),
+        (3, 3, 4, SID, "x25519-aes256ctr/2"),
+        (4, 1, 3, SID[:31], "x25519-aes256ctr/2"),
         (4, 1, 3, SID, "x25519-aes128ctr/1"),
     ],
 )
