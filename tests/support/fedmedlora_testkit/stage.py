@@ -49,6 +49,7 @@ class Stage:
         self.root = make_site(root, self.study, own)
         self.log = StageLog(self.study)
         self.blobs: dict[str, bytes] = {}
+        self.cosigned: dict[bytes, bytes] = {}  # head -> line of its only witness here
         self.withheld: set[str] = set()  # digests that the coordinator does not give
         self.others: dict[str, LiveSession] = {}
         self.bases = Bases(self.study, root / "package" / "initial", root / "stage-adapters")
@@ -383,6 +384,11 @@ class StageWire:
                 yield Batch(sent, notes, log.checkpoint())
                 sent += len(notes)
             await asyncio.sleep(0.002)
+
+    async def cosign(self, checkpoint: bytes, cosignature: bytes) -> None:
+        """Take a cosignature."""
+        self._up()
+        self._stage.cosigned[checkpoint] = cosignature
 
     async def put_blob(self, upload: UploadFile) -> None:
         """Take a payload."""

@@ -45,6 +45,7 @@ from fedmedlora_coordinator.neighbourhoods import party_of
 from fedmedlora_coordinator.payloads import Payloads
 from fedmedlora_coordinator.presence import Presence
 from fedmedlora_coordinator.settings import CoordinatorSettings, Evidence, Timing
+from fedmedlora_coordinator.witnesses import Witnesses
 from fedmedlora_core.adapter import Adapter
 from fedmedlora_core.study import LogTerms
 from fedmedlora_core.vote import vote_packing
@@ -124,12 +125,14 @@ class Ward:
         for hospital in self.hospitals:
             if hospital.alive:
                 self.presence.opened(hospital.site, self.clock.seconds)
+        self.witnesses = Witnesses(self.ledger, self.store)
         self.conductor = Conductor(
             ledger=self.ledger,
             blobs=self.blobs,
             payloads=self.payloads,
             model=self.model,
             presence=self.presence,
+            witnesses=self.witnesses,
             settings=self.settings,
             folder=self.folder,
             monotonic=self.clock.monotonic,
