@@ -12,20 +12,15 @@ from fedmedlora_audit import witnessing
 from fedmedlora_audit.checkpoint import Checkpoint, sign_checkpoint
 from fedmedlora_audit.cosignature import cosign, is_cosigned_after, with_cosignatures
 from fedmedlora_audit.merkle import Tree
-from fedmedlora_audit.note import ALG_COSIGNATURE, NoteSigner
 from fedmedlora_audit.verify import Verdict, verify_bundle
 from fedmedlora_testkit.audit_forger import Forger
-from fedmedlora_testkit.audit_log import ORIGIN, StudyLog, seed_of
+from fedmedlora_testkit.audit_log import ORIGIN, StudyLog, witness_of
 
 
 @cache
 def log() -> StudyLog:
     """Two rounds of a study whose charter demands a quorum of 3 of its 4 members."""
     return StudyLog(audit={"quorum": True}).play(2)
-
-
-def witness(site: str) -> NoteSigner:
-    return NoteSigner.from_seed(site, seed_of(site + "/w"), algorithm=ALG_COSIGNATURE)
 
 
 def seconds(index: int) -> int:
@@ -42,7 +37,9 @@ def cosigned(
     """The head of a size with the lines of some sites, dated shortly after its last entry."""
     head = Checkpoint(ORIGIN, size, (tree or log().tree).root(size))
     note = sign_checkpoint(head, log().log_signer)
-    return with_cosignatures(note, [cosign(head, witness(s), time=seconds(size - 1) + late) for s in sites])
+    return with_cosignatures(
+        note, [cosign(head, witness_of(s), time=seconds(size - 1) + late) for s in sites]
+    )
 
 
 def sizes() -> list[int]:
@@ -124,7 +121,7 @@ def test_a_cosigned_head_of_another_history_is_a_fork(tmp_path: Path) -> None:
 @pytest.mark.parametrize("where", ["checkpoint", "heads"])
 def test_a_known_witness_whose_line_does_not_hold_is_named(tmp_path: Path, where: str) -> None:
     size = log().tree.size if where == "checkpoint" else sizes()[0]
-    wrong = cosign(Checkpoint(ORIGIN, size + 1, bytes(32)), witness("site-a"), time=5)
+    wrong = cosign(Checkpoint(ORIGIN, size + 1, bytes(32)), witness_of("site-a"), time=5)
     bad = cosigned(size, ["site-b", "site-c", "site-d"]) + wrong
     extra = heads() if where == "checkpoint" else {**heads(), f"heads/{size}": bad}
     verdict = judged(tmp_path, extra=extra, checkpoint=bad if where == "checkpoint" else None)
