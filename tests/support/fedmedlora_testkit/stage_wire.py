@@ -72,7 +72,9 @@ class StageWire:
             await asyncio.sleep(0.002)
 
     def _cut(self, entries: Sequence[Entry]) -> Sequence[Entry]:
-        """A batch ends with a head that witnesses sign, as the coordinator's do."""
+        """In a witnessed study a batch ends with a head that witnesses sign, as the coordinator's do."""
+        if "C3" not in self._stage.log.terms.demands:
+            return entries
         ends = (place for place, entry in enumerate(entries, 1) if is_cosigned_after(entry.event.type))
         return entries[: next(ends, len(entries))]
 
