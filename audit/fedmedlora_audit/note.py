@@ -25,6 +25,7 @@ import hashlib
 import re
 import unicodedata
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Self
 
 from cryptography.exceptions import InvalidSignature
@@ -166,8 +167,15 @@ class VerifierKey:
         Raises:
             NoteError: Another form, another signer, or a signature that does not hold.
         """
+        return self.open_parsed(parse_note(note))
+
+    def open_parsed(self, parsed: UnverifiedNote) -> str:
+        """Do what `open` does, with a note that `parse_note` has read.
+
+        Raises:
+            NoteError: Another signer, several lines, or a signature that does not hold.
+        """
         # R5.1.1
-        parsed = parse_note(note)
         if len(parsed.lines) != 1:  # G45: a junk line would change the leaf and frame an honest author
             raise NoteError(f"a note has exactly one signature line, got {len(parsed.lines)}", check="G45")
         self.verify(parsed)
@@ -185,7 +193,7 @@ class VerifierKey:
         if len(own) != 1:
             raise NoteError(f"expected one signature by {self.name} ({self.key_id}), found {len(own)}")
         try:
-            Ed25519PublicKey.from_public_bytes(self.public).verify(own[0].signature, note.text.encode())
+            _public_key(self.public).verify(own[0].signature, note.text.encode())
         except InvalidSignature:
             raise NoteError(f"the signature by {self.name} ({self.key_id}) does not hold") from None
 
@@ -261,11 +269,17 @@ def verify_bytes(key: VerifierKey, message: bytes, signature: bytes) -> None:
         NoteError: The signature does not hold.
     """
     try:
-        Ed25519PublicKey.from_public_bytes(key.public).verify(signature, message)
+        _public_key(key.public).verify(signature, message)
     except InvalidSignature:
         raise NoteError(f"the signature by {key.name} ({key.key_id}) does not hold") from None
 
 
+@lru_cache(maxsize=4096)  # a log has few keys and many signatures
+def _public_key(public: bytes) -> Ed25519PublicKey:
+    return Ed25519PublicKey.from_public_bytes(public)
+
+
+@lru_cache(maxsize=4096)  # names that are refused raise, and are not kept
 def _check_name(name: str) -> None:
     if not name or "+" in name or any(unicodedata.category(c)[0] in "ZC" for c in name):
         raise NoteError("a key name is not empty and has no blanks, control characters or plus signs")
