@@ -30,7 +30,7 @@ from fedmedlora_audit import event_data as of
 from fedmedlora_audit.errors import EventError
 from fedmedlora_audit.event_data import AbortReason, Closed, Count, Data, Digest, Id, Round
 from fedmedlora_audit.merkle import leaf_hash
-from fedmedlora_audit.note import NoteSigner, UnverifiedNote, VerifierKey, parse_note
+from fedmedlora_audit.note import Claim, NoteSigner, UnverifiedNote, VerifierKey, holds, parse_note
 
 SCHEMA: Final = "flaudit/1"
 MAX_EVENT_BYTES: Final = 65_535
@@ -280,7 +280,24 @@ class UnverifiedEvent:
         Raises:
             NoteError: The signature does not hold, is not alone, or is of another key.
         """
-        key.open_parsed(self.note)
+        return self.taken(key, held=holds(self.claim(key)))
+
+    def claim(self, key: VerifierKey) -> Claim:
+        """Return what has to hold for this key to have signed it.
+
+        Raises:
+            NoteError: It is not signed by that key alone.
+        """
+        return key.claim_alone(self.note)
+
+    def taken(self, key: VerifierKey, *, held: bool) -> Event:
+        """Return the event if the claim was found to hold.
+
+        Raises:
+            NoteError: It was not.
+            EventError: The event names another key.
+        """
+        key.need(held)
         if self.event.actor.key != key.key_id:
             raise EventError("the event names another key than the one that signed", check="E2")
         return self.event

@@ -16,7 +16,7 @@ Example::
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -35,12 +35,13 @@ from fedmedlora_audit.checks import (
     WITNESS_CHECKS,
 )
 from fedmedlora_audit.errors import AuditError, BundleError
-from fedmedlora_audit.events import Entry, Event, entry_of, parse_event
+from fedmedlora_audit.events import COORDINATOR_ID, Actor, Entry, Event
 from fedmedlora_audit.evidence import SumJudge
 from fedmedlora_audit.heads import judge_heads
 from fedmedlora_audit.law import State, findings, fold
 from fedmedlora_audit.merkle import Tree
 from fedmedlora_audit.note import VerifierKey
+from fedmedlora_audit.opening import Opened, open_events
 from fedmedlora_audit.tiles import hash_tiles, read_entries, tile_names
 from fedmedlora_audit.trust import Trust
 from fedmedlora_audit.verdict import CheckResult, Finding, Verdict
@@ -48,13 +49,22 @@ from fedmedlora_audit.witnessing import judge_witnesses
 
 __all__ = ["CheckResult", "Finding", "Verdict", "verify_bundle"]
 
+Progress = Callable[[int, int], None]
+
 MAX_FINDINGS: Final = 1000
+PROGRESS_EVERY: Final = 64
 _PERSONAL: Final = re.compile(r"[0-9]{6,}")
 """Six digits in a row: a record number, a telephone number or a date. Run ids and versions have none."""
 
 
 def verify_bundle(
-    directory: Path, trust: Trust, heads: Path | None = None, sums: SumJudge | None = None
+    directory: Path,
+    trust: Trust,
+    heads: Path | None = None,
+    sums: SumJudge | None = None,
+    *,
+    workers: int = 1,
+    progress: Progress = lambda done, total: None,
 ) -> Verdict:
     """Judge a bundle.
 
@@ -63,6 +73,9 @@ def verify_bundle(
         trust: What the auditor takes as given, received by another route.
         heads: Folder with one folder per site that holds its ``checkpoint`` and ``journal.jsonl``.
         sums: Recomputes sums from evidence that was handed in beside the bundle.
+        workers: Processes to judge a long log with, this one included; the verdict is the same for any number.
+            With more than one, the program's start must be guarded, as `multiprocessing` asks.
+        progress: Called now and then with the events judged and their number.
 
     Returns:
         The verdict; a bad bundle gives ``fail``, never an exception.
@@ -79,7 +92,7 @@ def verify_bundle(
     audit.judge_charter(files.get(of.CHARTER))
     audit.judge_checkpoint(files.get(of.CHECKPOINT))
     audit.judge_entries(files)
-    audit.judge_events()
+    audit.judge_events(workers, progress)
     audit.judge_witnesses(files)
     audit.judge_heads(heads)
     audit.judge_sums(sums)
@@ -103,6 +116,7 @@ class _Audit:
         self.state: State | None = None
         self.exporter: str | None = None
         self.promised: int | None = None
+        self._keys: dict[str, VerifierKey] = {}
 
     # -- findings
 
@@ -195,49 +209,42 @@ class _Audit:
 
     # -- events
 
-    def judge_events(self) -> None:
+    def judge_events(self, workers: int, progress: Progress) -> None:
         """Judge form, signature and law of every event."""
         self.state = State.begin(self.terms) if self.terms is not None else None
         if self.state is None:
             self._law_stops("Without the charter the law could not be applied.")
         if self.notes and self.tree.leaf(0).hex() != self.trust.genesis:
             self.find("K1", "the first entry is not the trusted genesis", index=0)
-        for index, note in enumerate(self.notes):
-            event = self._opened(index, note)
+        for index, opened in enumerate(open_events(self.notes, self._key_of, workers)):
+            event = self._opened(index, opened)
             if event is None:
                 self._law_stops(f"Not judged from event {index} on, which could not be read.")
             elif self.state is not None:
-                self._lawful(entry_of(index, note, event))
+                self._lawful(Entry(index, self.tree.leaf(index), self.notes[index], event))
+            if index % PROGRESS_EVERY == 0 or index + 1 == len(self.notes):
+                progress(index + 1, len(self.notes))
         if self.state is not None and self.state.pending is not None:
             pending = self.state.pending
             self.find("R4", f"the {pending.type} of {pending.site} has no receipt", index=self.state.size - 1)
 
-    def _opened(self, index: int, note: bytes) -> Event | None:
-        """E1, E2, G45, P1: read one event; None if its form is wrong."""
+    def _opened(self, index: int, opened: Opened) -> Event | None:
+        """E1, E2, G45, P1: what was found when an event was opened; None if its form is wrong."""
         self.counts.update(("E1", "E2", "G45", "P1"))
-        try:
-            unverified = parse_event(note)
-        except AuditError as error:
-            self.find(error.check, error.sentence, index)
-            return None
-        event = unverified.event
-        vkey = self._key_of(event)
-        try:
-            if vkey is None:
-                self.find("E2", f"{event.actor.id} has no trusted key", index)
-            else:
-                unverified.verify(VerifierKey.parse(vkey))
-        except AuditError as error:
-            self.find(error.check, error.sentence, index)
-        if any(_PERSONAL.search(text) for text in _loose_texts(event)):
+        if opened.problem is not None:
+            self.find(*opened.problem, index)
+        event = opened.event
+        if event is not None and any(_PERSONAL.search(text) for text in _loose_texts(event)):
             self.find("P1", "a run id, software name or call name holds a long number", index)
         return event
 
-    def _key_of(self, event: Event) -> str | None:
-        if event.actor.role == "coordinator":
-            return self.trust.coordinator_vkey
-        member = self.trust.members.get(event.actor.id)
-        return member.event_vkey if member else None
+    def _key_of(self, actor: Actor) -> VerifierKey | None:
+        """The key that the auditor trusts for an author, if any."""
+        if not self._keys:
+            vkeys = {site: member.event_vkey for site, member in self.trust.members.items()}
+            vkeys[COORDINATOR_ID] = self.trust.coordinator_vkey
+            self._keys = {party: VerifierKey.parse(vkey) for party, vkey in vkeys.items()}
+        return self._keys.get(actor.id)
 
     def _lawful(self, entry: Entry) -> None:
         state = self.state

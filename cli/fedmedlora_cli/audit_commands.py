@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,6 +17,8 @@ from fedmedlora_cli.output import JsonOption, say, write_json
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
+MOST_WORKERS = 4
+"""More processes check signatures faster than one process can apply the law to what they have checked."""
 EXIT_CODES = {"pass": 0, "fail": 1, "incomplete": 2}
 
 
@@ -37,6 +41,10 @@ def verify(
     spot: Annotated[
         int | None, typer.Option(min=1, help="Check this many random chunks of each sum instead of all.")
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes for a long log; all cores, but at most 4, if left out."),
+    ] = None,
     json_file: JsonOption = None,
 ) -> None:
     """Recompute the log and check every rule; exit 0 pass, 1 fail, 2 could not judge.
@@ -48,11 +56,30 @@ def verify(
     if not bundle.is_dir():
         raise BundleError("there is no such bundle folder", file=str(bundle))
     sums = None if evidence is None else _sum_judge(evidence, spot)
-    verdict = verify_bundle(bundle, Trust.load(trust), heads=heads, sums=sums)
+    trusted = Trust.load(trust)
+    with typer.progressbar(length=1, label="events", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
+        verdict = verify_bundle(
+            bundle,
+            trusted,
+            heads=heads,
+            sums=sums,
+            workers=workers or min(_cores(), MOST_WORKERS),
+            progress=lambda done, total: _show(bar, done, total),
+        )
     write_json(json_file, verdict.to_json())
     if json_file is None or str(json_file) != "-":
         _print(verdict)
     raise typer.Exit(EXIT_CODES[verdict.verdict])
+
+
+def _show(bar: Any, done: int, total: int) -> None:
+    bar.length = total
+    bar.update(done - bar.pos)
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _sum_judge(evidence: Path, spot: int | None) -> SumJudge:

@@ -113,9 +113,10 @@ class StudyLog:
         self.terms = CharterTerms.from_json(self.charter)
         self.rounds, self.sites = rounds, self.terms.member_ids
         self.spent = Spent()
+        self._store = LogStore(folder / "log.db", folder / "head")
         self.ledger = Ledger(
             terms=self.terms,
-            store=LogStore(folder / "log.db", folder / "head"),
+            store=self._store,
             keys=Keys(event=_key("coordinator"), log=_key(ORIGIN)),
             clock=self._now,
         )
@@ -125,6 +126,10 @@ class StudyLog:
         self._witnesses = {site: _key(site, witness=True) for site in self.sites}
         self._own: dict[int, bytes] = {}  # leaf of each event that the mirror's site signed
         self._heads: dict[int, bytes] = {}
+
+    def close(self) -> None:
+        """Close the database."""
+        self._store.close()
 
     def _now(self) -> dt.datetime:
         return START + dt.timedelta(seconds=SECONDS_PER_EVENT * self.ledger.size)
