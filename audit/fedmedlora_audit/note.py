@@ -118,7 +118,7 @@ def _parse_line(line: str) -> SignatureLine:
 
 
 class Claim(NamedTuple):
-    """A signature that is yet to be checked: the 32 bytes of the Ed25519 key, the signature, what it is over."""
+    """A signature yet to be checked: the 32 bytes of the Ed25519 key, the signature, what it is over."""
 
     public: bytes
     signature: bytes

@@ -73,7 +73,7 @@ def verify_bundle(
         trust: What the auditor takes as given, received by another route.
         heads: Folder with one folder per site that holds its ``checkpoint`` and ``journal.jsonl``.
         sums: Recomputes sums from evidence that was handed in beside the bundle.
-        workers: Processes to judge a long log with, this one included; the verdict is the same for any number.
+        workers: Processes to judge a long log with, this one included; the verdict is the same for all.
             With more than one, the program's start must be guarded, as `multiprocessing` asks.
         progress: Called now and then with the events judged and their number.
 

@@ -51,7 +51,7 @@ def judge_apart(bundle: Path, trust: Path, *, workers: int, repeats: int) -> dic
 
 
 def claims_of(bundle: Path, trust: Trust) -> list[Claim]:
-    """Return every signature of a lawful bundle that the verifier has to check: of events, heads, witnesses."""
+    """Return every signature that the verifier checks in a lawful bundle: events, heads, witnesses."""
     files, _ = read_files(bundle)
     head = checkpoint_of(files["checkpoint"])
     notes, _ = read_entries(files, head.size)

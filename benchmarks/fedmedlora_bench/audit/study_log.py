@@ -72,7 +72,7 @@ def charter_of(rounds: int, sites: int) -> bytes:
     """Return the charter of a witnessed study with masks; `sites` >= 3."""
     colluding = (sites - 1) // 3
     ids = [f"site-{number:04d}" for number in range(1, sites + 1)]
-    table = {
+    table: dict[str, Any] = {
         "study": {"id": "audit-bench"},
         "log": {
             "origin": ORIGIN,
@@ -227,9 +227,8 @@ class StudyLog:
             suite=terms.suite,
         )
         ready = tuple(sorted(self.sites))
-        return of.SessionOpened(
-            sid=sid, attempt=1, purpose="update", suite=terms.suite, base=base, ready=ready
-        )
+        fields = {"sid": sid, "attempt": 1, "purpose": "update", "suite": terms.suite}
+        return of.SessionOpened.model_validate({**fields, "base": base, "ready": ready})
 
     def _answer(self, session: Session, site: str) -> None:
         """Let a site answer the step that is awaited."""
