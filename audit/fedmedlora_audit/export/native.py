@@ -22,7 +22,7 @@ ADDED: Final = ("leaf_hash", "leaf_index", "receipt_index", "signature", "verifi
 def native_row(record: Record) -> dict[str, Any]:
     """Return the event's fields with the five that are added."""
     return {
-        **json.loads(record.entry.event.canonical_json()),
+        **json.loads(record.entry.note.partition(b"\n")[0]),
         "leaf_index": record.entry.index,
         "leaf_hash": record.leaf,
         "receipt_index": record.receipt,

@@ -5,6 +5,7 @@ root. A bundle that changed in between is refused.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -128,10 +129,8 @@ def read_records(directory: Path, verdict: Verdict) -> Records:
 
 def _sizes(files: Mapping[str, bytes]) -> Iterator[int]:
     """Yield the sizes that the log may have: what the head says, what the lowest hash tiles say."""
-    try:
+    with suppress(CheckpointError):
         yield checkpoint_of(files.get(CHECKPOINT, b"")).size
-    except CheckpointError:
-        pass
     yield sum(len(tile) // HASH_BYTES for path, tile in files.items() if path.startswith("tile/0/"))
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import rfc8785
@@ -53,7 +53,7 @@ def test_every_type_and_blob_of_the_schema_has_its_codes() -> None:
     assert set(KINDS) <= set(ocsf.SEVERITIES)
     assert set(fhir.TYPES) == set(ocsf.SEVERITIES)
     assert {kind.event_id for kind in fhir.TYPES.values()} == set(fhir.EVENT_IDS)
-    assert set(fhir.OBJECT_ROLES) == set(ObjectRole.__args__)  # type: ignore[attr-defined]
+    assert set(fhir.OBJECT_ROLES) == set(get_args(ObjectRole))
 
 
 def test_a_type_without_a_code_cannot_be_exported(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from fedmedlora_audit.export import FORMATS
+from fedmedlora_audit.export import FORMATS, export_line
+from fedmedlora_audit.verify import verify_bundle
 from fedmedlora_cli import audit_export_command
 from fedmedlora_cli.__main__ import main
 from fedmedlora_testkit.audit_forger import Forger, edit_file
@@ -133,7 +134,7 @@ def test_entries_of_the_wrong_form_are_left_out_and_said(desk: Desk) -> None:
 def test_unverified_is_what_lets_a_failing_bundle_out(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """The partner: with the verifier's word ignored the same bundle would be exported as if it were right."""
     desk.spoil(20)
-    judge = audit_export_command.verify_bundle
+    judge = verify_bundle
     clean = judge(MADE.seal(desk.root / "clean"), MADE.trust)
 
     def blind(bundle: Path, trust: Any) -> Any:
@@ -150,7 +151,7 @@ def test_incomplete_bundle_is_exported_marked_and_said(
 ) -> None:
     made = Forger(StudyLog(4, audit={"evidence": True}).play(1))
     desk = Desk(tmp_path, made)
-    assert audit_export_command.verify_bundle(desk.bundle, made.trust).verdict == "incomplete"
+    assert verify_bundle(desk.bundle, made.trust).verdict == "incomplete"
     assert desk.export("jsonl") == 0
     assert marks(desk.rows(), "jsonl") == {"incomplete"}
     said = capsys.readouterr().out
@@ -180,7 +181,7 @@ def test_a_failure_while_writing_leaves_the_old_file_whole(
 ) -> None:
     assert desk.export("jsonl") == 0
     before = desk.out.read_bytes()
-    real = audit_export_command.export_line
+    real = export_line
     written: list[object] = []
 
     def full_disk(record: Any, form: Any) -> bytes:
