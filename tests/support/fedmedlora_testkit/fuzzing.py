@@ -309,6 +309,10 @@ DECODERS: dict[str, Decoder] = {
     "wire-watch": WIRE(
         lambda: [pb.WatchRequest(from_index=5).SerializeToString()], message(pb.WatchRequest, wire.read_watch)
     ),
+    "wire-cosign": WIRE(
+        lambda: [pb.CosignRequest(checkpoint=head(), cosignature=cosignature_lines()[0]).SerializeToString()],
+        message(pb.CosignRequest, wire.read_cosign),
+    ),
     "wire-put-chunk": WIRE(lambda: [put_chunk()], message(pb.PutChunkRequest, wire.read_put_chunk)),
     "wire-get-chunk": WIRE(
         lambda: [pb.GetChunkRequest(digest="0" * 64, index=3).SerializeToString()],
