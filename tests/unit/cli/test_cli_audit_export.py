@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -214,3 +216,22 @@ def test_no_bundle_no_trust_file_and_no_such_form_could_not_run(desk: Desk) -> N
 def test_json_on_standard_output_stands_alone(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     assert desk.export("fhir", "--json", "-") == 0
     assert json.loads(capsys.readouterr().out)["rows"] == len(LOG.entries)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_the_audit_extra_is_enough(desk: Desk, form: str) -> None:
+    """A process in which numpy, gRPC, torch and fhir.resources cannot be imported writes the same bytes."""
+    assert desk.export(form) == 0
+    mine = desk.out.read_bytes()
+    blocked = ("numpy", "grpc", "torch", "fhir", "sqlalchemy", "safetensors", "jinja2")
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({blocked!r}))\n"
+        "from fedmedlora_cli.__main__ import main; main(sys.argv[1:])"
+    )
+    arguments = ["audit", "export", str(desk.bundle), "--trust", str(desk.trust)]
+    arguments += ["--format", form, "--out", str(desk.root / "again")]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert (desk.root / "again").read_bytes() == mine
