@@ -41,9 +41,8 @@ def audit_event(record: Record) -> Json:
         },
         "entity": [_entry(record), *(_blob(item) for item in event.objects)],
     }
-    reason = event.reason or getattr(event.data, "reason", None)
-    if reason is not None:
-        row["outcomeDesc"] = reason
+    if record.reason is not None:
+        row["outcomeDesc"] = record.reason
     if event.purpose is not None:
         coding = _coding(codes.ACT_REASON, event.purpose, codes.PURPOSES[event.purpose])
         row["purposeOfEvent"] = [{"coding": [coding]}]

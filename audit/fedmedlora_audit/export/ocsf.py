@@ -39,9 +39,8 @@ def api_activity(record: Record) -> Json:
         "raw_data": record.entry.note.decode(),
         "unmapped": _unmapped(record),
     }
-    reason = event.reason or getattr(event.data, "reason", None)
-    if reason is not None:
-        row["status_code"] = reason
+    if record.reason is not None:
+        row["status_code"] = record.reason
     if event.user is not None:
         row["actor"]["user"] = {"uid": event.user}
     other = record.other_party()

@@ -64,6 +64,12 @@ class Record:
         """Name of the key that the note says signed it."""
         return parse_note(self.entry.note).lines[0].name
 
+    @property
+    def reason(self) -> str | None:
+        """Why it did not succeed, a word of an enum; None for what did."""
+        event = self.entry.event
+        return (event.reason or getattr(event.data, "reason", None)) if event.outcome else None
+
     def other_party(self) -> str | None:
         """The party at the other end: the peer, whom a receipt is for, the log's keeper; None if all."""
         event = self.entry.event

@@ -344,6 +344,18 @@ def test_the_line_is_judged_before_it_leaves(monkeypatch: pytest.MonkeyPatch) ->
         export_line(Record(entry, None, None, "verified"), "fhir")
 
 
+@pytest.mark.parametrize(
+    ("type_", "outcome", "reason"),
+    [("round.aborted", "8", "below_threshold"), ("step.refused", "8", "policy"), ("round.closed", "0", None)],
+)
+def test_what_did_not_succeed_says_why_in_a_word_of_the_log(
+    type_: str, outcome: str, reason: str | None
+) -> None:
+    row, event = audit_event(record(type_)), api_activity(record(type_))
+    assert (row["outcome"], row.get("outcomeDesc")) == (outcome, reason)
+    assert (event["status_id"], event.get("status_code")) == (1 if outcome == "0" else 2, reason)
+
+
 def test_the_log_is_the_source_and_the_author_the_source_agent() -> None:
     row = audit_event(record("update.submitted"))
     assert row["source"]["observer"]["identifier"]["value"] == ORIGIN
