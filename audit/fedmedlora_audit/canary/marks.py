@@ -93,9 +93,11 @@ class Canaries:
         if not ids or len(set(ids)) != len(ids):
             raise CanaryError("a file of marks names at least one canary, and each once")
         marks = [squeezed(text) for canary in self.canaries for text in canary.marks.values()]
-        if any(len(mark) < MIN_MARK for mark in marks):
+        texts = [text.lower() for canary in self.canaries for text in canary.marks.values()]
+        if any(len(mark) < MIN_MARK for mark in marks) or any(map(occurs_in_digests, texts)):
             raise CanaryError(
-                f"a mark has at least {MIN_MARK} letters or digits: a shorter one occurs by chance"
+                f"a mark has at least {MIN_MARK} letters or digits, {MIN_HEX_MARK} if it has only "
+                "digits and a to f: a shorter one occurs by chance"
             )
         if len(set(marks)) != len(marks):
             raise CanaryError("a mark occurs twice: a find could not be told apart")

@@ -64,11 +64,14 @@ def spellings(text: str) -> Iterator[tuple[View, str, bytes]]:
 
 def _escaped(text: str) -> Iterator[tuple[View, str, bytes]]:
     """Forms of a mark that is not of plain letters and digits: JSON and URL escapes, Latin-1."""
-    yield "folded", "JSON escapes", json.dumps(text)[1:-1].encode().lower()
-    yield "folded", "URL escapes", quote(text, safe="").encode().lower()
-    latin = text.encode("latin-1", "ignore")
-    if len(latin) == len(text):
-        yield "folded", "latin-1", latin.lower()
+    forms = {
+        "JSON escapes": json.dumps(text)[1:-1].encode(),
+        "URL escapes": quote(text, safe="").encode(),
+        "latin-1": text.encode("latin-1", "replace"),
+    }
+    for name, form in forms.items():
+        if form != text.encode() and b"?" not in form:
+            yield "folded", name, form.lower()
 
 
 def _inner_base64(data: bytes, alignment: int) -> bytes:
