@@ -13,7 +13,7 @@ hides in numbers on purpose. The patterns follow the identifiers of 45 CFR 164.5
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache
-from typing import Any, Final, Literal, TypeGuard, get_args, get_origin
+from typing import Any, Final, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -93,16 +93,12 @@ def _words(model: type[BaseModel]) -> Iterator[str]:
         yield from _words_of_type(entry.annotation)
 
 
-def _words_of_type(annotation: object) -> Iterator[str]:
+def _words_of_type(annotation: Any) -> Iterator[str]:
     """Words of the enums in a field's type, models inside it included."""
-    if get_origin(annotation) is Literal:
-        yield from (word for word in get_args(annotation) if isinstance(word, str))
-    elif _is_model(annotation):
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield from _words(annotation)
+    elif get_origin(annotation) is Literal:
+        yield from (word for word in get_args(annotation) if isinstance(word, str))
     else:
         for part in get_args(annotation):
             yield from _words_of_type(part)
-
-
-def _is_model(annotation: Any) -> TypeGuard[type[BaseModel]]:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)

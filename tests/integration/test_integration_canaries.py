@@ -20,12 +20,10 @@ from fedmedlora_audit.canary import Canaries, Report, scan_folder
 from fedmedlora_cli.demo.clinic import CANARIES_FILE
 from fedmedlora_cli.demo.federation import Federation, clear_earlier_run
 from fedmedlora_cli.demo.options import DemoOptions
-from fedmedlora_cli.demo.page import write_report
 from fedmedlora_core.clinic import canaries_of
 from fedmedlora_core.records import Note, note_to_json, read_notes
 from fedmedlora_testkit.canaries import hospitals_of, open_blobs, search
 from fedmedlora_testkit.hiding import HIDING
-from fedmedlora_testkit.repository import ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -51,22 +49,20 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_further_outputs(out: Path) -> None:
-    """What else comes out of a study: exports of sites, statuses, evidence, payloads as the sites sent them."""
+    """What else comes out of a study: a site's export, statuses, evidence, payloads as they were sent."""
     made = out / "outputs"
     made.mkdir()
-    commands: dict[str, list[str]] = {
-        "bundle of site-a": ["site", "export", "--dir", str(out / "site-a"), "--out", str(made / "bundle")],
-        "status of site-a": ["site", "status", "--dir", str(out / "site-a"), "--json", str(made / "site-a.json")],
+    site, centre = ["--dir", str(out / "site-a")], ["--dir", str(out / "coordinator")]
+    commands = {
+        "bundle": ["site", "export", *site, "--out", str(made / "bundle")],
+        "status": ["site", "status", *site, "--json", str(made / "site-a.json")],
         "study": ["study", "show", str(out / "study")],
-        "evidence": ["coordinator", "evidence", "--round", "1", "--dir", str(out / "coordinator")]
-        + ["--out", str(made / "evidence")],
-    }  # fmt: skip
+        "evidence": ["coordinator", "evidence", "--round", "1", *centre, "--out", str(made / "evidence")],
+    }
     for name, arguments in commands.items():
         done = run(*arguments)
         assert done.returncode == 0, (name, done.stderr)
         (made / f"{name}.out").write_text(done.stdout + done.stderr)
-    shutil.copy(ROOT / "docs/results/demo.json", made / "result.json")
-    write_report(made / "report.html", json.loads((made / "result.json").read_text()))
     open_blobs(out / "coordinator", made / "payloads")
 
 
@@ -118,10 +114,6 @@ def plant_in_json(path: Path) -> None:
     path.write_text(json.dumps(content | {"note": f"seen: {MARK}"}))
 
 
-def plant_in_the_page(path: Path) -> None:
-    path.write_text(path.read_text().replace("</body>", f"<!-- {MARK} --></body>"))
-
-
 PLACES: Mapping[str, tuple[str, Callable[[Path], None]]] = {
     "log store": ("coordinator/store.sqlite", plant_in_the_store),
     "head beside the store": ("coordinator/head", append),
@@ -137,8 +129,6 @@ PLACES: Mapping[str, tuple[str, Callable[[Path], None]]] = {
     "trust file": ("trust.json", plant_in_json),
     "heads collected from sites": ("heads/site-b/checkpoint", append),
     "verdict": ("verdict.json", plant_in_json),
-    "result": ("outputs/result.json", plant_in_json),
-    "report": ("outputs/report.html", plant_in_the_page),
     "status and metrics of the coordinator": ("coordinator-status.json", plant_in_json),
     "status of a site": ("outputs/site-a.json", plant_in_json),
     "process log of the coordinator": ("logs/coordinator.log", append),
@@ -214,9 +204,7 @@ def broken(line: str, note: Note) -> Mapping[str, str]:
     }
 
 
-WAYS = tuple(broken(*[
-    '{"patient_id": "1"}', Note("1-1", "1", "Patient name , record 1 .")
-]))  # fmt: skip
+WAYS = tuple(broken('{"patient_id": "1"}', Note("1-1", "1", "Patient name , record 1 .")))
 
 
 @pytest.mark.parametrize("way", WAYS)
