@@ -83,7 +83,7 @@ class Residue:
 @cache
 def vocabulary() -> frozenset[str]:
     """Every field name and every word of an enum of the closed schema."""
-    models = [Event, *(kind.data for kind in KINDS.values())]
+    models: list[type[BaseModel]] = [Event, *(kind.data for kind in KINDS.values())]
     return frozenset(KINDS) | {word for model in models for word in _words(model)}
 
 
