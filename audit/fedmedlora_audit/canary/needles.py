@@ -6,7 +6,7 @@ base64 the characters are taken that the mark alone decides, at each of its thre
 
 The search does not grow with the number of marks: the view is cut into words of 8 bytes, and a set of all
 8-byte pieces of all needles says whether any of them can be there. A needle of 15 bytes covers a whole word
-wherever it begins. Shorter ones are looked for one by one.
+wherever it begins. For shorter ones, down to 7 bytes, the same is done with words of 4 bytes.
 """
 
 import base64
@@ -18,10 +18,11 @@ from urllib.parse import quote
 
 from fedmedlora_audit.canary.marks import Canaries, occurs_in_digests, squeezed
 
-WORD: Final = 8
-SURE: Final = 2 * WORD - 1
+WORDS: Final[tuple[tuple[int, Literal["Q", "I"]], ...]] = ((8, "Q"), (4, "I"))
+"""Sizes of words in bytes, with the code under which a memory view reads them."""
 
 View = Literal["folded", "squeezed", "base64"]
+VIEWS: Final[tuple[View, ...]] = ("folded", "squeezed", "base64")
 _SEPARATORS: Final = b" \t\r\n:-"
 _STANDARD: Final = bytes.maketrans(b"-_", b"+/")
 PLAIN: Final = "plain"
@@ -95,17 +96,9 @@ class Needles:
                 for view, name, data in spellings(text):
                     found.setdefault((view, data), Needle(view, data, Hit(canary.id, kind, name)))
         self.longest = max(len(data) for _, data in found)
-        self._short: defaultdict[View, list[Needle]] = defaultdict(list)
-        self._words: defaultdict[View, defaultdict[int, list[Needle]]] = defaultdict(
-            lambda: defaultdict(list)
-        )
-        for needle in found.values():
-            if len(needle.data) < SURE:
-                self._short[needle.view].append(needle)
-            else:
-                for start in range(len(needle.data) - WORD + 1):
-                    piece = needle.data[start : start + WORD]
-                    self._words[needle.view][memoryview(piece).cast("Q")[0]].append(needle)
+        self._words = {
+            (view, size): _table(found.values(), view, size) for view in VIEWS for size, _ in WORDS
+        }
 
     def search(self, data: bytes) -> set[Hit]:
         """Find every mark that lies wholly in `data`.
@@ -125,17 +118,25 @@ class Needles:
         return {hit for view, seen in views for hit in self._search_view(view, seen)}
 
     def _search_view(self, view: View, seen: bytes) -> Iterator[Hit]:
-        for needle in (*self._candidates(view, seen), *self._short[view]):
-            if needle.data in seen:
-                yield needle.hit
+        """Look for the needles of which at least one word lies in this view."""
+        padded = memoryview(seen + bytes(-len(seen) % 8))
+        for size, code in WORDS:
+            table, cut = self._words[view, size], padded.cast(code)
+            words = table.keys() & cut if table else ()
+            for needle in {needle for word in words for needle in table[word]}:
+                if needle.data in seen:
+                    yield needle.hit
 
-    def _candidates(self, view: View, seen: bytes) -> Iterable[Needle]:
-        """The long needles of which at least one word lies in this view."""
-        words = self._words[view]
-        cut = memoryview(seen + bytes(-len(seen) % WORD)).cast("Q")
-        if words.keys().isdisjoint(cut):
-            return ()
-        return {needle for word in words.keys() & set(cut) for needle in words[word]}
+
+def _table(needles: Iterable[Needle], view: View, size: int) -> dict[int, list[Needle]]:
+    """The words of the needles of one view that are looked for by words of this size."""
+    found: defaultdict[int, list[Needle]] = defaultdict(list)
+    code = dict(WORDS)[size]
+    for needle in needles:
+        if needle.view == view and size == next(s for s, _ in WORDS if len(needle.data) >= 2 * s - 1):
+            for start in range(len(needle.data) - size + 1):
+                found[memoryview(needle.data[start : start + size]).cast(code)[0]].append(needle)
+    return dict(found)
 
 
 def told_once(hits: set[Hit]) -> set[Hit]:

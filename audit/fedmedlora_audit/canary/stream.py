@@ -100,7 +100,7 @@ class Stream:
                 if begin is not None:
                     inside = f"{self.place}, {name}" if self.place else name
                     inflater = _Inflater(bits, begin - place, Stream(self._needles, inside, self._depth + 1))
-                    inflater.feed(window[place:])
+                    inflater.feed(memoryview(window)[place:])
                     self._open.append(inflater)
 
 
@@ -139,7 +139,7 @@ class _Inflater:
     def cut_off(self) -> set[str]:
         return self._inside.cut_off
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes | memoryview) -> None:
         if self.done:
             return
         skipped = min(self._skip, len(data))
