@@ -8,7 +8,7 @@ step, in the log (`StudyLog.force`) or in the payloads (`Stage.blobs`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +16,12 @@ import numpy as np
 
 from fedmedlora_audit import event_data as of
 from fedmedlora_audit.blob import blob_digest
-from fedmedlora_audit.events import Entry, Event, parse_event
-from fedmedlora_audit.merkle import CHUNK_BYTES
+from fedmedlora_audit.events import Entry, Event
 from fedmedlora_core.study import Study
 from fedmedlora_core.vote import vote_packing
 from fedmedlora_crypto.secagg import Aggregator, SessionTerms
 from fedmedlora_site.agent import Agent
 from fedmedlora_site.bases import Bases, NextBase
-from fedmedlora_site.blobs import UploadFile
-from fedmedlora_site.client import Batch
-from fedmedlora_site.errors import ForkError, RejectedError, TransportError
 from fedmedlora_site.holdings import Holdings
 from fedmedlora_site.journal import Journal
 from fedmedlora_site.session import LiveSession
@@ -33,6 +29,7 @@ from fedmedlora_site.training import RehearsalTrainer, Trainer
 from fedmedlora_testkit.audit_votes import open_vote
 from fedmedlora_testkit.stage_log import StageLog
 from fedmedlora_testkit.stage_site import ADAPTER, OWN, SITES, make_site, staged_study
+from fedmedlora_testkit.stage_wire import StageWire
 
 SECONDS = 20.0
 VectorOf = Callable[[int], np.ndarray[Any, np.dtype[np.uint32]]]
@@ -49,6 +46,7 @@ class Stage:
         self.root = make_site(root, self.study, own)
         self.log = StageLog(self.study)
         self.blobs: dict[str, bytes] = {}
+        self.cosigned: dict[bytes, bytes] = {}  # head -> line of its only witness here
         self.withheld: set[str] = set()  # digests that the coordinator does not give
         self.others: dict[str, LiveSession] = {}
         self.bases = Bases(self.study, root / "package" / "initial", root / "stage-adapters")
@@ -332,88 +330,6 @@ class Stage:
         return self.study.codec().encode(
             delta, weight=weight, words=lambda _, n: np.zeros(n, np.uint32), extras=(self.clipped + number,)
         )
-
-
-class StageWire:
-    """The agent's connection: straight into the stage's log and blobs."""
-
-    def __init__(self, stage: Stage) -> None:
-        self._stage = stage
-        self.down = False
-        self.ahead = False
-        self.verified = False
-        self.lost_chunks = 0
-        self.held_back: set[str] = set()  # types of events that the network keeps
-        self.on_their_way: set[str] = set()  # those that it keeps at this moment
-        self.on_withheld: Callable[[], None] = lambda: None
-        self.receipts: Callable[[bytes], bytes] = lambda receipt: receipt
-
-    async def submit(self, note: bytes) -> tuple[bytes, int]:
-        """Let the law judge the event and log it, as the coordinator does."""
-        event = parse_event(note).event
-        while event.type in self.held_back:
-            self.on_their_way.add(event.type)
-            self._stage.changed.set()
-            await asyncio.sleep(0.005)
-        self._up()
-        log = self._stage.log
-        for item in event.objects:
-            if item.digest not in self._stage.blobs:
-                raise RejectedError("blob_missing")
-        found = [entry for entry in log.entries if entry.note == note]
-        entry = found[0] if found else log.add(note)
-        if not found:
-            self._stage.heard.append(event)
-            if event.objects:
-                item = event.objects[0]
-                sid = str(event.sid)
-                log.payloads[self._stage.site, item.role, sid] = self._stage.blobs[item.digest]
-            self._stage.changed.set()
-        return self.receipts(log.entries[entry.index + 1].note), entry.index
-
-    async def watch(self, from_index: int) -> AsyncIterator[Batch]:
-        """Stream what the log has, then whatever it gets."""
-        log, sent = self._stage.log, from_index
-        while True:
-            self._up()
-            if self.ahead:
-                raise RejectedError("ahead_of_log")
-            if len(log.entries) > sent and log.state.pending is None:
-                notes = tuple(entry.note for entry in log.entries[sent:])
-                yield Batch(sent, notes, log.checkpoint())
-                sent += len(notes)
-            await asyncio.sleep(0.002)
-
-    async def put_blob(self, upload: UploadFile) -> None:
-        """Take a payload."""
-        self._up()
-        data = b"".join(upload.chunk(index)[0] for index in range(upload.chunk_count))
-        self._stage.blobs[upload.digest] = data
-
-    async def get_blob(self, digest: str, *, total_bytes: int) -> bytes:
-        """Give a payload; the real client has checked it against its digest."""
-        self._up()
-        return self._stage.blobs[digest]
-
-    async def get_chunk(self, digest: str, index: int, *, total_bytes: int) -> bytes:
-        """Give a chunk of a payload, unless it is withheld; `verified` checks it as the real client does."""
-        if digest in self._stage.withheld:
-            self.on_withheld()
-            raise RejectedError("unknown_blob")
-        data = await self.get_blob(digest, total_bytes=total_bytes)
-        if self.lost_chunks:
-            self.lost_chunks -= 1
-            raise TransportError("the stage's network lost a chunk")
-        if self.verified and blob_digest(data) != digest:
-            raise ForkError("wrong_digest", "a chunk is not what the log names")
-        return data[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]
-
-    async def close(self) -> None:
-        """Nothing to close."""
-
-    def _up(self) -> None:
-        if self.down:
-            raise TransportError("the stage's network is down")
 
 
 Scene = Callable[[Stage], Awaitable[None]]
