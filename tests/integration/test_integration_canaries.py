@@ -30,22 +30,41 @@ pytestmark = pytest.mark.slow
 MARK = canaries_of("site-b", seed=7)[1].marks["name"]
 
 
+def federation_in(out: Path, said: list[object]) -> Federation:
+    """A rehearsed federation of two rounds with votes; what its processes say on standard output is kept."""
+    options = DemoOptions(out=out, rounds=2, rehearsal=True, keep_evidence=True, vote_every=1)
+    return Federation(options, lambda party, progress: said.append([party, dict(progress)]))
+
+
+def finished(federation: Federation, said: list[object]) -> Path:
+    """Run to the end, and write down what else comes out of a study."""
+    federation.train()
+    assert federation.review()["verdict"] == "pass"
+    federation.clipped()
+    write_further_outputs(federation.out)
+    (federation.out / "outputs" / "progress.json").write_text(json.dumps(said))
+    return federation.out
+
+
 @pytest.fixture(scope="module")
-def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A rehearsed run of two rounds with votes, whose coordinator keeps what it was sent."""
-    folder = tmp_path_factory.mktemp("canaries") / "run"
-    options = DemoOptions(out=folder, rounds=2, rehearsal=True, keep_evidence=True, vote_every=1)
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four hospitals that have imported their notes and accepted a study."""
+    folder = tmp_path_factory.mktemp("prepared") / "run"
     clear_earlier_run(folder)
-    federation = Federation(options, lambda party, progress: None)
+    federation = federation_in(folder, [])
     federation.provision()
     federation.import_notes()
     federation.agree()
-    federation.train()
-    verdict = federation.review()
-    assert verdict["verdict"] == "pass"
-    federation.clipped()
-    write_further_outputs(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def out(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run whose coordinator keeps what it was sent."""
+    folder = tmp_path_factory.mktemp("canaries") / "run"
+    shutil.copytree(prepared, folder)
+    said: list[object] = []
+    return finished(federation_in(folder, said), said)
 
 
 def write_further_outputs(out: Path) -> None:
@@ -92,6 +111,26 @@ def test_every_canary_stands_in_its_own_hospitals_notes_and_nowhere_else(out: Pa
         assert scan_folder(site, Canaries.load(others)).verdict == "clean"
 
 
+def test_a_hospital_whose_notes_are_damaged_tells_nobody_what_was_in_them(
+    prepared: Path, tmp_path: Path
+) -> None:
+    """Its training fails on a canary's line; log, process logs and the journal it hands out stay clean."""
+    folder = tmp_path / "run"
+    shutil.copytree(prepared, folder)
+    notes = folder / "site-b" / "data" / "notes.jsonl"
+    lines = notes.read_text().splitlines()
+    notes.write_text("\n".join(line[:-9] if MARK in line else line for line in lines) + "\n")
+    said: list[object] = []
+    finished(federation_in(folder, said), said)
+    journal = folder / "heads" / "site-b" / "journal.jsonl"
+    assert "training_failed" in journal.read_text()
+    assert "notes.jsonl:" in journal.read_text(), "the operator learns the line"
+    report = search(folder)
+    assert report.verdict == "clean", report.to_json()
+    journal.write_text(journal.read_text() + next(line for line in lines if MARK in line))
+    assert {item.file for item in search(folder).found} == {"heads/site-b/journal.jsonl"}
+
+
 # -- one canary planted in each searched place
 
 
@@ -130,6 +169,7 @@ PLACES: Mapping[str, tuple[str, Callable[[Path], None]]] = {
     "heads collected from sites": ("heads/site-b/checkpoint", append),
     "verdict": ("verdict.json", plant_in_json),
     "status and metrics of the coordinator": ("coordinator-status.json", plant_in_json),
+    "progress lines of all processes": ("outputs/progress.json", append),
     "status of a site": ("outputs/site-a.json", plant_in_json),
     "process log of the coordinator": ("logs/coordinator.log", append),
     "process log of a site": ("logs/site-b.log", append),
