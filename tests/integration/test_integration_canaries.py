@@ -23,11 +23,27 @@ from fedmedlora_cli.demo.options import DemoOptions
 from fedmedlora_core.clinic import canaries_of
 from fedmedlora_core.records import Note, note_to_json, read_notes
 from fedmedlora_testkit.canaries import hospitals_of, open_blobs, search
+from fedmedlora_testkit.commands import commands
 from fedmedlora_testkit.hiding import HIDING
 
 pytestmark = pytest.mark.slow
 
 MARK = canaries_of("site-b", seed=7)[1].marks["name"]
+
+
+def views() -> dict[str, list[str]]:
+    """What `audit` makes of a bundle, by file name: the commands that take a bundle and write one file."""
+    wanted = {
+        "events.jsonl": ["export", "--format", "jsonl"],
+        "events.fhir.ndjson": ["export", "--format", "fhir"],
+        "events.ocsf.json": ["export", "--format", "ocsf"],
+        "audit.html": ["report"],
+    }
+    real, needed = commands(), {"--trust", "--out"}
+    return {name: words for name, words in wanted.items() if needed <= real.get(f"audit {words[0]}", set())}
+
+
+VIEWS = views()
 
 
 def federation_in(out: Path, said: list[object]) -> Federation:
@@ -72,13 +88,16 @@ def write_further_outputs(out: Path) -> None:
     made = out / "outputs"
     made.mkdir()
     site, centre = ["--dir", str(out / "site-a")], ["--dir", str(out / "coordinator")]
-    commands = {
+    typed = {
         "bundle": ["site", "export", *site, "--out", str(made / "bundle")],
         "status": ["site", "status", *site, "--json", str(made / "site-a.json")],
         "study": ["study", "show", str(out / "study")],
         "evidence": ["coordinator", "evidence", "--round", "1", *centre, "--out", str(made / "evidence")],
     }
-    for name, arguments in commands.items():
+    judged = [str(out / "bundle"), "--trust", str(out / "trust.json")]
+    for name, (command, *more) in VIEWS.items():
+        typed[name] = ["audit", command, *judged, *more, "--out", str(made / name)]
+    for name, arguments in typed.items():
         done = run(*arguments)
         assert done.returncode == 0, (name, done.stderr)
         (made / f"{name}.out").write_text(done.stdout + done.stderr)
@@ -176,6 +195,7 @@ PLACES: Mapping[str, tuple[str, Callable[[Path], None]]] = {
     "study package": ("study/study.toml", append),
     "transcript of commands": ("commands.txt", append),
     "carried by hand": ("carried/site-b.invitation.json", plant_in_json),
+    **{f"view {name}": (f"outputs/{name}", append) for name in VIEWS},
 }
 
 

@@ -20,6 +20,7 @@ COMING = frozenset(
         "audit export",
         "coordinator hold",
         "coordinator prune",
+        "coordinator release",
         "coordinator stamp",
     }
 )

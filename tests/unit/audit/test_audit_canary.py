@@ -7,6 +7,7 @@ import json
 import os
 import random
 import sqlite3
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -168,6 +169,19 @@ def test_a_stream_that_never_ends_is_cut_off_and_said_so(
     report = found_in(zlib.compress(bytes(5 << 20) + NAME.encode()), tmp_path)
     assert report.verdict == "incomplete"
     assert "too long" in report.not_searched[0].reason
+
+
+def test_memory_does_not_grow_with_what_is_searched(tmp_path: Path) -> None:
+    """48 MiB in one compressed stream of 48 KiB, and a mark at its end."""
+    packed = zlib.compress(bytes(48 << 20) + NAME.encode())
+    tracemalloc.start()
+    try:
+        report = found_in(packed, tmp_path)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert marks_of(report) == {("site-a-1", "name")}
+    assert peak < 16 << 20
 
 
 def test_an_empty_search_is_refused(tmp_path: Path) -> None:
