@@ -11,11 +11,9 @@ import io
 import json
 import os
 import sqlite3
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -52,14 +50,14 @@ def in_safetensors_as_numbers(text: str) -> bytes:
 
 def in_database(text: str, *, before: int = 0, after: int = 0) -> bytes:
     """A database with the text in a value, with so many letters around it."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "store.sqlite"
-        database = sqlite3.connect(path)
+    database = sqlite3.connect(":memory:")
+    try:
         database.execute("CREATE TABLE entries (number INTEGER PRIMARY KEY, note BLOB)")
         database.execute("INSERT INTO entries (note) VALUES (?)", ("x" * before + text + "x" * after,))
         database.commit()
+        return database.serialize()
+    finally:
         database.close()
-        return path.read_bytes()
 
 
 def across_pages(text: str) -> bytes:
