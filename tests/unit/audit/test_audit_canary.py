@@ -172,8 +172,8 @@ def test_a_stream_that_never_ends_is_cut_off_and_said_so(
 
 
 def test_memory_does_not_grow_with_what_is_searched(tmp_path: Path) -> None:
-    """48 MiB in one compressed stream of 48 KiB, and a mark at its end."""
-    packed = zlib.compress(bytes(48 << 20) + NAME.encode())
+    """24 MiB in one compressed stream of 24 KiB, and a mark at its end."""
+    packed = zlib.compress(bytes(24 << 20) + NAME.encode())
     tracemalloc.start()
     try:
         report = found_in(packed, tmp_path)
