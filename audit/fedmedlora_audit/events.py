@@ -13,10 +13,12 @@ What this does not do: judge whether the event may be said now (the law), or who
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Any, Final, Literal, NamedTuple, Self, cast
 
 import rfc8785
 from pydantic import (
+    AfterValidator,
     Field,
     SerializeAsAny,
     ValidationError,
@@ -137,6 +139,19 @@ KINDS: Final[Mapping[str, Kind]] = {
 }
 
 
+def _moment(time: str) -> str:
+    datetime.fromisoformat(time)  # a ValueError for 31 February, or hour 25
+    return time
+
+
+# R5.1.4
+Time = Annotated[
+    str,
+    Field(pattern=r"^[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z$"),
+    AfterValidator(_moment),
+]
+
+
 class Actor(Closed):
     """Who speaks, and the id of the key that signs."""
 
@@ -180,8 +195,7 @@ class Event(Closed):
     seq: Annotated[int, Field(ge=1, le=of.MAX_INT)]
     prev: Digest
     saw: Saw
-    # R5.1.4
-    time: Annotated[str, Field(pattern=r"^[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z$")]
+    time: Time
     run: Id
     round: Round | None = None
     action: Action
@@ -283,20 +297,11 @@ class UnverifiedEvent:
         return self.taken(key, held=holds(self.claim(key)))
 
     def claim(self, key: VerifierKey) -> Claim:
-        """Return what has to hold for this key to have signed it.
-
-        Raises:
-            NoteError: It is not signed by that key alone.
-        """
+        """Return what has to hold for this key to have signed it; see `VerifierKey.claim_alone`."""
         return key.claim_alone(self.note)
 
     def taken(self, key: VerifierKey, *, held: bool) -> Event:
-        """Return the event if the claim was found to hold.
-
-        Raises:
-            NoteError: It was not.
-            EventError: The event names another key.
-        """
+        """Return the event if the claim was found to hold; raises as `verify` does otherwise."""
         key.need(held)
         if self.event.actor.key != key.key_id:
             raise EventError("the event names another key than the one that signed", check="E2")

@@ -14,7 +14,6 @@ Example::
     print(verdict.verdict, verdict.checks["U2"].sentence)
 """
 
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -34,7 +33,7 @@ from fedmedlora_audit.checks import (
     UNWITNESSED,
     WITNESS_CHECKS,
 )
-from fedmedlora_audit.errors import AuditError, BundleError
+from fedmedlora_audit.errors import AuditError, BundleError, EventError
 from fedmedlora_audit.events import COORDINATOR_ID, Actor, Entry, Event
 from fedmedlora_audit.evidence import SumJudge
 from fedmedlora_audit.heads import judge_heads
@@ -42,6 +41,7 @@ from fedmedlora_audit.law import State, findings, fold
 from fedmedlora_audit.merkle import Tree
 from fedmedlora_audit.note import VerifierKey
 from fedmedlora_audit.opening import Opened, open_events
+from fedmedlora_audit.residue import Residue
 from fedmedlora_audit.tiles import hash_tiles, read_entries, tile_names
 from fedmedlora_audit.trust import Trust
 from fedmedlora_audit.verdict import CheckResult, Finding, Verdict
@@ -53,8 +53,6 @@ Progress = Callable[[int, int], None]
 
 MAX_FINDINGS: Final = 1000
 PROGRESS_EVERY: Final = 64
-_PERSONAL: Final = re.compile(r"[0-9]{6,}")
-"""Six digits in a row: a record number, a telephone number or a date. Run ids and versions have none."""
 
 
 def verify_bundle(
@@ -104,6 +102,7 @@ class _Audit:
 
     def __init__(self, trust: Trust) -> None:
         self.trust = trust
+        self.residue = Residue(trust)
         self.findings: list[Finding] = []
         self.counts: Counter[str] = Counter()
         self.not_judged: dict[str, str] = {**NOT_YET, **UNWITNESSED}
@@ -233,10 +232,13 @@ class _Audit:
         self.counts.update(("E1", "E2", "G45", "P1"))
         if opened.problem is not None:
             self.find(*opened.problem, index)
-        event = opened.event
-        if event is not None and any(_PERSONAL.search(text) for text in _loose_texts(event)):
-            self.find("P1", "a run id, software name or call name holds a long number", index)
-        return event
+        if opened.event is None:
+            return None
+        try:
+            self.residue.check(self.notes[index])
+        except EventError as error:
+            self.find(error.check, error.sentence, index)
+        return opened.event
 
     def _key_of(self, actor: Actor) -> VerifierKey | None:
         """The key that the auditor trusts for an author, if any."""
@@ -367,16 +369,6 @@ class _Audit:
         if whole:
             return CheckResult("pass", 0, None, NOTHING_PRUNED)
         return CheckResult("not judged", 0, None, "Entries are missing; this release knows no pruning.")
-
-
-def _loose_texts(event: Event) -> list[str]:
-    """Return the texts of an event that are neither ids of the charter, nor digests, nor enums."""
-    texts = [event.run]
-    if event.peer is not None:
-        texts += [event.peer.id, event.peer.rpc]
-    if event.type == "log.genesis":
-        texts.append(str(getattr(event.data, "software", "")))
-    return texts
 
 
 def _claimed_size(files: Mapping[str, bytes]) -> int:

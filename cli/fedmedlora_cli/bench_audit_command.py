@@ -16,7 +16,7 @@ from fedmedlora_cli.output import JsonOption, say, write_json
 
 def command(
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of the log that is judged.")] = 100,
-    sites: Annotated[int, typer.Option(min=3, help="Members, all of them witnesses.")] = 10,
+    sites: Annotated[int, typer.Option(min=4, help="Members, all of them witnesses.")] = 10,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes of the verifier; all cores when left out.")
     ] = None,

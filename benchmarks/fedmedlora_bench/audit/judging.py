@@ -74,9 +74,10 @@ def claims_of(bundle: Path, trust: Trust) -> list[Claim]:
 def _cosignatures(note: bytes, head: Checkpoint, witnesses: dict[str, VerifierKey]) -> list[Claim]:
     return [
         Claim(
+            witnesses[line.name].algorithm,
             witnesses[line.name].public,
             line.signature[8:],
-            cosignature_message(head, int.from_bytes(line.signature[:8], "big")),
+            cosignature_message(head, int.from_bytes(line.signature[:8], "big"), witnesses[line.name]),
         )
         for line in parse_note(note).lines
         if line.name in witnesses

@@ -27,7 +27,7 @@ def run_audit(
 
     Args:
         rounds: Rounds of the log that is judged; >= 1.
-        sites: Members; >= 3.
+        sites: Members; >= 4.
         workers: Processes of the verifier; all cores when None.
         repeats: Passes of the verifier; medians.
         progress: Where to draw.

@@ -69,7 +69,7 @@ def _key(name: str, *, witness: bool = False) -> NoteSigner:
 
 
 def charter_of(rounds: int, sites: int) -> bytes:
-    """Return the charter of a witnessed study with masks; `sites` >= 3."""
+    """Return the charter of a witnessed study with masks; `sites` >= 4."""
     colluding = (sites - 1) // 3
     ids = [f"site-{number:04d}" for number in range(1, sites + 1)]
     table: dict[str, Any] = {
@@ -104,7 +104,7 @@ class StudyLog:
     Args:
         folder: Empty folder for the ledger's database and the mirror's files.
         rounds: Rounds of the study; >= 1.
-        sites: Members; >= 3.
+        sites: Members; >= 4.
     """
 
     def __init__(self, folder: Path, *, rounds: int, sites: int) -> None:

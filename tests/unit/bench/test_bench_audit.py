@@ -42,7 +42,7 @@ def test_bench_audit_writes_every_figure_of_its_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "audit.json"
-    arguments = ["--rounds", "1", "--sites", "3", "--repeats", "1", "--workers", "1", "--json", str(file)]
+    arguments = ["--rounds", "1", "--sites", "4", "--repeats", "1", "--workers", "1", "--json", str(file)]
     with pytest.raises(SystemExit) as left:
         main(["bench", "audit", *arguments])
     assert not left.value.code
@@ -50,6 +50,6 @@ def test_bench_audit_writes_every_figure_of_its_table(
     assert result["verdict"] == "pass"
     assert result["signatures"] > result["events"] > result["write"]["events_per_round"] > 0
     assert result["load"]["before"] >= 0
-    assert "1 rounds, 3 sites" in capsys.readouterr().out
+    assert "1 rounds, 4 sites" in capsys.readouterr().out
     assert all(row[0] in render_audit(result) for row in audit_rows(result))
     assert conditions(result) in render_audit(result)
