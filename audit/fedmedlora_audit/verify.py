@@ -92,6 +92,7 @@ class _Audit:
     def __init__(self, trust: Trust) -> None:
         self.trust = trust
         self.findings: list[Finding] = []
+        self.broken: set[str] = set()
         self.counts: Counter[str] = Counter()
         self.not_judged: dict[str, str] = {**NOT_YET, **UNWITNESSED}
         self.found_true: dict[str, str] = {}  # what a passed check says instead of its claim
@@ -109,7 +110,8 @@ class _Audit:
     # -- findings
 
     def find(self, check: str, sentence: str, index: int | None = None, file: str | None = None) -> None:
-        if len(self.findings) < MAX_FINDINGS:
+        if len(self.findings) < MAX_FINDINGS or check not in self.broken:  # no check passes by the limit
+            self.broken.add(check)
             self.findings.append(Finding(check, sentence, index, file))
 
     def file_problem(self, problem: BundleError) -> None:

@@ -25,8 +25,8 @@ from fedmedlora_audit.report.sentences import headline_of, limits_of, meaning_of
 from fedmedlora_audit.trust import Trust
 from fedmedlora_audit.verdict import Verdict
 
-MAX_FINDINGS: Final = 50
-"""Findings that a report spells out; the verdict's JSON has them all."""
+SPELT_OUT: Final = 3
+"""Findings of one check that a report spells out; the verdict's JSON has more of them."""
 
 
 def build_report(
@@ -46,10 +46,12 @@ def build_report(
         verdict=verdict.verdict,
         headline=headline_of(verdict, checks),
         meaning=meaning_of(verdict, checks),
+        first_fault=_first_fault(verdict),
         scope=_scope(verdict, trust, verifier, judged_at),
         witnesses=_witnesses(verdict, trust),
         checks=checks,
         findings=_findings(verdict),
+        findings_left=_findings_left(verdict),
         rounds=round_rows(verdict.state, verdict.entries) if verdict.state is not None else (),
         rounds_known=verdict.state is not None,
         privacy=privacy_of(verdict),
@@ -148,11 +150,31 @@ def _checks(verdict: Verdict) -> tuple[CheckRow, ...]:
 def _findings(verdict: Verdict) -> tuple[FindingRow, ...]:
     said = {entry.index: entry.event for entry in verdict.entries}
     rows = []
-    for finding in verdict.findings[:MAX_FINDINGS]:
+    told: Counter[str] = Counter()
+    for finding in verdict.findings:
+        told[finding.check] += 1
+        if told[finding.check] > SPELT_OUT:
+            continue
         event = said.get(finding.index) if finding.index is not None else None
         who, kind = (event.actor.id, event.type) if event is not None else ("", "")
         rows.append(FindingRow(finding.check, finding.sentence, finding.index, finding.file, who, kind))
     return tuple(rows)
+
+
+def _findings_left(verdict: Verdict) -> tuple[tuple[str, int], ...]:
+    found = Counter(finding.check for finding in verdict.findings)
+    return tuple((check, count - SPELT_OUT) for check, count in found.items() if count > SPELT_OUT)
+
+
+def _first_fault(verdict: Verdict) -> str:
+    """Name the first event that something is wrong with; most of what follows is its consequence."""
+    blamed = [finding for finding in verdict.findings if finding.index is not None]
+    if not blamed:
+        return ""
+    first = min(blamed, key=lambda finding: finding.index or 0)
+    said = next((entry.event for entry in verdict.entries if entry.index == first.index), None)
+    what = f", {said.type} by {said.actor.id}, dated {said.time}" if said is not None else ""
+    return f"The first event at fault is event {first.index}{what} ({first.check}: {first.sentence})."
 
 
 def _people(verdict: Verdict, trust: Trust) -> tuple[PersonRow, ...]:

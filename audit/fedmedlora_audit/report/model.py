@@ -182,6 +182,10 @@ class Report:
     Attributes:
         headline: The verdict in one sentence.
         meaning: What it means and what to do, for somebody who is no cryptographer.
+        first_fault: The first event at fault in one sentence; empty if there is none.
+        findings: The first few findings of each check.
+        findings_left: How many more there are, by check.
+        rounds_known: Whether the law could be followed to the end; without it there are no rounds.
         privacy: What is known of the privacy budget.
         limits: Part 7: what this does not prove.
         repeat: Part 8: the command that gives the same verdict again.
@@ -190,10 +194,12 @@ class Report:
     verdict: Word
     headline: str
     meaning: str
+    first_fault: str
     scope: Scope
     witnesses: Witnesses
     checks: tuple[CheckRow, ...]
     findings: tuple[FindingRow, ...]
+    findings_left: tuple[tuple[str, int], ...]
     rounds: tuple[RoundRow, ...]
     rounds_known: bool
     privacy: str
