@@ -16,6 +16,7 @@ from fedmedlora_cli.audit_judgement import (
     judge,
 )
 from fedmedlora_cli.audit_report_command import report
+from fedmedlora_cli.audit_show_command import show
 from fedmedlora_cli.output import JsonOption, say, write_json
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -47,6 +48,7 @@ def verify(
 
 
 app.command()(report)
+app.command()(show)
 
 
 def _print(verdict: Verdict) -> None:

@@ -58,8 +58,8 @@ def secured_by(terms: CharterTerms | None) -> str:
     if terms.suite == CKKS_SUITE:
         return "encryption (CKKS): only who holds the key can open a sum"
     if terms.suite == "plain/1":
-        return "nothing: the coordinator saw every upload"
-    return "masks that cancel in the sum: the coordinator saw no single upload"
+        return "nothing: the coordinator could read every upload"
+    return "masks that cancel in the sum alone (double masking)"
 
 
 def privacy_of(verdict: Verdict) -> str:
