@@ -14,7 +14,6 @@ Example::
     print(verdict.verdict, verdict.checks["U2"].sentence)
 """
 
-import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,13 +33,14 @@ from fedmedlora_audit.checks import (
     UNWITNESSED,
     WITNESS_CHECKS,
 )
-from fedmedlora_audit.errors import AuditError, BundleError
+from fedmedlora_audit.errors import AuditError, BundleError, EventError
 from fedmedlora_audit.events import Entry, Event, entry_of, parse_event
 from fedmedlora_audit.evidence import SumJudge
 from fedmedlora_audit.heads import FetchedHead, judge_heads
 from fedmedlora_audit.law import State, findings, fold
 from fedmedlora_audit.merkle import Tree
 from fedmedlora_audit.note import VerifierKey
+from fedmedlora_audit.residue import Residue
 from fedmedlora_audit.tiles import hash_tiles, read_entries, tile_names
 from fedmedlora_audit.trust import Trust
 from fedmedlora_audit.verdict import CheckResult, Finding, Verdict
@@ -49,8 +49,6 @@ from fedmedlora_audit.witnessing import JudgedWitnesses, judge_witnesses
 __all__ = ["CheckResult", "Finding", "Verdict", "verify_bundle"]
 
 MAX_FINDINGS: Final = 1000
-_PERSONAL: Final = re.compile(r"[0-9]{6,}")
-"""Six digits in a row: a record number, a telephone number or a date. Run ids and versions have none."""
 
 
 def verify_bundle(
@@ -91,6 +89,7 @@ class _Audit:
 
     def __init__(self, trust: Trust) -> None:
         self.trust = trust
+        self.residue = Residue(trust)
         self.findings: list[Finding] = []
         self.broken: set[str] = set()
         self.counts: Counter[str] = Counter()
@@ -233,8 +232,10 @@ class _Audit:
                 unverified.verify(VerifierKey.parse(vkey))
         except AuditError as error:
             self.find(error.check, error.sentence, index)
-        if any(_PERSONAL.search(text) for text in _loose_texts(event)):
-            self.find("P1", "a run id, software name or call name holds a long number", index)
+        try:
+            self.residue.check(note)
+        except EventError as error:
+            self.find(error.check, error.sentence, index)
         return event
 
     def _key_of(self, event: Event) -> str | None:
@@ -369,16 +370,6 @@ class _Audit:
         if whole:
             return CheckResult("pass", 0, None, NOTHING_PRUNED)
         return CheckResult("not judged", 0, None, "Entries are missing; this release knows no pruning.")
-
-
-def _loose_texts(event: Event) -> list[str]:
-    """Return the texts of an event that are neither ids of the charter, nor digests, nor enums."""
-    texts = [event.run]
-    if event.peer is not None:
-        texts += [event.peer.id, event.peer.rpc]
-    if event.type == "log.genesis":
-        texts.append(str(getattr(event.data, "software", "")))
-    return texts
 
 
 def _claimed_size(files: Mapping[str, bytes]) -> int:

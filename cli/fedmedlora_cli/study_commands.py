@@ -56,6 +56,10 @@ def new(
         int,
         typer.Option(min=0, max=49, help="Above 128 members: random drop-outs to provide for, in percent."),
     ] = 10,
+    continues: Annotated[
+        Path | None,
+        typer.Option(help="Bundle of a log that was closed on doubt; the new one names its head."),
+    ] = None,
 ) -> None:
     """Write a study package from the members' cards: the charter and the initial adapter.
 
@@ -78,7 +82,8 @@ def new(
         raise ConfigError("--secure ckks and --ckks-context go together; `site ckks-key` makes the context")
     kept = {"study_id": id, "title": title, "seed": seed, "profile": profile, "base": base}
     kept |= {"coordinator_card": coordinator_card, "member_cards": member}
-    _write(out, overrides=overrides, ckks_context=ckks_context, drop_percent=drop_percent, **kept)
+    kept |= {"ckks_context": ckks_context, "drop_percent": drop_percent, "continues": continues}
+    _write(out, overrides=overrides, **kept)
 
 
 def _write(out: Path, **package: Any) -> None:
@@ -94,6 +99,9 @@ def _write(out: Path, **package: Any) -> None:
         raise
     for line in (*(f"warning: {warning}" for warning in study.warnings()), *wire_lines(study)):
         say(line)
+    old = study.log.predecessor
+    if old is not None:
+        say(f"continues the log {old.origin} at its head over {old.size} entries, root {old.root}")
     say(f"wrote {out / STUDY_FILE}: {len(study.members)} members, threshold {study.threshold}")
     say(f"charter digest, to be read out before anybody accepts: {study.digest}")
 

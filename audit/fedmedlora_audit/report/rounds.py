@@ -86,7 +86,7 @@ def _since(current: Round, session: Session | None, site: str) -> str:
     )
     for step, fixed in steps:
         if not fixed:
-            return "the sum was given up before its step"
+            return "the sum was given up before"
         if site not in fixed:
             return _SINCE[step]
     return "is in the sum"

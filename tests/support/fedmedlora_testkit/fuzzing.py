@@ -29,10 +29,18 @@ from fedmedlora_audit.blob import BlobTree, blob_leaves, verify_chunk
 from fedmedlora_audit.bundle import Manifest, ManifestFile, open_manifest
 from fedmedlora_audit.charter import CharterTerms
 from fedmedlora_audit.checkpoint import open_checkpoint, parse_checkpoint
+from fedmedlora_audit.cosignature import (
+    checkpoint_of,
+    cosign,
+    open_cosigned,
+    open_line,
+    with_cosignatures,
+    witness_keys,
+)
 from fedmedlora_audit.errors import AuditError, BundleError
 from fedmedlora_audit.events import open_event, parse_event
 from fedmedlora_audit.merkle import verify_consistency, verify_inclusion
-from fedmedlora_audit.note import VerifierKey, parse_note
+from fedmedlora_audit.note import ALG_COSIGNATURE_MLDSA, NoteSigner, VerifierKey, parse_note
 from fedmedlora_audit.trust import Trust
 from fedmedlora_core.errors import CoreError
 from fedmedlora_core.packing import WIRE_BITS, Packing
@@ -49,7 +57,7 @@ from fedmedlora_crypto.secagg.messages import decode_keys, decode_opened, decode
 from fedmedlora_crypto.shamir import ShareValueError, parse_share
 from fedmedlora_protos import wire
 from fedmedlora_protos.v1 import federation_pb2 as pb
-from fedmedlora_testkit.audit_log import StudyLog
+from fedmedlora_testkit.audit_log import StudyLog, witness_of
 from fedmedlora_testkit.secagg import SID, Ward
 from fedmedlora_testkit.studies import make_study
 
@@ -202,6 +210,14 @@ def head() -> bytes:
     return log().checkpoint()
 
 
+def cosignature_lines() -> list[bytes]:
+    """Lines of both kinds of witness key; the second kind's owner is unknown here."""
+    checkpoint = checkpoint_of(head())
+    stranger = NoteSigner.from_seed("site-q", bytes(32), algorithm=ALG_COSIGNATURE_MLDSA)
+    signers = [*map(witness_of, log().sites), stranger]
+    return [cosign(checkpoint, signer, time=1_772_323_200) for signer in signers]
+
+
 PEER = partial(Decoder, error=PeerError)
 AUDIT = partial(Decoder, error=AuditError)
 WIRE = partial(Decoder, error=wire.WireError)
@@ -257,6 +273,19 @@ DECODERS: dict[str, Decoder] = {
         lambda: [head().split(b"\n\n")[0] + b"\n"],
         lambda data: parse_checkpoint(data.decode("utf-8", "replace")),
     ),
+    "cosigned-head": AUDIT(
+        lambda: [with_cosignatures(head(), cosignature_lines())],
+        lambda data: open_cosigned(
+            data,
+            VerifierKey.parse(log().terms.log_vkey),
+            witness_keys(log().terms),
+            origin=log().terms.origin,
+        ),
+    ),
+    "cosignature": AUDIT(
+        lambda: cosignature_lines()[:1],
+        lambda data: open_line(data, witness_of(log().sites[0]).verifier, checkpoint_of(head())),
+    ),
     "trust": AUDIT(lambda: [Trust.from_terms(log().terms, genesis="0" * 64).to_json()], Trust.from_json),
     "charter": AUDIT(lambda: [log().charter], CharterTerms.from_json),
     "study": Decoder(lambda: [make_study().canonical_json()], Study.from_canonical_json, CoreError),
@@ -279,6 +308,10 @@ DECODERS: dict[str, Decoder] = {
     ),
     "wire-watch": WIRE(
         lambda: [pb.WatchRequest(from_index=5).SerializeToString()], message(pb.WatchRequest, wire.read_watch)
+    ),
+    "wire-cosign": WIRE(
+        lambda: [pb.CosignRequest(checkpoint=head(), cosignature=cosignature_lines()[0]).SerializeToString()],
+        message(pb.CosignRequest, wire.read_cosign),
     ),
     "wire-put-chunk": WIRE(lambda: [put_chunk()], message(pb.PutChunkRequest, wire.read_put_chunk)),
     "wire-get-chunk": WIRE(

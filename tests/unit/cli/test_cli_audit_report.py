@@ -117,6 +117,11 @@ def hostile(value: Any) -> Any:
     return value
 
 
+def words(page: str) -> str:
+    """The page's text, with one blank between words."""
+    return " ".join(re.sub(r"<[^>]+>", " ", re.sub(r"</?span[^>]*>", "", page)).split())
+
+
 def harmless(page: str) -> Tags:
     """The page's tags, after making sure that it runs nothing and asks nobody for anything."""
     found = Tags(page)
@@ -145,11 +150,11 @@ def test_the_page_says_what_a_compliance_officer_asks(tmp_path: Path) -> None:
     case = Case(tmp_path, "pass")
     _, page = case.page("--json", str(tmp_path / "report.json"))
     said = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
-    text = " ".join(re.sub(r"<[^>]+>", " ", page).split())
+    text = words(page)
     assert case.made.trust.charter in text
     assert all(row["fingerprint"] in text for row in said["scope"]["fingerprints"])
     assert "site-d: uploaded nothing in time" in text
-    assert "masks of site-a, site-b, site-c; masks shared with site-d; by site-a, site-b, site-c" in text
+    assert "masks of those in the sum; masks shared with site-d; by all of them" in text
     assert "The study has no differential privacy: there is no budget (epsilon)" in text
     assert said["repeat"] in text.replace("&#39;", "'")
     assert said["rounds"][1]["aggregate"][:12] in text
@@ -158,7 +163,7 @@ def test_the_page_says_what_a_compliance_officer_asks(tmp_path: Path) -> None:
 def test_a_failing_page_leads_to_the_event_at_fault(tmp_path: Path) -> None:
     case = Case(tmp_path, "fail")
     place = case.made.index("unmask.request")
-    text = " ".join(re.sub(r"<[^>]+>", " ", case.page()[1]).split())
+    text = words(case.page()[1])
     assert "The log fails:" in text
     assert f"The first event at fault is event {place}, unmask.request by coordinator" in text
     assert "✗ broken" in text
