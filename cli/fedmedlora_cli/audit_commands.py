@@ -9,18 +9,24 @@ from typing import Annotated
 import typer
 
 from fedmedlora_audit.canary import Canaries, Report, scan_folder
-from fedmedlora_audit.errors import BundleError
-from fedmedlora_audit.evidence import SumJudge
 from fedmedlora_audit.trust import Trust
-from fedmedlora_audit.verify import Verdict, verify_bundle
+from fedmedlora_audit.verify import Verdict
 from fedmedlora_cli.audit_export_command import export
+from fedmedlora_cli.audit_judgement import (
+    EXIT_CODES,
+    BundleArgument,
+    EvidenceOption,
+    HeadsOption,
+    SpotOption,
+    TrustOption,
+    judge,
+)
+from fedmedlora_cli.audit_report_command import report
+from fedmedlora_cli.audit_show_command import show
 from fedmedlora_cli.output import JsonOption, say, write_json
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
-app.command()(export)
-
-EXIT_CODES = {"pass": 0, "fail": 1, "incomplete": 2}
 SCAN_CODES = {"clean": 0, "found": 1, "incomplete": 2}
 PROGRESS_FILES = 100
 
@@ -32,50 +38,27 @@ def group() -> None:
 
 @app.command()
 def verify(
-    bundle: Annotated[Path, typer.Argument(help="The exported bundle.", metavar="BUNDLE")],
-    trust: Annotated[Path, typer.Option(help="Trust file, received by another route than the bundle.")],
-    heads: Annotated[
-        Path | None, typer.Option(help="Folder of heads and journals collected from the sites.")
-    ] = None,
-    evidence: Annotated[
-        Path | None,
-        typer.Option(help="Exported evidence: recompute the published sums from the uploads (check A3)."),
-    ] = None,
-    spot: Annotated[
-        int | None, typer.Option(min=1, help="Check this many random chunks of each sum instead of all.")
-    ] = None,
+    bundle: BundleArgument,
+    trust: TrustOption,
+    heads: HeadsOption = None,
+    evidence: EvidenceOption = None,
+    spot: SpotOption = None,
     json_file: JsonOption = None,
 ) -> None:
     """Recompute the log and check every rule; exit 0 pass, 1 fail, 2 could not judge.
 
     Example: fedmedlora audit verify bundle --trust trust.json --evidence evidence
     """
-    if spot is not None and evidence is None:
-        raise typer.BadParameter("--spot checks evidence: give it with --evidence")
-    if not bundle.is_dir():
-        raise BundleError("there is no such bundle folder", file=str(bundle))
-    sums = None if evidence is None else _sum_judge(evidence, spot)
-    verdict = verify_bundle(bundle, Trust.load(trust), heads=heads, sums=sums)
+    verdict = judge(bundle, Trust.load(trust), heads, evidence, spot)
     write_json(json_file, verdict.to_json())
     if json_file is None or str(json_file) != "-":
         _print(verdict)
     raise typer.Exit(EXIT_CODES[verdict.verdict])
 
 
-def _sum_judge(evidence: Path, spot: int | None) -> SumJudge:
-    """Load what recomputes sums; only this needs more than the audit extra."""
-    try:
-        from fedmedlora_cli.sum_review import SumReview
-    except ModuleNotFoundError as exc:
-        if (exc.name or "").startswith("fedmedlora"):
-            raise
-        typer.echo(
-            f"error: --evidence needs the 'evidence' extra ({exc.name} is not installed): "
-            "pip install 'fedmedlora[evidence]'",
-            err=True,
-        )
-        raise typer.Exit(2) from None
-    return SumReview(evidence, spot=spot)
+app.command()(report)
+app.command()(show)
+app.command()(export)
 
 
 def _print(verdict: Verdict) -> None:
