@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from fedmedlora_audit.checkpoint import open_checkpoint
 from fedmedlora_audit.errors import AuditError
@@ -22,11 +22,19 @@ HEAD_NAMES: Final = ("{site}/checkpoint", "{site}.checkpoint", "{site}/run/mirro
 JOURNAL_NAMES: Final = ("{site}/journal.jsonl", "{site}.journal.jsonl", "{site}/run/journal.jsonl")
 
 
+class FetchedHead(NamedTuple):
+    """A head fetched from a site: its size (None if it could not be opened), and whether it agrees."""
+
+    size: int | None
+    agrees: bool
+
+
 @dataclass(slots=True)
 class JudgedHeads:
-    """What was found: (check, sentence, file), and how much was looked at."""
+    """What was found: (check, sentence, file), each site's head, and how much was looked at."""
 
     findings: list[tuple[str, str, str]] = field(default_factory=list)
+    fetched: dict[str, FetchedHead] = field(default_factory=dict)
     heads: int = 0
     journals: int = 0
     refusals: int = 0
@@ -65,12 +73,15 @@ def _judge_head(judged: JudgedHeads, path: Path, site: str, trust: Trust, tree: 
         key = VerifierKey.parse(trust.log_vkey)
         head = open_checkpoint(path.read_bytes(), key, origin=trust.origin)
     except (AuditError, OSError):
+        judged.fetched[site] = FetchedHead(None, agrees=False)
         judged.findings.append(("C6", f"the head of {site} is not signed by the log", str(path)))
         return
+    agrees = head.size <= tree.size and tree.root(head.size) == head.root
+    judged.fetched[site] = FetchedHead(head.size, agrees)
     if head.size > tree.size:
         sentence = f"{site} holds a head over {head.size} entries, the bundle has {tree.size}: it was cut"
         judged.findings.append(("C6", sentence, str(path)))
-    elif tree.root(head.size) != head.root:
+    elif not agrees:
         sentence = f"{site} holds a head over another history of {head.size} entries"
         judged.findings.append(("C4", sentence, str(path)))
         judged.findings.append(("C6", sentence, str(path)))

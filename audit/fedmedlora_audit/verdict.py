@@ -4,8 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from fedmedlora_audit.charter import CharterTerms
 from fedmedlora_audit.events import Entry
+from fedmedlora_audit.heads import FetchedHead
 from fedmedlora_audit.law import State
+from fedmedlora_audit.witnessing import JudgedWitnesses
 
 Result = Literal["pass", "fail", "not judged"]
 
@@ -58,6 +61,9 @@ class Verdict:
         exporter: Name of the key that signed the manifest, if it could be opened.
         state: The law's state at the end, None where the law stopped; for reports.
         entries: The entries that the law judged; for reports.
+        terms: The charter's terms, None where it could not be read; for reports.
+        witnesses: The cosigned heads of the bundle; for reports.
+        fetched: What was found at each site whose head was fetched, by member; for reports.
     """
 
     verdict: Literal["pass", "fail", "incomplete"]
@@ -69,6 +75,9 @@ class Verdict:
     exporter: str | None
     state: State | None = field(default=None, repr=False, compare=False)
     entries: tuple[Entry, ...] = field(default=(), repr=False, compare=False)
+    terms: CharterTerms | None = field(default=None, repr=False, compare=False)
+    witnesses: JudgedWitnesses = field(default_factory=JudgedWitnesses, repr=False, compare=False)
+    fetched: Mapping[str, FetchedHead] = field(default_factory=dict, repr=False, compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """Return the verdict as plain JSON values."""

@@ -36,7 +36,7 @@ from fedmedlora_audit.checks import (
 from fedmedlora_audit.errors import AuditError, BundleError, EventError
 from fedmedlora_audit.events import COORDINATOR_ID, Actor, Entry, Event
 from fedmedlora_audit.evidence import SumJudge
-from fedmedlora_audit.heads import judge_heads
+from fedmedlora_audit.heads import FetchedHead, judge_heads
 from fedmedlora_audit.law import State, findings, fold
 from fedmedlora_audit.merkle import Tree
 from fedmedlora_audit.note import VerifierKey
@@ -45,7 +45,7 @@ from fedmedlora_audit.residue import Residue
 from fedmedlora_audit.tiles import hash_tiles, read_entries, tile_names
 from fedmedlora_audit.trust import Trust
 from fedmedlora_audit.verdict import CheckResult, Finding, Verdict
-from fedmedlora_audit.witnessing import judge_witnesses
+from fedmedlora_audit.witnessing import JudgedWitnesses, judge_witnesses
 
 __all__ = ["CheckResult", "Finding", "Verdict", "verify_bundle"]
 
@@ -104,6 +104,7 @@ class _Audit:
         self.trust = trust
         self.residue = Residue(trust)
         self.findings: list[Finding] = []
+        self.broken: set[str] = set()
         self.counts: Counter[str] = Counter()
         self.not_judged: dict[str, str] = {**NOT_YET, **UNWITNESSED}
         self.found_true: dict[str, str] = {}  # what a passed check says instead of its claim
@@ -116,11 +117,14 @@ class _Audit:
         self.exporter: str | None = None
         self.promised: int | None = None
         self._keys: dict[str, VerifierKey] = {}
+        self.witnesses = JudgedWitnesses()
+        self.fetched: Mapping[str, FetchedHead] = {}
 
     # -- findings
 
     def find(self, check: str, sentence: str, index: int | None = None, file: str | None = None) -> None:
-        if len(self.findings) < MAX_FINDINGS:
+        if len(self.findings) < MAX_FINDINGS or check not in self.broken:  # no check passes by the limit
+            self.broken.add(check)
             self.findings.append(Finding(check, sentence, index, file))
 
     def file_problem(self, problem: BundleError) -> None:
@@ -279,6 +283,7 @@ class _Audit:
         judged = judge_witnesses(
             files, self.trust, self.tree, entries=self.entries, state=self.state, demanded=demanded
         )
+        self.witnesses = judged
         for check, sentence, index, file in judged.findings:
             self.find(check, sentence, index, file)
         self.counts["C3"], self.counts["E8"] = len(judged.quorums), judged.timed
@@ -301,6 +306,7 @@ class _Audit:
                 self.not_judged[check] = "No heads or journals of the sites were given."
             return
         judged = judge_heads(folder, self.trust, self.tree, [entry.event for entry in self.entries])
+        self.fetched = judged.fetched
         for check, sentence, file in judged.findings:
             self.find(check, sentence, file=file)
         self.counts["C4"] += judged.heads
@@ -353,6 +359,9 @@ class _Audit:
             exporter=self.exporter,
             state=self.state,
             entries=tuple(self.entries),
+            terms=self.terms,
+            witnesses=self.witnesses,
+            fetched=self.fetched,
         )
 
     def _result(self, check: str, sentence: str) -> CheckResult:

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from fedmedlora_audit.canary import Canaries, Report, scan_folder
-from fedmedlora_audit.errors import BundleError
-from fedmedlora_audit.evidence import SumJudge
 from fedmedlora_audit.trust import Trust
-from fedmedlora_audit.verify import Verdict, verify_bundle
+from fedmedlora_audit.verify import Verdict
 from fedmedlora_cli.audit_export_command import export
+from fedmedlora_cli.audit_judgement import (
+    EXIT_CODES,
+    BundleArgument,
+    EvidenceOption,
+    HeadsOption,
+    SpotOption,
+    TrustOption,
+    WorkersOption,
+    judge,
+)
+from fedmedlora_cli.audit_report_command import report
+from fedmedlora_cli.audit_show_command import show
 from fedmedlora_cli.output import JsonOption, say, write_json
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
-app.command()(export)
-
-MOST_WORKERS = 4
-"""More processes check signatures faster than one process can apply the law to what they have checked."""
-EXIT_CODES = {"pass": 0, "fail": 1, "incomplete": 2}
 SCAN_CODES = {"clean": 0, "found": 1, "incomplete": 2}
 PROGRESS_FILES = 100
 
@@ -35,73 +39,28 @@ def group() -> None:
 
 @app.command()
 def verify(
-    bundle: Annotated[Path, typer.Argument(help="The exported bundle.", metavar="BUNDLE")],
-    trust: Annotated[Path, typer.Option(help="Trust file, received by another route than the bundle.")],
-    heads: Annotated[
-        Path | None, typer.Option(help="Folder of heads and journals collected from the sites.")
-    ] = None,
-    evidence: Annotated[
-        Path | None,
-        typer.Option(help="Exported evidence: recompute the published sums from the uploads (check A3)."),
-    ] = None,
-    spot: Annotated[
-        int | None, typer.Option(min=1, help="Check this many random chunks of each sum instead of all.")
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(min=1, help="Processes for a long log; all cores, but at most 4, if left out."),
-    ] = None,
+    bundle: BundleArgument,
+    trust: TrustOption,
+    heads: HeadsOption = None,
+    evidence: EvidenceOption = None,
+    spot: SpotOption = None,
+    workers: WorkersOption = None,
     json_file: JsonOption = None,
 ) -> None:
     """Recompute the log and check every rule; exit 0 pass, 1 fail, 2 could not judge.
 
     Example: fedmedlora audit verify bundle --trust trust.json --evidence evidence
     """
-    if spot is not None and evidence is None:
-        raise typer.BadParameter("--spot checks evidence: give it with --evidence")
-    if not bundle.is_dir():
-        raise BundleError("there is no such bundle folder", file=str(bundle))
-    sums = None if evidence is None else _sum_judge(evidence, spot)
-    trusted = Trust.load(trust)
-    with typer.progressbar(length=1, label="events", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
-        verdict = verify_bundle(
-            bundle,
-            trusted,
-            heads=heads,
-            sums=sums,
-            workers=workers or min(_cores(), MOST_WORKERS),
-            progress=lambda done, total: _show(bar, done, total),
-        )
+    verdict = judge(bundle, Trust.load(trust), heads, evidence, spot, workers)
     write_json(json_file, verdict.to_json())
     if json_file is None or str(json_file) != "-":
         _print(verdict)
     raise typer.Exit(EXIT_CODES[verdict.verdict])
 
 
-def _show(bar: Any, done: int, total: int) -> None:
-    bar.length = total
-    bar.update(done - bar.pos)
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _sum_judge(evidence: Path, spot: int | None) -> SumJudge:
-    """Load what recomputes sums; only this needs more than the audit extra."""
-    try:
-        from fedmedlora_cli.sum_review import SumReview
-    except ModuleNotFoundError as exc:
-        if (exc.name or "").startswith("fedmedlora"):
-            raise
-        typer.echo(
-            f"error: --evidence needs the 'evidence' extra ({exc.name} is not installed): "
-            "pip install 'fedmedlora[evidence]'",
-            err=True,
-        )
-        raise typer.Exit(2) from None
-    return SumReview(evidence, spot=spot)
+app.command()(report)
+app.command()(show)
+app.command()(export)
 
 
 def _print(verdict: Verdict) -> None:

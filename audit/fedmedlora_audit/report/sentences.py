@@ -1,0 +1,95 @@
+"""The report's sentences: what a verdict means, for readers who are no cryptographers (AUDIT "Report")."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from fedmedlora_audit.charter import CKKS_SUITE, CharterTerms
+from fedmedlora_audit.report.model import CheckRow
+from fedmedlora_audit.verdict import Verdict
+
+LIMITS: Final = (
+    "What happened inside a hospital: how good its notes are, whether its upload came from real training.",
+    "A message that neither the hospital nor the coordinator recorded.",
+    "That a hospital formed its masked upload honestly.",
+    "A history that the coordinator and all hospitals rewrote together.",
+    "That the keys are the hospitals' own, unless their fingerprints were compared with them by telephone.",
+)
+"""What no audit of a log can show."""
+
+
+def headline_of(verdict: Verdict, checks: Sequence[CheckRow]) -> str:
+    """Say the verdict in one sentence."""
+    failed = [row.id for row in checks if row.result == "fail"]
+    if verdict.verdict == "pass":
+        return "The log passes."
+    if verdict.verdict == "fail":
+        names = ", ".join(failed) or "the charter could not be applied"
+        return f"The log fails: {len(failed)} of {len(checks)} checks found something wrong ({names})."
+    unmade = [row.id for row in checks if row.demanded and row.result == "not judged"]
+    return f"The log could not be judged in full: {', '.join(unmade)} had too little to go by."
+
+
+def meaning_of(verdict: Verdict, checks: Sequence[CheckRow]) -> str:
+    """Say what the verdict means and what to do."""
+    unjudged = sum(row.result == "not judged" for row in checks)
+    rest = f" {unjudged} checks were not judged; section 3 says why." if unjudged else ""
+    if verdict.verdict == "pass":
+        return (
+            f"{verdict.events} signed events were checked from files alone, with keys from the trust file. "
+            "Nothing was changed, left out or put in a wrong order, and no rule of the study was broken, "
+            f"as far as the checks below reach.{rest}"
+        )
+    if verdict.verdict == "fail":
+        return (
+            "At least one thing is not as the study's rules demand. Section 3 lists each with the event or "
+            "file to blame. Keep this bundle as it is, do not rely on the released model, and ask the party "
+            f"named; exporting again tells a damaged copy from a changed log.{rest}"
+        )
+    return (
+        "Nothing wrong was found, but the study's charter asks for checks that could not be made with these "
+        "files. This is not a pass. Section 3 says what is missing; judge again when it has been handed in."
+    )
+
+
+def secured_by(terms: CharterTerms | None) -> str:
+    """Say how uploads are hidden."""
+    if terms is None:
+        return "not known: the charter could not be read"
+    if terms.suite == CKKS_SUITE:
+        return "encryption (CKKS): only who holds the key can open a sum"
+    if terms.suite == "plain/1":
+        return "nothing: the coordinator could read every upload"
+    return "masks that cancel in the sum alone (double masking)"
+
+
+def privacy_of(verdict: Verdict) -> str:
+    """Say what is known of the privacy budget."""
+    if verdict.terms is None:
+        return "Whether the study has a privacy budget is not known: its charter could not be read."
+    if "D1" not in verdict.terms.demands:
+        return (
+            "None. The study has no differential privacy: there is no budget (epsilon) to spend or to "
+            "exceed, and the released model may remember training text."
+        )
+    results = {verdict.checks[name].result for name in verdict.checks if name.startswith("D")}
+    if results == {"pass"}:
+        return "The study has a privacy budget; what was spent was recomputed and lies within it."
+    return "The study has a privacy budget, and checks D1 to D5 did not all pass: see section 3."
+
+
+def limits_of(verdict: Verdict, checks: Sequence[CheckRow]) -> tuple[str, ...]:
+    """Say what this audit does not prove: what none can, and what this one had no material for."""
+    own = []
+    if not verdict.fetched:
+        own.append(
+            "That this is the whole log: without heads fetched from the hospitals, last words of the "
+            "coordinator that nobody has built on can be cut off unseen."
+        )
+    if verdict.terms is not None and "D1" not in verdict.terms.demands:
+        own.append("That the model remembers no training text: the study has no differential privacy.")
+    if verdict.terms is not None and verdict.terms.suite == "plain/1":
+        own.append("That uploads were hidden: this study did not mask them.")
+    own += [
+        f"Not judged, {row.id}: {row.remark or row.claim}" for row in checks if row.result == "not judged"
+    ]
+    return (*LIMITS, *own)
