@@ -161,10 +161,20 @@ HEAD_CHECKS: Final[Mapping[str, str]] = {
 }
 """Checks that need heads and journals fetched from the sites."""
 
-NOT_YET: Final[Mapping[str, str]] = {
-    "C3": "Witness cosignatures are not written by this release.",
-    "C7": "External time stamps are not written by this release.",
+WITNESS_CHECKS: Final[Mapping[str, str]] = {
+    "C3": "A quorum of the hospitals has cosigned the log's head.",
+    "E8": "Events are dated within what the witnesses' clocks allow.",
+}
+"""Checks that need heads with a quorum of cosignatures."""
+
+UNWITNESSED: Final[Mapping[str, str]] = {
+    "C3": "No head in the bundle has a quorum of cosignatures.",
     "E8": "Times are the authors' own claims: without witness times they are not judged.",
+}
+"""What those checks say of a bundle without such a head."""
+
+NOT_YET: Final[Mapping[str, str]] = {
+    "C7": "External time stamps are not written by this release.",
     "A3": "The sums were not recomputed: that needs evidence beside the bundle (--evidence).",
 }
 """Checks without material in this release; one that the charter asks for makes the verdict incomplete."""

@@ -66,6 +66,7 @@ RefusalReason = Literal[
     "not_finite",
     "training_failed",
     "evaluation_failed",
+    "unwitnessed",
 ]
 AbortReason = Literal["below_threshold", "refused", "disagreement", "operator", "out_of_bounds", "bad_votes"]
 

@@ -35,7 +35,7 @@ from fedmedlora_audit.errors import NoteError
 ALG_ED25519: Final = 0x01
 """Signatures over the text itself: events, checkpoints of the log, manifests."""
 ALG_COSIGNATURE: Final = 0x04
-"""Witness keys (c2sp.org/tlog-cosignature): parsed and pinned here, verified by the witness feature."""
+"""Witness keys (c2sp.org/tlog-cosignature): they sign heads, see `cosignature`, and no notes."""
 KEY_ID_BYTES: Final = 4
 SIGNATURE_BYTES: Final = 64
 _DASH: Final = "\u2014"
@@ -241,12 +241,17 @@ class NoteSigner:
             raise NoteError("the text of a note ends in a newline")
         if _CONTROL.search(text):
             raise NoteError("a note holds no control characters other than the newline")
-        blob = bytes.fromhex(self.key_id) + self._key.sign(text.encode())
-        return f"{text}\n{_DASH} {self.name} {base64.b64encode(blob).decode()}\n".encode()
+        return f"{text}\n".encode() + signature_line(self.verifier, self._key.sign(text.encode()))
 
     def sign_bytes(self, message: bytes) -> bytes:
-        """Return the raw signature over bytes that are no note, such as a proof of possession."""
+        """Return the raw signature over bytes that are no note: a proof of possession, a cosignature."""
         return self._key.sign(message)
+
+
+def signature_line(key: VerifierKey, signature: bytes) -> bytes:
+    """Write the signature line of a note, with its newline."""
+    blob = bytes.fromhex(key.key_id) + signature
+    return f"{_DASH} {key.name} {base64.b64encode(blob).decode()}\n".encode()
 
 
 def verify_bytes(key: VerifierKey, message: bytes, signature: bytes) -> None:

@@ -31,6 +31,8 @@ from fedmedlora_audit.checks import (
     NO_DP,
     NOT_YET,
     NOTHING_PRUNED,
+    UNWITNESSED,
+    WITNESS_CHECKS,
 )
 from fedmedlora_audit.errors import AuditError, BundleError
 from fedmedlora_audit.events import Entry, Event, entry_of, parse_event
@@ -42,6 +44,7 @@ from fedmedlora_audit.note import VerifierKey
 from fedmedlora_audit.tiles import hash_tiles, read_entries, tile_names
 from fedmedlora_audit.trust import Trust
 from fedmedlora_audit.verdict import CheckResult, Finding, Verdict
+from fedmedlora_audit.witnessing import judge_witnesses
 
 __all__ = ["CheckResult", "Finding", "Verdict", "verify_bundle"]
 
@@ -77,6 +80,7 @@ def verify_bundle(
     audit.judge_checkpoint(files.get(of.CHECKPOINT))
     audit.judge_entries(files)
     audit.judge_events()
+    audit.judge_witnesses(files)
     audit.judge_heads(heads)
     audit.judge_sums(sums)
     return audit.verdict()
@@ -89,7 +93,7 @@ class _Audit:
         self.trust = trust
         self.findings: list[Finding] = []
         self.counts: Counter[str] = Counter()
-        self.not_judged: dict[str, str] = dict(NOT_YET)
+        self.not_judged: dict[str, str] = {**NOT_YET, **UNWITNESSED}
         self.found_true: dict[str, str] = {}  # what a passed check says instead of its claim
         self.terms: CharterTerms | None = None
         self.head: Checkpoint | None = None
@@ -258,6 +262,26 @@ class _Audit:
                 self.not_judged.setdefault(check, sentence)
         self.state = None
 
+    # -- witnesses
+
+    def judge_witnesses(self, files: Mapping[str, bytes]) -> None:
+        """C3, E8, U1: what the witnesses' cosignatures prove."""
+        demanded = self.terms is not None and "C3" in self.terms.demands
+        judged = judge_witnesses(
+            files, self.trust, self.tree, entries=self.entries, state=self.state, demanded=demanded
+        )
+        for check, sentence, index, file in judged.findings:
+            self.find(check, sentence, index, file)
+        self.counts["C3"], self.counts["E8"] = len(judged.quorums), judged.timed
+        if not judged.quorums:
+            return  # what the checks say where there is nothing to judge
+        del self.not_judged["E8"]
+        if judged.covered == self.tree.size:
+            del self.not_judged["C3"]
+        else:
+            left = self.tree.size - judged.covered
+            self.not_judged["C3"] = f"No quorum has cosigned the last {left} entries yet."
+
     # -- heads
 
     def judge_heads(self, folder: Path | None) -> None:
@@ -297,7 +321,7 @@ class _Audit:
 
     def verdict(self) -> Verdict:
         law = {name: check.sentence for name, check in LAW_CHECKS.items()}
-        sentences = {**law, **FILE_CHECKS, **HEAD_CHECKS, **NOT_YET}
+        sentences = {**law, **FILE_CHECKS, **HEAD_CHECKS, **WITNESS_CHECKS, **NOT_YET}
         demands = self.terms.demands if self.terms is not None else frozenset[str]()
         results = {name: self._result(name, sentence) for name, sentence in sentences.items()}
         for name in DP_CHECKS:

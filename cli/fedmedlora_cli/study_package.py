@@ -14,7 +14,16 @@ from fedmedlora_core.learning.site_round import first_adapter
 from fedmedlora_core.profile import Profile, compose_study
 from fedmedlora_core.secure_aggregation import CKKS_CONTEXT_FILE
 from fedmedlora_core.shipped import shipped_base
-from fedmedlora_core.study import INITIAL_FOLDER, STUDY_FILE, LogTerms, Member, ModelTerms, Study, StudyInfo
+from fedmedlora_core.study import (
+    INITIAL_FOLDER,
+    STUDY_FILE,
+    AuditTerms,
+    LogTerms,
+    Member,
+    ModelTerms,
+    Study,
+    StudyInfo,
+)
 
 
 class MemberCard(Section):
@@ -99,6 +108,7 @@ def build_package(
         members=[Member.model_validate(card.model_dump(), strict=False) for card in members],
         initial_digest=initial.digest,
         dimension=initial.dimension,
+        audit=AuditTerms(quorum=True),
     )
     check_graph(study)
     initial.save(out / INITIAL_FOLDER)

@@ -35,6 +35,7 @@ from fedmedlora_coordinator.release import write_release
 from fedmedlora_coordinator.settings import CoordinatorSettings
 from fedmedlora_coordinator.steps import Draft
 from fedmedlora_coordinator.vote import count_opened
+from fedmedlora_coordinator.witnesses import Witnesses
 from fedmedlora_core.vote import vote_packing
 
 _LOG = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ class Conductor:
         payloads: Payloads,
         model: GlobalModel,
         presence: Presence,
+        witnesses: Witnesses,
         settings: CoordinatorSettings,
         folder: Folder,
         monotonic: Callable[[], float],
@@ -71,6 +73,7 @@ class Conductor:
         self._blobs = blobs
         self._model = model
         self._presence = presence
+        self._witnesses = witnesses
         self._settings = settings
         self._folder = folder
         self._monotonic = monotonic
@@ -301,7 +304,12 @@ class Conductor:
             self._since = (key, self._monotonic())
         votes = now.step == "advertise" and steps.live_session(self._state).purpose == "score"
         step = "evaluate" if votes else now.step  # a voter measures its losses before it makes keys
-        return Situation(step, now.expected, now.arrived, frozenset(), now.threshold, self._since[1])
+        arrived = now.arrived
+        if now.step == "survivors" and self._witnesses.demanded:
+            # R5.5.2: T agreements then are T cosignatures of the head that fixes the survivors.
+            cosigners = self._witnesses.cosigners(steps.live_session(self._state).u3_index + 1)
+            arrived = tuple(site for site in arrived if site in cosigners)
+        return Situation(step, now.expected, arrived, frozenset(), now.threshold, self._since[1])
 
     def _write(self, draft: Draft) -> None:
         self._ledger.write(

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from fedmedlora_audit.chain import Author, Chain
 from fedmedlora_audit.charter import CharterTerms
 from fedmedlora_audit.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
+from fedmedlora_audit.cosignature import is_cosigned_after
 from fedmedlora_audit.errors import AuditError, LawError, NoteError
 from fedmedlora_audit.event_data import Data, Receipt
 from fedmedlora_audit.events import COORDINATOR_ID, Entry, Event, Object, Saw, parse_event
@@ -168,6 +169,8 @@ class Ledger:
             if total > BATCH_BYTES and notes:
                 break
             notes.append(entry.note)
+            if is_cosigned_after(entry.event.type):  # its readers get the very head that they cosign
+                break
         return Batch(start, tuple(notes), self.checkpoint(start + len(notes)))
 
     def checkpoint(self, size: int | None = None) -> bytes:

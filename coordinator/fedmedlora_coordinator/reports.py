@@ -5,16 +5,18 @@ from pathlib import Path
 
 from fedmedlora_audit.bundle import write_bundle
 from fedmedlora_audit.checkpoint import Checkpoint, sign_checkpoint
+from fedmedlora_audit.cosignature import with_cosignatures
 from fedmedlora_audit.errors import AuditError, BundleError
 from fedmedlora_audit.events import Entry, entry_of, parse_event
 from fedmedlora_audit.law import State, apply, waiting
+from fedmedlora_audit.witnessing import HEADS
 from fedmedlora_coordinator.blobs import BlobStore
 from fedmedlora_coordinator.errors import StoreError
 from fedmedlora_coordinator.folder import Folder
 from fedmedlora_coordinator.ledger import Keys
 from fedmedlora_coordinator.register import Register
 from fedmedlora_coordinator.setup import load_event_signer, load_log_signer
-from fedmedlora_coordinator.store import read_entries
+from fedmedlora_coordinator.store import read_cosignatures, read_entries
 from fedmedlora_coordinator.study import RunningStudy, adopt_study
 from fedmedlora_core.codec import EXTRAS
 from fedmedlora_core.errors import CodecError, ConfigError
@@ -94,18 +96,37 @@ def export_bundle(root: Path, out: Path) -> int:
     state, entries = replayed(folder, running)
     if not entries:
         raise ConfigError(f"{root}: the log is empty; there is nothing to export yet")
-    head = Checkpoint(running.terms.origin, state.size, state.tree.root(state.size))
+    heads = _cosigned_heads(folder, running, state)
+    checkpoint = heads.pop(state.size, None) or _head(folder, running, state, state.size)
     try:
         write_bundle(
             out,
             charter=running.study.canonical_json(),
             entries=entries,
-            checkpoint=sign_checkpoint(head, load_log_signer(folder)),
+            checkpoint=checkpoint,
             signer=load_event_signer(folder),
+            extra={f"{HEADS}{size}": note for size, note in heads.items()},
         )
     except (BundleError, OSError) as error:
         raise ConfigError(f"{out}: {error}") from None
     return len(entries)
+
+
+def _head(folder: Folder, running: RunningStudy, state: State, size: int) -> bytes:
+    head = Checkpoint(running.terms.origin, size, state.tree.root(size))
+    return sign_checkpoint(head, load_log_signer(folder))
+
+
+def _cosigned_heads(folder: Folder, running: RunningStudy, state: State) -> dict[int, bytes]:
+    """Return the heads that witnesses have signed, by size: those with a quorum, and the last one."""
+    lines: dict[int, list[bytes]] = {}
+    for size, _, line in read_cosignatures(folder.store):
+        lines.setdefault(size, []).append(line)
+    return {
+        size: with_cosignatures(_head(folder, running, state, size), given)
+        for size, given in lines.items()
+        if size <= state.size and (size == state.size or len(given) >= running.terms.threshold)
+    }
 
 
 def _enrolled(folder: Folder) -> list[str]:

@@ -34,6 +34,7 @@ from fedmedlora_coordinator.transport import (
     federation_server,
     mutual_credentials,
 )
+from fedmedlora_coordinator.witnesses import Witnesses
 from fedmedlora_protos.v1 import federation_pb2_grpc as pb_grpc
 
 _LOG = logging.getLogger(__name__)
@@ -154,12 +155,14 @@ class Federation:
         )
         self._payloads.learn(self._ledger.entries)
         self._presence = Presence(started=time.monotonic())
+        self._witnesses = Witnesses(self._ledger, self._store)
         self._conductor = Conductor(
             ledger=self._ledger,
             blobs=self._blobs,
             payloads=self._payloads,
             model=model,
             presence=self._presence,
+            witnesses=self._witnesses,
             settings=settings,
             folder=folder,
             monotonic=time.monotonic,
@@ -170,6 +173,7 @@ class Federation:
             blobs=self._blobs,
             payloads=self._payloads,
             presence=self._presence,
+            witnesses=self._witnesses,
             monotonic=time.monotonic,
             wake=self._conductor.wake,
             fatal=self._fail,
@@ -202,7 +206,8 @@ class Federation:
     async def delivered(self) -> None:
         """Wait until every member has been sent the whole log, or has been away for the grace time.
 
-        A site that has read the end leaves; whether it is still there says nothing then.
+        A site that has read the end leaves; whether it is still there says nothing then. It leaves once its
+        cosignature of the last head is here: while some are there, a quorum is waited for.
         """
         grace = self._settings.timing.grace_seconds
         while True:
@@ -211,9 +216,14 @@ class Federation:
             absent = [self._presence.away_since(site) for site in missing]
             late = [since + grace - now for since in absent if since is not None and since + grace > now]
             behind = self._service.behind()
-            if not late and not behind:
+            if not late and not behind and not self._witnesses_owe():
                 return
             await asyncio.sleep(min([*late, 0.1]))
+
+    def _witnesses_owe(self) -> bool:
+        """Tell whether the last head lacks a quorum that those who are there may still give."""
+        lacking = self._witnesses.demanded and not self._witnesses.has_quorum(self._ledger.size)
+        return lacking and bool(self._presence.connected())
 
     def _observe(self, entry: Entry) -> None:
         self._payloads.learn([entry])

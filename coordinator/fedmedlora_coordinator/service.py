@@ -20,6 +20,7 @@ from fedmedlora_coordinator.payloads import Payloads
 from fedmedlora_coordinator.presence import Presence
 from fedmedlora_coordinator.status import refuse
 from fedmedlora_coordinator.transport import peer_site
+from fedmedlora_coordinator.witnesses import Witnesses
 from fedmedlora_protos.v1 import federation_pb2 as pb
 from fedmedlora_protos.v1 import federation_pb2_grpc as pb_grpc
 from fedmedlora_protos.wire import Reason
@@ -38,6 +39,7 @@ class FederationService(pb_grpc.FederationServicer):
         blobs: BlobStore,
         payloads: Payloads,
         presence: Presence,
+        witnesses: Witnesses,
         monotonic: Callable[[], float],
         wake: Callable[[], None],
         fatal: Callable[[Exception], None],
@@ -49,6 +51,7 @@ class FederationService(pb_grpc.FederationServicer):
             blobs: Payloads by digest.
             payloads: Rules about which payload goes with which event.
             presence: Told of every call and stream.
+            witnesses: Takes and shows cosignatures.
             monotonic: Clock of `presence`.
             wake: Called when something changed that the conductor may act on.
             fatal: Called with an error after which the process must end.
@@ -57,6 +60,7 @@ class FederationService(pb_grpc.FederationServicer):
         self._blobs = blobs
         self._payloads = payloads
         self._presence = presence
+        self._witnesses = witnesses
         self._monotonic = monotonic
         self._wake = wake
         self._fatal = fatal
@@ -95,10 +99,13 @@ class FederationService(pb_grpc.FederationServicer):
         try:
             while True:
                 batch = self._ledger.batch(at)
-                yield pb.WatchResponse(
-                    start_index=batch.start, notes=batch.notes, checkpoint=batch.checkpoint
-                )
                 at += len(batch.notes)
+                yield pb.WatchResponse(
+                    start_index=batch.start,
+                    notes=batch.notes,
+                    checkpoint=batch.checkpoint,
+                    cosigned=self._witnesses.newest(at),
+                )
                 self._sent[site] = at
                 await self._ledger.grown_beyond(at)
         finally:
@@ -157,9 +164,15 @@ class FederationService(pb_grpc.FederationServicer):
     async def Cosign(  # noqa: N802
         self, request: pb.CosignRequest, context: "grpc.aio.ServicerContext[object, object]"
     ) -> pb.CosignResponse:
-        """Refuse: this release has no witnesses' cosignatures yet."""
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, str(Reason.UNSUPPORTED))
-        raise AssertionError("abort returned")  # pragma: no cover - abort always raises
+        """Take a witness's cosignature of a head."""
+        try:
+            site = self._caller(context)
+            note, line = wire.read_cosign(request)
+            self._witnesses.take(site, note, line)
+        except Exception as error:  # noqa: BLE001
+            await self._end(context, error)
+        self._wake()
+        return pb.CosignResponse()
 
     # R3.1.2: the certificate says who calls; the ledger compares it with the event's author.
     def _caller(self, context: "grpc.aio.ServicerContext[object, object]") -> str:

@@ -21,6 +21,7 @@ STATUS_OF: Final[dict[Reason, grpc.StatusCode]] = {
     Reason.TOO_LARGE: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Reason.TOO_MANY: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Reason.AHEAD_OF_LOG: grpc.StatusCode.OUT_OF_RANGE,
+    Reason.WRONG_HEAD: grpc.StatusCode.FAILED_PRECONDITION,
     Reason.BAD_TOKEN: grpc.StatusCode.PERMISSION_DENIED,
     Reason.EXPIRED_TOKEN: grpc.StatusCode.PERMISSION_DENIED,
     Reason.USED_TOKEN: grpc.StatusCode.PERMISSION_DENIED,

@@ -12,8 +12,23 @@ Contract:
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import DDL, Column, Integer, LargeBinary, MetaData, Table, event, func, insert, select
+from sqlalchemy import (
+    DDL,
+    Column,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Row,
+    Select,
+    Table,
+    Text,
+    event,
+    func,
+    insert,
+    select,
+)
 from sqlalchemy.exc import SQLAlchemyError
 
 from fedmedlora_coordinator.database import open_engine
@@ -36,7 +51,15 @@ _HEADS = Table(
     Column("note", LargeBinary, nullable=False),
     sqlite_strict=True,
 )
-for _table in (_ENTRIES, _HEADS):
+_COSIGNATURES = Table(
+    "cosignatures",
+    _METADATA,
+    Column("size", Integer, primary_key=True, autoincrement=False),
+    Column("site", Text, primary_key=True),
+    Column("line", LargeBinary, nullable=False),
+    sqlite_strict=True,
+)
+for _table in (_ENTRIES, _HEADS, _COSIGNATURES):
     for _act in ("UPDATE", "DELETE"):
         event.listen(
             _table,
@@ -135,6 +158,24 @@ class LogStore:
         except SQLAlchemyError as exc:
             raise StoreError(f"the log could not be written ({type(exc).__name__})") from None
 
+    def cosignatures(self) -> list[tuple[int, str, bytes]]:
+        """Return all cosignatures as (size of the head, site, signature line), by size and site."""
+        query = select(_COSIGNATURES).order_by(_COSIGNATURES.c.size, _COSIGNATURES.c.site)
+        with self._engine.begin() as connection:
+            return [(row.size, row.site, bytes(row.line)) for row in connection.execute(query)]
+
+    def add_cosignature(self, size: int, site: str, line: bytes) -> None:
+        """Keep a witness's signature line for the head of a size; durable when it returns.
+
+        Raises:
+            StoreError: The disk refused, or there is one by this site for this head.
+        """
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(insert(_COSIGNATURES), [{"size": size, "site": site, "line": line}])
+        except SQLAlchemyError as exc:
+            raise StoreError(f"a cosignature could not be written ({type(exc).__name__})") from None
+
     def swap_head_file(self, expected: bytes | None, head: bytes) -> None:
         """Replace the head file if it still holds `expected`.
 
@@ -146,21 +187,35 @@ class LogStore:
         write_atomic(self._head_path, head)
 
 
+def read_cosignatures(path: Path) -> list[tuple[int, str, bytes]]:
+    """Read all cosignatures of a store that another process may be writing; see `LogStore.cosignatures`.
+
+    Raises:
+        StoreError: There is no readable store.
+    """
+    query = select(_COSIGNATURES).order_by(_COSIGNATURES.c.size, _COSIGNATURES.c.site)
+    return [(row.size, row.site, bytes(row.line)) for row in _read_only(path, query)]
+
+
 def read_entries(path: Path) -> list[StoredEntry]:
     """Read all entries of a store that another process may be writing; takes no write lock.
 
     Raises:
         StoreError: There is no readable store.
     """
+    query = select(_ENTRIES).order_by(_ENTRIES.c.entry_index)
+    rows = _read_only(path, query)
+    return [StoredEntry(row.entry_index, bytes(row.leaf), bytes(row.note)) for row in rows]
+
+
+def _read_only(path: Path, query: Select[Any]) -> Sequence[Row[Any]]:
     if not path.is_file():
         return []
     engine = open_engine(path, for_reading=True)
-    query = select(_ENTRIES).order_by(_ENTRIES.c.entry_index)
     try:
         with engine.begin() as connection:
-            rows = connection.execute(query).all()
+            return connection.execute(query).all()
     except SQLAlchemyError as exc:
         raise StoreError(f"{path}: cannot be read ({type(exc).__name__})") from None
     finally:
         engine.dispose()
-    return [StoredEntry(row.entry_index, bytes(row.leaf), bytes(row.note)) for row in rows]

@@ -27,6 +27,7 @@ from fedmedlora_core.secure_aggregation import (
 from fedmedlora_core.study import (
     SCHEMA,
     AggregationTerms,
+    AuditTerms,
     LabelTerms,
     LogTerms,
     Member,
@@ -127,6 +128,7 @@ def compose_study(
     members: Sequence[Member],
     initial_digest: str,
     dimension: int,
+    audit: AuditTerms | None = None,
 ) -> Study:
     """Join a profile with the members and the initial adapter into a study (PROTOCOL §2.1).
 
@@ -138,6 +140,7 @@ def compose_study(
         members: All members in charter order.
         initial_digest: Digest of the initial adapter, hex.
         dimension: Number of trainable values.
+        audit: What an auditor of the study demands.
 
     Returns:
         The study, with the threshold computed over the full member list.
@@ -172,4 +175,6 @@ def compose_study(
         "splits": {"seed": info.seed, **profile.splits.model_dump(mode="json")},
         "members": [member.model_dump(mode="json") for member in members],
     }
+    if audit is not None:
+        table["audit"] = audit.model_dump(mode="json")
     return parse_table(table, Study, name="study")

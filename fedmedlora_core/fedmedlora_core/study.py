@@ -65,6 +65,16 @@ class LogTerms(Section):
     coordinator_vkey: VerifierKeyText
 
 
+class AuditTerms(Section):
+    """What an auditor of this study demands beyond the law; a study without the table demands nothing more.
+
+    Attributes:
+        quorum: Heads of the log count only when T members have cosigned them, and nothing is opened before.
+    """
+
+    quorum: bool = False
+
+
 class ModelTerms(Section):
     """The frozen base model, bound by its digest."""
 
@@ -159,6 +169,7 @@ class Study(Section):
     aggregation: AggregationTerms
     secure_aggregation: SecureAggregationTerms
     splits: SplitTerms
+    audit: AuditTerms | None = None
     members: Annotated[tuple[Member, ...], Field(min_length=3, max_length=10_000)]
 
     @model_validator(mode="after")

@@ -62,6 +62,7 @@ class Reason(StrEnum):
     TOO_LARGE = "too_large"
     TOO_MANY = "too_many"
     AHEAD_OF_LOG = "ahead_of_log"
+    WRONG_HEAD = "wrong_head"
     BAD_TOKEN = "bad_token"  # noqa: S105 - a reason, not a secret
     EXPIRED_TOKEN = "expired_token"  # noqa: S105
     USED_TOKEN = "used_token"  # noqa: S105

@@ -15,15 +15,16 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
+from fedmedlora_audit.cosignature import is_cosigned_after
 from fedmedlora_audit.errors import AuditError
 from fedmedlora_audit.event_data import StepRefused
-from fedmedlora_audit.events import COORDINATOR_ID, open_event
+from fedmedlora_audit.events import COORDINATOR_ID, Entry, open_event
 from fedmedlora_audit.law import Duty, duties, waiting
 from fedmedlora_protos import wire
 from fedmedlora_site.client import FederationClient, Wire, backoff_seconds, credentials_of
@@ -167,6 +168,7 @@ class Agent:
 
     async def run(self) -> None:
         """Follow the log until the run is closed, reconnecting as often as it takes."""
+        self._witness(self._held.mirror.entries[-1:])  # a head that came just before an earlier process died
         while True:
             try:
                 await self._follow()
@@ -206,7 +208,11 @@ class Agent:
         mirror = self._held.mirror
         try:
             async for batch in self._client.watch(mirror.size):
-                mirror.extend(batch.start_index, batch.notes, batch.checkpoint, self._held.outbox.leaf)
+                fresh = mirror.extend(
+                    batch.start_index, batch.notes, batch.checkpoint, self._held.outbox.leaf
+                )
+                mirror.take_cosigned(batch.cosigned)
+                self._witness(fresh)
                 self._check_promises()
                 self._failures = 0
                 self._wake.set()
@@ -216,6 +222,24 @@ class Agent:
             raise ForkError(
                 "log_forked", "the coordinator's log is shorter than the head it signed"
             ) from None
+
+    def _witness(self, fresh: Sequence[Entry]) -> None:
+        """Cosign the head of a batch if it is one that witnesses sign (R5.5.1)."""
+        held = self._held
+        held.witness.compare(held.mirror.tree)
+        demanded = "C3" in held.terms.demands
+        if demanded and fresh and is_cosigned_after(fresh[-1].event.type) and held.mirror.head is not None:
+            held.witness.sign(held.mirror.head)
+
+    async def _hand_in_cosignatures(self) -> None:
+        """Send what the coordinator has not acknowledged."""
+        witness = self._held.witness
+        for cosignature in witness.unsent:
+            try:
+                await self._client.cosign(*cosignature)
+            except RejectedError as exc:
+                raise TransportError(str(exc)) from None
+            witness.acknowledged(cosignature)
 
     def _check_promises(self) -> None:
         """A receipt promised an event a place in the log: it must be there."""
@@ -228,6 +252,7 @@ class Agent:
         """Do whatever can be done now; True when the run is over for this site."""
         while True:
             state = self._held.mirror.state
+            await self._hand_in_cosignatures()
             if not await self._send():
                 return False
             self._tidy()
@@ -238,6 +263,8 @@ class Agent:
             if duty is not None and await self._perform(duty):
                 continue
             if not await self._caught_up():
+                continue
+            if self._held.witness.unsent:  # of a head that came meanwhile
                 continue
             return state.run_closed and duty is None
 

@@ -80,6 +80,7 @@ class Batch:
     start_index: int
     notes: tuple[bytes, ...]
     checkpoint: bytes
+    cosigned: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,9 @@ class Wire(Protocol):
 
     def watch(self, from_index: int) -> AsyncIterator[Batch]:
         """Stream the log's entries."""
+
+    async def cosign(self, checkpoint: bytes, cosignature: bytes) -> None:
+        """Hand in this site's cosignature of a head."""
 
     async def put_blob(self, upload: UploadFile) -> None:
         """Upload a payload."""
@@ -194,12 +198,28 @@ class FederationClient:
         stream = self._stub.Watch(pb.WatchRequest(from_index=from_index))
         try:
             async for reply in stream:
-                yield Batch(int(reply.start_index), tuple(reply.notes), bytes(reply.checkpoint))
+                yield Batch(
+                    int(reply.start_index), tuple(reply.notes), bytes(reply.checkpoint), bytes(reply.cosigned)
+                )
         except grpc.RpcError as exc:
             raise _error_of(exc, self._address) from None
         finally:
             stream.cancel()
         raise TransportError(f"{self._address}: the coordinator ended the stream")
+
+    async def cosign(self, checkpoint: bytes, cosignature: bytes) -> None:
+        """Hand in this site's cosignature of a head; the same one again does no harm.
+
+        Args:
+            checkpoint: The head, as the log signed it.
+            cosignature: This site's signature line, durable here before it is sent.
+
+        Raises:
+            TransportError: No answer in time; send it again.
+            RejectedError: The coordinator refused it.
+        """
+        request = pb.CosignRequest(checkpoint=checkpoint, cosignature=cosignature)
+        await self._call(self._stub.Cosign, request, self._network.call_timeout_seconds)
 
     async def put_blob(self, upload: UploadFile) -> None:
         """Upload the chunks of a blob that the coordinator does not hold yet (PROTOCOL §3.2).

@@ -106,6 +106,11 @@ class SiteFolder:
         return self.run / "outbox"
 
     @property
+    def witness(self) -> Path:
+        """What this site has cosigned; not to be restored from a backup."""
+        return self.run / "witness.json"
+
+    @property
     def journal(self) -> Path:
         """Every refusal, written before the refusal is sent."""
         return self.run / "journal.jsonl"

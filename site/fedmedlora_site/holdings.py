@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +33,7 @@ from fedmedlora_site.mirror import Mirror
 from fedmedlora_site.outbox import Outbox
 from fedmedlora_site.pins import Pins
 from fedmedlora_site.vault import Vault
+from fedmedlora_site.witness import Witness
 
 
 @dataclass(frozen=True, repr=False)
@@ -45,6 +47,7 @@ class Holdings:
     terms: CharterTerms
     policy: SitePolicy
     mirror: Mirror
+    witness: Witness
     outbox: Outbox
     markers: Markers
     journal: Journal
@@ -92,6 +95,7 @@ class Holdings:
             terms=terms,
             policy=policy,
             mirror=Mirror(folder.mirror, terms, config.site.id),
+            witness=Witness(folder.witness, keys.witness_signer, terms.origin, lambda: int(time.time())),
             outbox=Outbox(folder.outbox, author),
             markers=Markers(folder.markers),
             journal=Journal(folder.journal, create=True),

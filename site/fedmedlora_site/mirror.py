@@ -4,9 +4,10 @@ Every batch is checked before anything of it counts: the head is signed by the c
 recomputed from all entries is the head's, every note is signed by the charter's key of its author, and the
 law allows every event. A batch that fails is kept as evidence and changes nothing on disk.
 
-On disk: `entries` (length-prefixed notes, appended) and `checkpoint` (the newest signed head, replaced after
-the entries are synced). A crash between the two leaves entries beyond the head, which are dropped and fetched
-again; a head beyond the entries means that entries were lost, and the site stops.
+On disk: `entries` (length-prefixed notes, appended), `checkpoint` (the newest signed head, replaced after
+the entries are synced) and `cosigned` (the newest head that T witnesses stand behind). A crash between the
+first two leaves entries beyond the head, which are dropped and fetched again; a head beyond the entries
+means that entries were lost, and the site stops.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from fedmedlora_audit.charter import CharterTerms
 from fedmedlora_audit.checkpoint import Checkpoint, open_checkpoint
+from fedmedlora_audit.cosignature import open_cosigned, witness_keys
 from fedmedlora_audit.errors import AuditError, CheckpointError, LawError
 from fedmedlora_audit.events import Entry, Saw, entry_of, open_event, parse_event
 from fedmedlora_audit.law import State, apply
@@ -52,6 +54,9 @@ class Mirror:
         self._terms = terms
         self._own_id = own_id
         self._log_key = VerifierKey.parse(terms.log_vkey)
+        self._witnesses = witness_keys(terms)
+        self._cosigned_path = root / "cosigned"
+        self.witnessed = 0  # entries under the newest head with a quorum of cosignatures, in this process
         self._broken = False
         self.state = State.begin(terms)
         self.tree = Tree()
@@ -112,6 +117,32 @@ class Mirror:
         if fresh or head.size > 0:
             self._persist(notes, checkpoint)
         return fresh
+
+    def take_cosigned(self, note: bytes) -> None:
+        """Take a head that T witnesses have cosigned; one that does not hold proves nothing and is left.
+
+        Args:
+            note: The head with its cosignatures, as the coordinator sent it; empty for none.
+
+        Raises:
+            ForkError: T members stand behind another history than this mirror's.
+        """
+        if not note:
+            return
+        try:
+            head = open_cosigned(note, self._log_key, self._witnesses, origin=self._terms.origin)
+            head.need_quorum(self._terms.threshold)
+        except CheckpointError:
+            return
+        size = head.checkpoint.size
+        if not self.witnessed < size <= self.size:
+            return
+        if self.tree.root(size) != head.checkpoint.root:
+            self._broken = True
+            self._keep_evidence(size, [], note)
+            raise ForkError("log_forked", f"a quorum cosigned another history of {size} entries")
+        write_atomic(self._cosigned_path, note)
+        self.witnessed = size
 
     def _check_head(self, start_index: int, notes: Sequence[bytes], checkpoint: bytes) -> Checkpoint:
         """Recompute the root with the new leaves and compare it with the signed head."""

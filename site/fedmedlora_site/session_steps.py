@@ -146,6 +146,7 @@ class SessionSteps:
         if live is None or session.request is None:
             return await self.erase(duty)
         request = session.request
+        self._need_witnesses(session)
         self._need_signatures(session, live)
         live.check_request(signers=request.signers, self_of=request.self_of, pair_of=request.pair_of)
         self._need_unspent("unmask", session)
@@ -273,6 +274,15 @@ class SessionSteps:
                 raise StepRefusal(
                     "survivors", "consent_spent", "another survivor set of this base was consented to before"
                 )
+
+    def _need_witnesses(self, session: Session) -> None:
+        """Open nothing before T members stand behind the head that fixes the survivors (R5.5.3).
+
+        Otherwise a coordinator could fix one list in the log that some see and another one elsewhere.
+        """
+        held = self._held
+        if "C3" in held.terms.demands and held.mirror.witnessed <= session.u3_index:
+            raise StepRefusal("unmask", "unwitnessed", "no quorum has cosigned the list of survivors")
 
     def _need_signatures(self, session: Session, live: LiveSession) -> None:
         """Look up every signer's consent in the own mirror: it names the very same U2 and U3."""

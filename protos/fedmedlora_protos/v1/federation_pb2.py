@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%fedmedlora_protos/v1/federation.proto\x12\rfedmedlora.v1\"\x93\x01\n\rEnrollRequest\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\x12\x0f\n\x07\x63sr_der\x18\x03 \x01(\x0c\x12\x12\n\nevent_vkey\x18\x04 \x01(\t\x12\x14\n\x0cwitness_vkey\x18\x05 \x01(\t\x12\x13\n\x0b\x65vent_proof\x18\x06 \x01(\x0c\x12\x15\n\rwitness_proof\x18\x07 \x01(\x0c\"9\n\x0e\x45nrollResponse\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x01 \x01(\x0c\x12\x0e\n\x06\x63\x61_pem\x18\x02 \x01(\x0c\"\x1d\n\rSubmitRequest\x12\x0c\n\x04note\x18\x01 \x01(\x0c\"0\n\x0eSubmitResponse\x12\x0f\n\x07receipt\x18\x01 \x01(\x0c\x12\r\n\x05index\x18\x02 \x01(\x04\"\"\n\x0cWatchRequest\x12\x12\n\nfrom_index\x18\x01 \x01(\x04\"G\n\rWatchResponse\x12\x13\n\x0bstart_index\x18\x01 \x01(\x04\x12\r\n\x05notes\x18\x02 \x03(\x0c\x12\x12\n\ncheckpoint\x18\x03 \x01(\x0c\"q\n\x0fPutChunkRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x13\n\x0btotal_bytes\x18\x02 \x01(\x04\x12\r\n\x05index\x18\x03 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\x12\r\n\x05proof\x18\x05 \x03(\x0c\x12\r\n\x05query\x18\x06 \x01(\x08\":\n\x10PutChunkResponse\x12\x10\n\x08\x63omplete\x18\x01 \x01(\x08\x12\x14\n\x0cnext_missing\x18\x02 \x01(\x04\"0\n\x0fGetChunkRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\x04\"D\n\x10GetChunkResponse\x12\x13\n\x0btotal_bytes\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\r\n\x05proof\x18\x03 \x03(\x0c\"8\n\rCosignRequest\x12\x12\n\ncheckpoint\x18\x01 \x01(\x0c\x12\x13\n\x0b\x63osignature\x18\x02 \x01(\x0c\"\x10\n\x0e\x43osignResponse2R\n\tEnrolment\x12\x45\n\x06\x45nroll\x12\x1c.fedmedlora.v1.EnrollRequest\x1a\x1d.fedmedlora.v1.EnrollResponse2\xfa\x02\n\nFederation\x12\x45\n\x06Submit\x12\x1c.fedmedlora.v1.SubmitRequest\x1a\x1d.fedmedlora.v1.SubmitResponse\x12\x44\n\x05Watch\x12\x1b.fedmedlora.v1.WatchRequest\x1a\x1c.fedmedlora.v1.WatchResponse0\x01\x12K\n\x08PutChunk\x12\x1e.fedmedlora.v1.PutChunkRequest\x1a\x1f.fedmedlora.v1.PutChunkResponse\x12K\n\x08GetChunk\x12\x1e.fedmedlora.v1.GetChunkRequest\x1a\x1f.fedmedlora.v1.GetChunkResponse\x12\x45\n\x06\x43osign\x12\x1c.fedmedlora.v1.CosignRequest\x1a\x1d.fedmedlora.v1.CosignResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%fedmedlora_protos/v1/federation.proto\x12\rfedmedlora.v1\"\x93\x01\n\rEnrollRequest\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\x12\x0f\n\x07\x63sr_der\x18\x03 \x01(\x0c\x12\x12\n\nevent_vkey\x18\x04 \x01(\t\x12\x14\n\x0cwitness_vkey\x18\x05 \x01(\t\x12\x13\n\x0b\x65vent_proof\x18\x06 \x01(\x0c\x12\x15\n\rwitness_proof\x18\x07 \x01(\x0c\"9\n\x0e\x45nrollResponse\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x01 \x01(\x0c\x12\x0e\n\x06\x63\x61_pem\x18\x02 \x01(\x0c\"\x1d\n\rSubmitRequest\x12\x0c\n\x04note\x18\x01 \x01(\x0c\"0\n\x0eSubmitResponse\x12\x0f\n\x07receipt\x18\x01 \x01(\x0c\x12\r\n\x05index\x18\x02 \x01(\x04\"\"\n\x0cWatchRequest\x12\x12\n\nfrom_index\x18\x01 \x01(\x04\"Y\n\rWatchResponse\x12\x13\n\x0bstart_index\x18\x01 \x01(\x04\x12\r\n\x05notes\x18\x02 \x03(\x0c\x12\x12\n\ncheckpoint\x18\x03 \x01(\x0c\x12\x10\n\x08\x63osigned\x18\x04 \x01(\x0c\"q\n\x0fPutChunkRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x13\n\x0btotal_bytes\x18\x02 \x01(\x04\x12\r\n\x05index\x18\x03 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\x12\r\n\x05proof\x18\x05 \x03(\x0c\x12\r\n\x05query\x18\x06 \x01(\x08\":\n\x10PutChunkResponse\x12\x10\n\x08\x63omplete\x18\x01 \x01(\x08\x12\x14\n\x0cnext_missing\x18\x02 \x01(\x04\"0\n\x0fGetChunkRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\x04\"D\n\x10GetChunkResponse\x12\x13\n\x0btotal_bytes\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\r\n\x05proof\x18\x03 \x03(\x0c\"8\n\rCosignRequest\x12\x12\n\ncheckpoint\x18\x01 \x01(\x0c\x12\x13\n\x0b\x63osignature\x18\x02 \x01(\x0c\"\x10\n\x0e\x43osignResponse2R\n\tEnrolment\x12\x45\n\x06\x45nroll\x12\x1c.fedmedlora.v1.EnrollRequest\x1a\x1d.fedmedlora.v1.EnrollResponse2\xfa\x02\n\nFederation\x12\x45\n\x06Submit\x12\x1c.fedmedlora.v1.SubmitRequest\x1a\x1d.fedmedlora.v1.SubmitResponse\x12\x44\n\x05Watch\x12\x1b.fedmedlora.v1.WatchRequest\x1a\x1c.fedmedlora.v1.WatchResponse0\x01\x12K\n\x08PutChunk\x12\x1e.fedmedlora.v1.PutChunkRequest\x1a\x1f.fedmedlora.v1.PutChunkResponse\x12K\n\x08GetChunk\x12\x1e.fedmedlora.v1.GetChunkRequest\x1a\x1f.fedmedlora.v1.GetChunkResponse\x12\x45\n\x06\x43osign\x12\x1c.fedmedlora.v1.CosignRequest\x1a\x1d.fedmedlora.v1.CosignResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,21 +42,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHREQUEST']._serialized_start=346
   _globals['_WATCHREQUEST']._serialized_end=380
   _globals['_WATCHRESPONSE']._serialized_start=382
-  _globals['_WATCHRESPONSE']._serialized_end=453
-  _globals['_PUTCHUNKREQUEST']._serialized_start=455
-  _globals['_PUTCHUNKREQUEST']._serialized_end=568
-  _globals['_PUTCHUNKRESPONSE']._serialized_start=570
-  _globals['_PUTCHUNKRESPONSE']._serialized_end=628
-  _globals['_GETCHUNKREQUEST']._serialized_start=630
-  _globals['_GETCHUNKREQUEST']._serialized_end=678
-  _globals['_GETCHUNKRESPONSE']._serialized_start=680
-  _globals['_GETCHUNKRESPONSE']._serialized_end=748
-  _globals['_COSIGNREQUEST']._serialized_start=750
-  _globals['_COSIGNREQUEST']._serialized_end=806
-  _globals['_COSIGNRESPONSE']._serialized_start=808
-  _globals['_COSIGNRESPONSE']._serialized_end=824
-  _globals['_ENROLMENT']._serialized_start=826
-  _globals['_ENROLMENT']._serialized_end=908
-  _globals['_FEDERATION']._serialized_start=911
-  _globals['_FEDERATION']._serialized_end=1289
+  _globals['_WATCHRESPONSE']._serialized_end=471
+  _globals['_PUTCHUNKREQUEST']._serialized_start=473
+  _globals['_PUTCHUNKREQUEST']._serialized_end=586
+  _globals['_PUTCHUNKRESPONSE']._serialized_start=588
+  _globals['_PUTCHUNKRESPONSE']._serialized_end=646
+  _globals['_GETCHUNKREQUEST']._serialized_start=648
+  _globals['_GETCHUNKREQUEST']._serialized_end=696
+  _globals['_GETCHUNKRESPONSE']._serialized_start=698
+  _globals['_GETCHUNKRESPONSE']._serialized_end=766
+  _globals['_COSIGNREQUEST']._serialized_start=768
+  _globals['_COSIGNREQUEST']._serialized_end=824
+  _globals['_COSIGNRESPONSE']._serialized_start=826
+  _globals['_COSIGNRESPONSE']._serialized_end=842
+  _globals['_ENROLMENT']._serialized_start=844
+  _globals['_ENROLMENT']._serialized_end=926
+  _globals['_FEDERATION']._serialized_start=929
+  _globals['_FEDERATION']._serialized_end=1307
 # @@protoc_insertion_point(module_scope)

@@ -153,9 +153,12 @@ class WatchResponse(_message.Message):
     START_INDEX_FIELD_NUMBER: _builtins.int
     NOTES_FIELD_NUMBER: _builtins.int
     CHECKPOINT_FIELD_NUMBER: _builtins.int
+    COSIGNED_FIELD_NUMBER: _builtins.int
     start_index: _builtins.int
     checkpoint: _builtins.bytes
     """signed head of size start_index + len(notes)"""
+    cosigned: _builtins.bytes
+    """newest head with a quorum of cosignatures, not larger than it; empty: none"""
     @_builtins.property
     def notes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
     def __init__(
@@ -164,10 +167,11 @@ class WatchResponse(_message.Message):
         start_index: _builtins.int = ...,
         notes: _abc.Iterable[_builtins.bytes] | None = ...,
         checkpoint: _builtins.bytes = ...,
+        cosigned: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "notes", b"notes", "start_index", b"start_index"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "cosigned", b"cosigned", "notes", b"notes", "start_index", b"start_index"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -292,7 +296,9 @@ class CosignRequest(_message.Message):
     CHECKPOINT_FIELD_NUMBER: _builtins.int
     COSIGNATURE_FIELD_NUMBER: _builtins.int
     checkpoint: _builtins.bytes
+    """the head as the log signed it"""
     cosignature: _builtins.bytes
+    """this site's signature line for it, with its newline"""
     def __init__(
         self,
         *,

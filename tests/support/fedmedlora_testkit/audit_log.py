@@ -35,6 +35,11 @@ def seed_of(name: str) -> bytes:
     return hashlib.sha256(b"test seed " + name.encode()).digest()
 
 
+def witness_of(site: str) -> NoteSigner:
+    """The witness key of a member."""
+    return NoteSigner.from_seed(site, seed_of(site + "/w"), algorithm=ALG_COSIGNATURE)
+
+
 def charter_table(n: int = 4, **changes: Any) -> dict[str, Any]:
     """A charter's table; `changes` replaces whole sections."""
     ids = [f"site-{chr(ord('a') + place)}" for place in range(n)]
@@ -43,7 +48,7 @@ def charter_table(n: int = 4, **changes: Any) -> dict[str, Any]:
         {
             "id": site,
             "event_vkey": NoteSigner.from_seed(site, seed_of(site)).vkey,
-            "witness_vkey": NoteSigner.from_seed(site, seed_of(site + "/w"), algorithm=ALG_COSIGNATURE).vkey,
+            "witness_vkey": witness_of(site).vkey,
         }
         for site in ids
     ]
@@ -95,7 +100,10 @@ class StudyLog:
         return Saw(size=self.tree.size, root=self.tree.root().hex())
 
     def checkpoint(self) -> bytes:
-        return sign_checkpoint(Checkpoint(ORIGIN, self.tree.size, self.tree.root()), self.log_signer)
+        return self.head_note(self.tree.size)
+
+    def head_note(self, size: int) -> bytes:
+        return sign_checkpoint(Checkpoint(ORIGIN, size, self.tree.root(size)), self.log_signer)
 
     def draft(self, actor: str, type_: str, data: of.Data, **fields: Any) -> bytes:
         """Sign the actor's next event without adding it; fields may override what is filled in."""

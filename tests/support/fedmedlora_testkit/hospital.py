@@ -81,6 +81,7 @@ class Hospital:
         self.parties: dict[str, Party] = {}
         self.outbox: bytes | None = None  # signed and not yet acknowledged: sent again as it is
         self.cut_off = False  # its calls do not get through, though its stream is open
+        self.cosigns = True  # it cosigns heads of the log
         self.against = False  # it finds the new adapter worse
 
     def restart(self) -> None:

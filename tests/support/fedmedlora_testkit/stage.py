@@ -8,7 +8,7 @@ step, in the log (`StudyLog.force`) or in the payloads (`Stage.blobs`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from fedmedlora_audit import event_data as of
 from fedmedlora_audit.blob import blob_digest
+from fedmedlora_audit.cosignature import checkpoint_of, cosign, is_cosigned_after, with_cosignatures
 from fedmedlora_audit.events import Entry, Event, parse_event
 from fedmedlora_audit.merkle import CHUNK_BYTES
 from fedmedlora_core.study import Study
@@ -30,6 +31,7 @@ from fedmedlora_site.holdings import Holdings
 from fedmedlora_site.journal import Journal
 from fedmedlora_site.session import LiveSession
 from fedmedlora_site.training import RehearsalTrainer, Trainer
+from fedmedlora_testkit.audit_log import witness_of
 from fedmedlora_testkit.audit_votes import open_vote
 from fedmedlora_testkit.stage_log import StageLog
 from fedmedlora_testkit.stage_site import ADAPTER, OWN, SITES, make_site, staged_study
@@ -49,6 +51,7 @@ class Stage:
         self.root = make_site(root, self.study, own)
         self.log = StageLog(self.study)
         self.blobs: dict[str, bytes] = {}
+        self.cosigned: dict[bytes, bytes] = {}  # head -> line of its only witness here
         self.withheld: set[str] = set()  # digests that the coordinator does not give
         self.others: dict[str, LiveSession] = {}
         self.bases = Bases(self.study, root / "package" / "initial", root / "stage-adapters")
@@ -343,6 +346,7 @@ class StageWire:
         self.ahead = False
         self.verified = False
         self.lost_chunks = 0
+        self.witnesses = stage.names  # who has cosigned the heads that this site is shown
         self.held_back: set[str] = set()  # types of events that the network keeps
         self.on_their_way: set[str] = set()  # those that it keeps at this moment
         self.on_withheld: Callable[[], None] = lambda: None
@@ -379,10 +383,31 @@ class StageWire:
             if self.ahead:
                 raise RejectedError("ahead_of_log")
             if len(log.entries) > sent and log.state.pending is None:
-                notes = tuple(entry.note for entry in log.entries[sent:])
-                yield Batch(sent, notes, log.checkpoint())
-                sent += len(notes)
+                notes = tuple(entry.note for entry in self._cut(log.entries[sent:]))
+                size = sent + len(notes)
+                yield Batch(sent, notes, log.head_note(size), self._cosigned(size))
+                sent = size
             await asyncio.sleep(0.002)
+
+    def _cut(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """A batch ends with a head that witnesses sign, as the coordinator's do."""
+        ends = (place for place, entry in enumerate(entries, 1) if is_cosigned_after(entry.event.type))
+        return entries[: next(ends, len(entries))]
+
+    def _cosigned(self, size: int) -> bytes:
+        """The newest head that the witnesses stand behind."""
+        log = self._stage.log
+        ends = [entry.index + 1 for entry in log.entries[:size] if is_cosigned_after(entry.event.type)]
+        if not ends or not self.witnesses:
+            return b""
+        note = log.head_note(ends[-1])
+        lines = [cosign(checkpoint_of(note), witness_of(site), time=1) for site in self.witnesses]
+        return with_cosignatures(note, lines)
+
+    async def cosign(self, checkpoint: bytes, cosignature: bytes) -> None:
+        """Take a cosignature."""
+        self._up()
+        self._stage.cosigned[checkpoint] = cosignature
 
     async def put_blob(self, upload: UploadFile) -> None:
         """Take a payload."""

@@ -8,7 +8,7 @@ from typing import Any
 from fedmedlora_audit.note import ALG_COSIGNATURE, NoteSigner
 from fedmedlora_core.records import write_notes
 from fedmedlora_core.secure_aggregation import CKKS_CONTEXT_FILE, CkksTerms
-from fedmedlora_core.study import LogTerms, Study
+from fedmedlora_core.study import AuditTerms, LogTerms, Study
 from fedmedlora_site.acceptance import accept
 from fedmedlora_site.config import SCHEMA, NetworkSection, SiteConfig, SiteSection, TrainerSection
 from fedmedlora_site.durable import create_private
@@ -25,7 +25,7 @@ SITES = (OWN, *OTHERS)
 ADAPTER = small_adapter(32)
 
 
-def staged_study(**overrides: Any) -> Study:
+def staged_study(*, quorum: bool = False, **overrides: Any) -> Study:
     """A study whose members' keys come from `seed_of`, so that the test can play everybody."""
     vkeys = {
         site: (
@@ -45,6 +45,7 @@ def staged_study(**overrides: Any) -> Study:
         vkeys=vkeys,
         log=log,
         overrides={"training__rounds": 4, **overrides},
+        audit=AuditTerms(quorum=True) if quorum else None,
     )
 
 

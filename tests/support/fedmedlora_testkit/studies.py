@@ -7,7 +7,7 @@ from typing import Any
 
 from fedmedlora_core.config import parse_table
 from fedmedlora_core.profile import Profile, compose_study
-from fedmedlora_core.study import LogTerms, Member, ModelTerms, Study, StudyInfo
+from fedmedlora_core.study import AuditTerms, LogTerms, Member, ModelTerms, Study, StudyInfo
 
 
 def placeholder_vkey(name: str, tag: str) -> str:
@@ -23,6 +23,7 @@ def make_study(
     vkeys: Mapping[str, tuple[str, str]] | None = None,
     log: LogTerms | None = None,
     overrides: Mapping[str, Any] | None = None,
+    audit: AuditTerms | None = None,
 ) -> Study:
     """A study over the tiny profile; `vkeys` maps id to its (event, witness) keys."""
     profile = Profile.load("tiny").override(**dict(overrides or {}))
@@ -42,6 +43,7 @@ def make_study(
         members=members,
         initial_digest=initial_digest,
         dimension=dimension,
+        audit=audit,
     )
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from fedmedlora_audit.blob import BlobTree, blob_digest, blob_leaves
 from fedmedlora_audit.chain import Author
 from fedmedlora_audit.charter import CharterTerms
+from fedmedlora_audit.cosignature import checkpoint_of, cosign, is_cosigned_after
 from fedmedlora_audit.event_data import (
     AggregateAccepted,
     Base,
@@ -45,8 +46,9 @@ from fedmedlora_coordinator.neighbourhoods import party_of
 from fedmedlora_coordinator.payloads import Payloads
 from fedmedlora_coordinator.presence import Presence
 from fedmedlora_coordinator.settings import CoordinatorSettings, Evidence, Timing
+from fedmedlora_coordinator.witnesses import Witnesses
 from fedmedlora_core.adapter import Adapter
-from fedmedlora_core.study import LogTerms
+from fedmedlora_core.study import AuditTerms, LogTerms
 from fedmedlora_core.vote import vote_packing
 from fedmedlora_crypto.secagg.graph import chain_link, commitment, contribution
 from fedmedlora_crypto.secagg.party import Party
@@ -71,6 +73,7 @@ class Ward:
         keep_evidence: bool = False,
         keep_rounds: int = 0,
         dimension: int = DIMENSION,
+        quorum: bool = False,
         **overrides: Any,
     ) -> None:
         self.clock = Clock()
@@ -88,6 +91,7 @@ class Ward:
             log=LogTerms(
                 origin="ward.example/log", log_vkey=made.log_vkey, coordinator_vkey=made.coordinator_vkey
             ),
+            audit=AuditTerms(quorum=True) if quorum else None,
             # Its weights are small beside the charter's: in a narrow ring the results would be rough.
             overrides={"training__rounds": rounds, "secure_aggregation__wire_bits": 32, **overrides},
         )
@@ -124,12 +128,14 @@ class Ward:
         for hospital in self.hospitals:
             if hospital.alive:
                 self.presence.opened(hospital.site, self.clock.seconds)
+        self.witnesses = Witnesses(self.ledger, self.store)
         self.conductor = Conductor(
             ledger=self.ledger,
             blobs=self.blobs,
             payloads=self.payloads,
             model=self.model,
             presence=self.presence,
+            witnesses=self.witnesses,
             settings=self.settings,
             folder=self.folder,
             monotonic=self.clock.monotonic,
@@ -161,6 +167,7 @@ class Ward:
         for _ in range(5000):
             try:
                 if await self._turn(until):
+                    self.witness()
                     return self.ledger.state
             except Killed:
                 FlakyStore.arm(None)
@@ -168,7 +175,23 @@ class Ward:
                 self.start()
         raise RuntimeError("the federation does not come to an end")
 
+    def witness(self) -> None:
+        """Let every hospital that is there cosign what it has not yet."""
+        if not self.witnesses.demanded:
+            return
+        for entry in self.ledger.entries:
+            if not is_cosigned_after(entry.event.type):
+                continue
+            note = self.ledger.checkpoint(entry.index + 1)
+            for hospital in self.hospitals:
+                known = self.witnesses.cosigners(entry.index + 1)
+                if hospital.alive and hospital.cosigns and hospital.site not in known:
+                    time = int(self.clock.now().timestamp())
+                    line = cosign(checkpoint_of(note), hospital.witness, time=time)
+                    self.witnesses.take(hospital.site, note, line)
+
     async def _turn(self, until: Callable[[State], bool]) -> bool:
+        self.witness()
         for hospital in self.hospitals:
             if until(self.ledger.state):
                 return True

@@ -1,0 +1,130 @@
+"""What the witnesses' cosignatures prove about a bundle: C3, E8 and the heads half of U1 (AUDIT "Witnesses").
+
+A bundle carries every head that a quorum has cosigned as ``heads/<size>``, and its checkpoint with the lines
+that there are. A quorum shows that most hospitals saw one history; the times are theirs, not the authors'.
+"""
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+from fedmedlora_audit import bundle as of
+from fedmedlora_audit.cosignature import CosignedHead, open_cosigned
+from fedmedlora_audit.errors import AuditError
+from fedmedlora_audit.events import Entry
+from fedmedlora_audit.law import State
+from fedmedlora_audit.merkle import Tree
+from fedmedlora_audit.note import VerifierKey
+from fedmedlora_audit.trust import Trust
+
+HEADS: Final = "heads/"
+"""Folder of a bundle with the cosigned heads, each named by its size."""
+SKEW_SECONDS: Final = 300
+"""How far an author's clock may be from the witnesses'."""
+
+
+@dataclass(slots=True)
+class JudgedWitnesses:
+    """What was found: (check, sentence, entry index, file), and the heads that count.
+
+    Attributes:
+        findings: What is wrong.
+        heads: All heads that could be opened, by size, those without a quorum included.
+        quorums: Sizes of the heads with a quorum, in order.
+        timed: Events whose time was judged.
+    """
+
+    findings: list[tuple[str, str, int | None, str | None]] = field(default_factory=list)
+    heads: dict[int, CosignedHead] = field(default_factory=dict)
+    quorums: list[int] = field(default_factory=list)
+    timed: int = 0
+
+    @property
+    def covered(self) -> int:
+        """Entries under the newest head with a quorum."""
+        return self.quorums[-1] if self.quorums else 0
+
+
+def judge_witnesses(
+    files: Mapping[str, bytes],
+    trust: Trust,
+    tree: Tree,
+    *,
+    entries: Sequence[Entry],
+    state: State | None,
+    demanded: bool,
+) -> JudgedWitnesses:
+    """Judge the cosigned heads of a bundle.
+
+    Args:
+        files: The bundle's files by path.
+        trust: Names the witnesses and the quorum.
+        tree: The tree of the bundle's entries.
+        entries: The entries that could be read and folded.
+        state: Where the log leads, or None if the law could not be applied.
+        demanded: Whether the charter lets nothing be opened without a quorum.
+    """
+    judged = JudgedWitnesses()
+    names = [of.CHECKPOINT, *sorted(path for path in files if path.startswith(HEADS))]
+    for name in names:
+        if name in files:
+            _judge_head(judged, name, files[name], trust, tree)
+    judged.quorums = sorted(s for s, head in judged.heads.items() if len(head.times) >= trust.quorum)
+    if demanded and state is not None:
+        _judge_openings(judged, state, entries)
+    _judge_times(judged, entries)
+    return judged
+
+
+def _judge_head(judged: JudgedWitnesses, name: str, note: bytes, trust: Trust, tree: Tree) -> None:
+    """C2, C3, C4: one head, its lines, and whether it is a head of this log."""
+    keys = {site: VerifierKey.parse(member.witness_vkey) for site, member in trust.members.items()}
+    try:
+        head = open_cosigned(note, VerifierKey.parse(trust.log_vkey), keys, origin=trust.origin)
+    except AuditError as error:
+        if name != of.CHECKPOINT or error.check == "C3":  # the checkpoint's own signature is judged apart
+            judged.findings.append((error.check, f"{name}: {error.sentence}", None, name))
+        return
+    size = head.checkpoint.size
+    if name not in (of.CHECKPOINT, f"{HEADS}{size}"):
+        judged.findings.append(("C2", f"{name}: holds the head over {size} entries", None, name))
+    elif size > tree.size or tree.root(size) != head.checkpoint.root:
+        judged.findings.append(("C4", f"{name}: is a head of another history", None, name))
+    elif size not in judged.heads or len(judged.heads[size].times) < len(head.times):
+        judged.heads[size] = head
+
+
+def _judge_openings(judged: JudgedWitnesses, state: State, entries: Sequence[Entry]) -> None:
+    """U1: before anything of a session was opened, a quorum had cosigned its list of survivors."""
+    first_response: dict[str, int] = {}
+    for entry in entries:
+        if entry.event.type == "unmask.response":
+            first_response.setdefault(str(getattr(entry.event.data, "sid", "")), entry.index)
+    for sid, index in first_response.items():
+        session = state.sids.get(sid)
+        if session is None:
+            continue
+        newest = bisect_right(judged.quorums, index)
+        if newest == 0 or judged.quorums[newest - 1] <= session.u3_index:
+            sentence = f"shares of round {session.round} were opened before a quorum cosigned its survivors"
+            judged.findings.append(("U1", sentence, index, None))
+
+
+def _judge_times(judged: JudgedWitnesses, entries: Sequence[Entry]) -> None:
+    """E8: an event was made after the cosigned head that its author saw and before the one over it."""
+    medians = [judged.heads[size].median_time for size in judged.quorums]
+    for entry in entries:
+        covering = bisect_right(judged.quorums, entry.index)
+        if covering == len(judged.quorums):
+            return  # nothing covers what follows
+        judged.timed += 1
+        time = datetime.fromisoformat(entry.event.time).timestamp()
+        if time > medians[covering] + SKEW_SECONDS:
+            sentence = f"{entry.event.actor.id} dates it after the witnesses had seen it"
+            judged.findings.append(("E8", sentence, entry.index, None))
+        seen = bisect_right(judged.quorums, entry.event.saw.size)
+        if seen and time < medians[seen - 1] - SKEW_SECONDS:
+            sentence = f"{entry.event.actor.id} dates it before a head that it had seen"
+            judged.findings.append(("E8", sentence, entry.index, None))
