@@ -7,6 +7,8 @@ and a finding of the auditor have one name.
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
+from fedmedlora_audit.stamps import NO_STAMPS
+
 
 class Check(NamedTuple):
     """A check: its sentence, and the types of events it looks at (empty: every event)."""
@@ -174,7 +176,7 @@ UNWITNESSED: Final[Mapping[str, str]] = {
 """What those checks say of a bundle without such a head."""
 
 NOT_YET: Final[Mapping[str, str]] = {
-    "C7": "External time stamps are not written by this release.",
+    "C7": NO_STAMPS,
     "A3": "The sums were not recomputed: that needs evidence beside the bundle (--evidence).",
 }
 """Checks without material in this release; one that the charter asks for makes the verdict incomplete."""

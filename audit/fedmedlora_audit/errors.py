@@ -91,3 +91,11 @@ class TrustError(AuditError):
     def __init__(self, sentence: str) -> None:
         """Keep the sentence."""
         super().__init__(sentence, check="T1")
+
+
+class StampError(AuditError):
+    """A time stamp is malformed, over something else, or not made by a trusted authority."""
+
+    def __init__(self, sentence: str, *, check: str = "C7") -> None:
+        """Keep the sentence; a bad stamp is a finding of check C7 unless said otherwise."""
+        super().__init__(sentence, check=check)

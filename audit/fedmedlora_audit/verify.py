@@ -41,6 +41,7 @@ from fedmedlora_audit.heads import judge_heads
 from fedmedlora_audit.law import State, findings, fold
 from fedmedlora_audit.merkle import Tree
 from fedmedlora_audit.note import VerifierKey
+from fedmedlora_audit.stamps import judge_stamps
 from fedmedlora_audit.tiles import hash_tiles, read_entries, tile_names
 from fedmedlora_audit.trust import Trust
 from fedmedlora_audit.verdict import CheckResult, Finding, Verdict
@@ -81,6 +82,7 @@ def verify_bundle(
     audit.judge_entries(files)
     audit.judge_events()
     audit.judge_witnesses(files)
+    audit.judge_stamps(files)
     audit.judge_heads(heads)
     audit.judge_sums(sums)
     return audit.verdict()
@@ -99,6 +101,7 @@ class _Audit:
         self.head: Checkpoint | None = None
         self.tree = Tree()
         self.notes: list[bytes] = []
+        self.read: list[tuple[int, Event]] = []  # events of the right form, signed or not
         self.entries: list[Entry] = []
         self.state: State | None = None
         self.exporter: str | None = None
@@ -221,6 +224,7 @@ class _Audit:
             self.find(error.check, error.sentence, index)
             return None
         event = unverified.event
+        self.read.append((index, event))
         vkey = self._key_of(event)
         try:
             if vkey is None:
@@ -281,6 +285,16 @@ class _Audit:
         else:
             left = self.tree.size - judged.covered
             self.not_judged["C3"] = f"No quorum has cosigned the last {left} entries yet."
+
+    def judge_stamps(self, files: Mapping[str, bytes]) -> None:
+        """C7: when each closed round's head existed, by a clock that is nobody's in the study."""
+        roots = self.trust.tsa_certificates
+        judged = judge_stamps(files, self.tree, self.trust.origin, self.read, roots)
+        self.findings += judged.findings
+        self.counts["C7"], self.not_judged["C7"] = judged.count, judged.sentence
+        if judged.whole:
+            del self.not_judged["C7"]
+            self.found_true["C7"] = judged.sentence
 
     # -- heads
 

@@ -108,6 +108,19 @@ def evidence(
 
 
 @app.command()
+def stamp(folder: FolderOption = Path(), json_file: JsonOption = None) -> None:
+    """Ask the time-stamping authority for the stamps that are lacking; exit 1 if it gives none.
+
+    Example: fedmedlora coordinator stamp --dir centre
+    """
+    from fedmedlora_coordinator import reports
+
+    found = reports.stamp_lacking(folder)
+    show_facts(found, json_file)
+    raise typer.Exit(0 if found["problem"] is None else 1)
+
+
+@app.command()
 def export(
     out: Annotated[Path, typer.Option(help="Folder to write the bundle to.")],
     folder: FolderOption = Path(),

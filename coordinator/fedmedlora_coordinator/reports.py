@@ -9,13 +9,16 @@ from fedmedlora_audit.cosignature import with_cosignatures
 from fedmedlora_audit.errors import AuditError, BundleError
 from fedmedlora_audit.events import Entry, entry_of, parse_event
 from fedmedlora_audit.law import State, apply, waiting
+from fedmedlora_audit.stamps import stamp_path
 from fedmedlora_audit.witnessing import HEADS
 from fedmedlora_coordinator.blobs import BlobStore
-from fedmedlora_coordinator.errors import StoreError
+from fedmedlora_coordinator.errors import StoreError, TsaError
 from fedmedlora_coordinator.folder import Folder
 from fedmedlora_coordinator.ledger import Keys
 from fedmedlora_coordinator.register import Register
+from fedmedlora_coordinator.settings import CoordinatorSettings
 from fedmedlora_coordinator.setup import load_event_signer, load_log_signer
+from fedmedlora_coordinator.stamping import kept_stamps, lacking_stamps, make_stamper, wanted_stamps
 from fedmedlora_coordinator.store import read_cosignatures, read_entries
 from fedmedlora_coordinator.study import RunningStudy, adopt_study
 from fedmedlora_core.codec import EXTRAS
@@ -58,8 +61,49 @@ def status(root: Path) -> dict[str, object]:
         "base": state.base,
         "released": state.released,
         "run_closed": state.run_closed,
+        **_stamped(folder, entries),
         **_clipped(folder, running, state),
     }
+
+
+def _stamped(folder: Folder, entries: list[Entry]) -> dict[str, object]:
+    """Which closed rounds have a time stamp, and which have none."""
+    wanted, lacking = wanted_stamps(entries), lacking_stamps(folder, entries)
+    url = CoordinatorSettings.load(folder.config).stamps.tsa_url
+    said = f"{len(wanted) - len(lacking)} of {len(wanted)} closed rounds are stamped"
+    return {
+        "time_stamps": said if url else f"skipped: no authority is named (stamps.tsa_url); {said}",
+        "unstamped_rounds": list(lacking.values()),
+    }
+
+
+def stamp_lacking(root: Path) -> dict[str, object]:
+    """Ask the authority for every stamp that is lacking, up to the first that it does not give.
+
+    Args:
+        root: The coordinator's folder; it may be being served.
+
+    Returns:
+        What `status` says of time stamps afterwards, and why the authority gave no further one, if so.
+
+    Raises:
+        ConfigError: There is no study, or no authority is named (the operator's).
+        StoreError: The store cannot be read or breaks the law.
+    """
+    folder = Folder(root)
+    folder.require()
+    running = require_study(folder)
+    state, entries = replayed(folder, running)
+    stamper = make_stamper(folder, CoordinatorSettings.load(folder.config).stamps)
+    if stamper is None:
+        raise ConfigError(f"{folder.config}: no time-stamping authority is named (stamps.tsa_url)")
+    problem: str | None = None
+    try:
+        for size in sorted(lacking_stamps(folder, entries)):
+            stamper.stamp(Checkpoint(running.terms.origin, size, state.tree.root(size)))
+    except TsaError as error:
+        problem = str(error)
+    return {**_stamped(folder, entries), "problem": problem}
 
 
 def _clipped(folder: Folder, running: RunningStudy, state: State) -> dict[str, object]:
@@ -97,6 +141,7 @@ def export_bundle(root: Path, out: Path) -> int:
     if not entries:
         raise ConfigError(f"{root}: the log is empty; there is nothing to export yet")
     heads = _cosigned_heads(folder, running, state)
+    stamps = {stamp_path(size): stamp for size, stamp in kept_stamps(folder, entries).items()}
     checkpoint = heads.pop(state.size, None) or _head(folder, running, state, state.size)
     try:
         write_bundle(
@@ -105,7 +150,7 @@ def export_bundle(root: Path, out: Path) -> int:
             entries=entries,
             checkpoint=checkpoint,
             signer=load_event_signer(folder),
-            extra={f"{HEADS}{size}": note for size, note in heads.items()},
+            extra={f"{HEADS}{size}": note for size, note in heads.items()} | stamps,
         )
     except (BundleError, OSError) as error:
         raise ConfigError(f"{out}: {error}") from None

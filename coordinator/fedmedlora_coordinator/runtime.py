@@ -26,6 +26,7 @@ from fedmedlora_coordinator.register import Register
 from fedmedlora_coordinator.service import FederationService
 from fedmedlora_coordinator.settings import CoordinatorSettings
 from fedmedlora_coordinator.setup import load_event_signer, load_log_signer, load_storage_key
+from fedmedlora_coordinator.stamping import StampKeeper, make_stamper
 from fedmedlora_coordinator.store import LogStore
 from fedmedlora_coordinator.study import RunningStudy, adopt_study
 from fedmedlora_coordinator.transport import (
@@ -168,6 +169,10 @@ class Federation:
             monotonic=time.monotonic,
             on_clipped=self._observe_clipped,
         )
+        stamper = make_stamper(folder, settings.stamps)
+        self._stamps = (
+            None if stamper is None else StampKeeper(self._ledger, folder, stamper, settings.stamps)
+        )
         self._service = FederationService(
             ledger=self._ledger,
             blobs=self._blobs,
@@ -191,17 +196,29 @@ class Federation:
     async def run(self) -> None:
         """Conduct the study; returns when it is closed and delivered, if that was asked for."""
         conduct = asyncio.create_task(self._conductor.run())
+        stamping = asyncio.create_task(self._stamp())
         try:
             await asyncio.wait({conduct, self._fatal}, return_when=asyncio.FIRST_COMPLETED)
             if self._fatal.done():
                 self._fatal.result()
             conduct.result()
+            if not self._until_closed:
+                await self._fatal
+            await self.delivered()
         finally:
             conduct.cancel()
-        if self._until_closed:
-            await self.delivered()
+            stamping.cancel()
+        if self._stamps is not None:
+            await self._stamps.catch_up()  # what is still lacking then, `coordinator stamp` asks for
+
+    async def _stamp(self) -> None:
+        """Have closed rounds stamped; nothing of the study waits for it, and nothing ends with it."""
+        if self._stamps is None:
             return
-        await self._fatal
+        try:
+            await self._stamps.run()
+        except Exception:  # noqa: BLE001 - a bug here must not end a study
+            _LOG.exception("no further time stamps are asked for: restart the coordinator")
 
     async def delivered(self) -> None:
         """Wait until every member has been sent the whole log, or has been away for the grace time.
