@@ -66,7 +66,7 @@ class Authority:
         now = dt.datetime.now(dt.UTC)
         long = (now - 3650 * DAY, now + 3650 * DAY)
         root_key, issuer_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(3))
-        # openssl writes the signer's certificate first; DER, which the library demands, the shorter one: a long
+        # openssl writes the signer's certificate first; DER, which the library demands, the shorter: a long
         # name of the root makes the issuer's certificate the longer one.
         self.root = _certificate("root of all stamps that are made for tests", root_key, None, long)
         self.issuer = _certificate("issuer", issuer_key, (self.root, root_key), long)
