@@ -135,6 +135,12 @@ LAW_CHECKS: Final[Mapping[str, Check]] = {
         "round.closed",
         "round.rolled_back",
     ),
+    "H1": _on(
+        "Entries were deleted in whole tiles, after the charter's years, under no hold, as the log says.",
+        "retention.hold",
+        "retention.release",
+        "retention.pruned",
+    ),
     "G44": _on(
         "Sites commit to a sparse graph if the charter has one, and only then.",
         "update.ready",
@@ -184,3 +190,5 @@ NOT_YET: Final[Mapping[str, str]] = {
 DP_CHECKS: Final = ("D1", "D2", "D3", "D4", "D5")
 NO_DP: Final = "The study has no differential privacy, so there is no budget to recompute."
 NOTHING_PRUNED: Final = "Nothing was pruned: every entry is in the bundle."
+WHOLE_CHECKS: Final = (*(LAW_CHECKS.keys() - {"H1"}), "E1", "E2", "G45", "P1", "E8", "C7", "J1", "A3")
+"""Checks that look at every event: of a log with deleted entries they may fail, and never pass."""

@@ -32,6 +32,7 @@ from fedmedlora_audit.checks import (
     NOT_YET,
     NOTHING_PRUNED,
     UNWITNESSED,
+    WHOLE_CHECKS,
     WITNESS_CHECKS,
 )
 from fedmedlora_audit.errors import AuditError, BundleError
@@ -41,8 +42,9 @@ from fedmedlora_audit.heads import judge_heads
 from fedmedlora_audit.law import State, findings, fold
 from fedmedlora_audit.merkle import Tree
 from fedmedlora_audit.note import VerifierKey
+from fedmedlora_audit.retention_review import gone_of, judge_remains
 from fedmedlora_audit.stamps import judge_stamps
-from fedmedlora_audit.tiles import hash_tiles, read_entries, tile_names
+from fedmedlora_audit.tiles import Remains, claimed_size, hash_tiles, read_entries, read_remains, tile_names
 from fedmedlora_audit.trust import Trust
 from fedmedlora_audit.verdict import CheckResult, Finding, Verdict
 from fedmedlora_audit.witnessing import judge_witnesses
@@ -96,7 +98,7 @@ class _Audit:
         self.findings: list[Finding] = []
         self.counts: Counter[str] = Counter()
         self.not_judged: dict[str, str] = {**NOT_YET, **UNWITNESSED}
-        self.found_true: dict[str, str] = {}  # what a passed check says instead of its claim
+        self.found_true = {"H1": NOTHING_PRUNED}  # what a passed check says instead of its claim
         self.terms: CharterTerms | None = None
         self.head: Checkpoint | None = None
         self.tree = Tree()
@@ -104,6 +106,7 @@ class _Audit:
         self.read: list[tuple[int, Event]] = []  # events of the right form, signed or not
         self.entries: list[Entry] = []
         self.state: State | None = None
+        self.remains: Remains | None = None  # of a log from which entries were deleted
         self.exporter: str | None = None
         self.promised: int | None = None
 
@@ -174,12 +177,12 @@ class _Audit:
 
     def judge_entries(self, files: Mapping[str, bytes]) -> None:
         """C1, C5: entries give the root, and the tiles are those of the entries."""
-        size = self.head.size if self.head is not None else _claimed_size(files)
-        self.notes, problem = read_entries(files, size)
-        self.tree = Tree.of_data(self.notes)
+        size = self.head.size if self.head is not None else claimed_size(files)
+        problem = self._read_entries(files, size)
         self.counts["C1"] = self.counts["C5"] = len(self.notes)
         if problem is not None:
             self.find(problem.check, problem.sentence, index=len(self.notes), file=problem.file)
+            self.not_judged["H1"] = "Entries are missing, and not in the whole tiles that pruning deletes."
         if self.promised not in (None, size):
             self.find("B1", "the manifest promises another number of entries", file=of.MANIFEST)
         if self.head is None:
@@ -196,6 +199,18 @@ class _Audit:
             for path in sorted({path for path in files if path.startswith("tile/entries/")} - named):
                 self.find("C5", f"{path}: entries beyond the checkpoint", file=path)
 
+    def _read_entries(self, files: Mapping[str, bytes], size: int) -> BundleError | None:
+        """Read all entries, or what is left where whole tiles were deleted; returns what else is wrong."""
+        self.notes, problem = read_entries(files, size)
+        self.tree = Tree.of_data(self.notes)
+        if problem is None or problem.check != "C5":
+            return problem
+        self.remains = read_remains(files, size)
+        if self.remains is None:
+            return problem
+        self.tree, self.notes = self.remains.tree, list(self.remains.notes.values())
+        return None
+
     # -- events
 
     def judge_events(self) -> None:
@@ -205,6 +220,9 @@ class _Audit:
             self._law_stops("Without the charter the law could not be applied.")
         if self.notes and self.tree.leaf(0).hex() != self.trust.genesis:
             self.find("K1", "the first entry is not the trusted genesis", index=0)
+        if self.remains is not None:
+            self._judge_remains(self.remains)
+            return
         for index, note in enumerate(self.notes):
             event = self._opened(index, note)
             if event is None:
@@ -214,6 +232,16 @@ class _Audit:
         if self.state is not None and self.state.pending is not None:
             pending = self.state.pending
             self.find("R4", f"the {pending.type} of {pending.site} has no receipt", index=self.state.size - 1)
+
+    def _judge_remains(self, remains: Remains) -> None:
+        """H1, and form and signatures of what is left."""
+        self.state = None
+        for index, note in remains.notes.items():
+            self._opened(index, note)
+        if self.terms is not None:
+            judged = judge_remains(self.terms, remains, dict(self.read))
+            self.findings += judged.findings
+            self.counts["H1"], self.found_true["H1"] = judged.events, judged.sentence
 
     def _opened(self, index: int, note: bytes) -> Event | None:
         """E1, E2, G45, P1: read one event; None if its form is wrong."""
@@ -307,7 +335,8 @@ class _Audit:
             return
         judged = judge_heads(folder, self.trust, self.tree, [entry.event for entry in self.entries])
         for check, sentence, file in judged.findings:
-            self.find(check, sentence, file=file)
+            if check != "J1" or self.remains is None:
+                self.find(check, sentence, file=file)
         self.counts["C4"] += judged.heads
         self.counts["C6"], self.counts["J1"] = judged.heads, judged.refusals
         if not judged.heads:
@@ -334,6 +363,8 @@ class _Audit:
     # -- the verdict
 
     def verdict(self) -> Verdict:
+        if self.remains is not None:  # what needs the deleted entries never passes
+            self.not_judged |= dict.fromkeys(WHOLE_CHECKS, gone_of(self.remains))
         law = {name: check.sentence for name, check in LAW_CHECKS.items()}
         sentences = {**law, **FILE_CHECKS, **HEAD_CHECKS, **WITNESS_CHECKS, **NOT_YET}
         demands = self.terms.demands if self.terms is not None else frozenset[str]()
@@ -342,12 +373,12 @@ class _Audit:
             asked = name in demands
             sentence = "This release does not recompute privacy budgets." if asked else NO_DP
             results[name] = CheckResult("not judged" if asked else "pass", 0, None, sentence)
-        results["H1"] = self._pruning()
         for name in (finding.check for finding in self.findings):
             if name not in results:
                 results[name] = self._result(name, name)
         unmade = any(results[name].result == "not judged" for name in demands if name in results)
-        failed = bool(self.findings) or self.state is None
+        unmade |= self.remains is not None  # the law was not applied
+        failed = bool(self.findings) or (self.state is None and self.remains is None)
         return Verdict(
             verdict="fail" if failed else "incomplete" if unmade else "pass",
             events=len(self.notes),
@@ -369,12 +400,6 @@ class _Audit:
             return CheckResult("not judged", self.counts[check], None, self.not_judged[check])
         return CheckResult("pass", self.counts[check], None, self.found_true.get(check, sentence))
 
-    def _pruning(self) -> CheckResult:
-        whole = self.head is not None and len(self.notes) == self.head.size
-        if whole:
-            return CheckResult("pass", 0, None, NOTHING_PRUNED)
-        return CheckResult("not judged", 0, None, "Entries are missing; this release knows no pruning.")
-
 
 def _loose_texts(event: Event) -> list[str]:
     """Return the texts of an event that are neither ids of the charter, nor digests, nor enums."""
@@ -384,8 +409,3 @@ def _loose_texts(event: Event) -> list[str]:
     if event.type == "log.genesis":
         texts.append(str(getattr(event.data, "software", "")))
     return texts
-
-
-def _claimed_size(files: Mapping[str, bytes]) -> int:
-    """Count the leaf hashes of the lowest tiles: how long the log is when no checkpoint says so."""
-    return sum(len(content) // 32 for path, content in files.items() if path.startswith("tile/0/"))
