@@ -3,18 +3,19 @@
 from functools import partial
 from pathlib import Path
 
-from fedmedlora_audit.bundle import write_bundle
+from fedmedlora_audit.bundle import DeletedEntry, write_bundle
 from fedmedlora_audit.checkpoint import Checkpoint, sign_checkpoint
 from fedmedlora_audit.cosignature import with_cosignatures
 from fedmedlora_audit.errors import AuditError, BundleError
 from fedmedlora_audit.events import Entry, entry_of, parse_event
 from fedmedlora_audit.law import State, apply, waiting
+from fedmedlora_audit.law.remains import pass_over, recall
 from fedmedlora_audit.stamps import stamp_path
 from fedmedlora_audit.witnessing import HEADS
 from fedmedlora_coordinator.blobs import BlobStore
 from fedmedlora_coordinator.errors import StoreError, TsaError
 from fedmedlora_coordinator.folder import Folder
-from fedmedlora_coordinator.ledger import Keys
+from fedmedlora_coordinator.ledger import Keys, need_lawful_gaps
 from fedmedlora_coordinator.register import Register
 from fedmedlora_coordinator.settings import CoordinatorSettings
 from fedmedlora_coordinator.setup import load_event_signer, load_log_signer
@@ -41,14 +42,14 @@ def status(root: Path) -> dict[str, object]:
     running = _running(folder)
     if running is None:
         return {**found, "study": None}
-    state, entries = replayed(folder, running)
+    state, rows = read_log(folder, running)
+    entries = [row for row in rows if isinstance(row, Entry)]
+    if len(entries) != len(rows):
+        return {**found, **_kept(running, state), "deleted_entries": len(rows) - len(entries)}
     now = waiting(state)
     outcomes = [current.outcome for current in state.rounds.values()]
     return {
         **found,
-        "study": running.terms.study_id,
-        "charter": running.terms.digest,
-        "entries": len(entries),
         "round": len(state.rounds),
         "rounds": running.terms.rounds,
         "closed": outcomes.count("closed"),
@@ -59,10 +60,24 @@ def status(root: Path) -> dict[str, object]:
         "arrived": list(now.arrived),
         "waiting_for": [site for site in now.expected if site not in now.arrived],
         "base": state.base,
-        "released": state.released,
-        "run_closed": state.run_closed,
+        **_kept(running, state),
         **_stamped(folder, entries),
         **_clipped(folder, running, state),
+    }
+
+
+def _kept(running: RunningStudy, state: State) -> dict[str, object]:
+    """What is known of any log, deleted entries or not: what it is, where it ends, how long it is kept."""
+    retention = state.retention
+    closed = retention.closed_at is not None
+    return {
+        "study": running.terms.study_id,
+        "charter": running.terms.digest,
+        "entries": state.size,
+        "released": state.released,
+        "run_closed": state.run_closed,
+        "kept_until": retention.expires_on(running.terms.retention_years) if closed else None,
+        "holds": sorted(retention.holds),
     }
 
 
@@ -137,11 +152,11 @@ def export_bundle(root: Path, out: Path) -> int:
     folder = Folder(root)
     folder.require()
     running = require_study(folder)
-    state, entries = replayed(folder, running)
+    state, entries = read_log(folder, running)
     if not entries:
         raise ConfigError(f"{root}: the log is empty; there is nothing to export yet")
     heads = _cosigned_heads(folder, running, state)
-    stamps = {stamp_path(size): stamp for size, stamp in kept_stamps(folder, entries).items()}
+    stamps = {stamp_path(size): stamp for size, stamp in kept_stamps(folder, state.size).items()}
     checkpoint = heads.pop(state.size, None) or _head(folder, running, state, state.size)
     try:
         write_bundle(
@@ -189,19 +204,50 @@ def _running(folder: Folder) -> RunningStudy | None:
 
 
 def replayed(folder: Folder, running: RunningStudy) -> tuple[State, list[Entry]]:
-    """Fold the stored entries; signatures are checked again, because an export vouches for them."""
-    state = State.begin(running.terms)
-    entries: list[Entry] = []
-    for stored in read_entries(folder.store):
+    """Fold the stored entries of a whole log; see `read_log`.
+
+    Raises:
+        ConfigError: Entries were deleted, so there is no state of the study any more (the operator's).
+        StoreError: The store cannot be read or breaks the law.
+    """
+    state, rows = read_log(folder, running)
+    entries = [row for row in rows if isinstance(row, Entry)]
+    if len(entries) != len(rows):
+        raise ConfigError(
+            f"{folder.root}: entries of this log were deleted; the study cannot be read any more"
+        )
+    return state, entries
+
+
+def read_log(folder: Folder, running: RunningStudy) -> tuple[State, list[Entry | DeletedEntry]]:
+    """Fold the stored entries, or what is left; signatures are checked again: an export vouches for them.
+
+    Raises:
+        StoreError: The store cannot be read or breaks the law.
+    """
+    state, rows = State.begin(running.terms), read_entries(folder.store)
+    entries: list[Entry | DeletedEntry] = []
+    take = _recalled if any(not row.note for row in rows) else apply
+    for stored in rows:
+        if not stored.note:
+            pass_over(state, stored.leaf)
+            entries.append(DeletedEntry(stored.leaf))
+            continue
         try:
             unverified = parse_event(stored.note)
             event = unverified.verify(state.key_of(unverified.event.actor))
             entry = entry_of(stored.index, stored.note, event)
-            apply(state, entry)
+            take(state, entry)
         except AuditError as error:
             raise StoreError(f"entry {stored.index} of the store: {error}") from None
         entries.append(entry)
+    need_lawful_gaps(state, (row.index for row in rows if not row.note))
     return state, entries
+
+
+def _recalled(state: State, entry: Entry) -> None:
+    for error in recall(state, entry):
+        raise error
 
 
 def require_study(folder: Folder) -> RunningStudy:

@@ -36,6 +36,7 @@ from fedmedlora_coordinator.transport import (
     mutual_credentials,
 )
 from fedmedlora_coordinator.witnesses import Witnesses
+from fedmedlora_core.errors import ConfigError
 from fedmedlora_protos.v1 import federation_pb2_grpc as pb_grpc
 
 _LOG = logging.getLogger(__name__)
@@ -154,6 +155,8 @@ class Federation:
             observer=self._observe,
             die_at=options.die_at,
         )
+        if self._ledger.deleted:
+            raise ConfigError(f"{folder.root}: entries of this log were deleted; it is kept, not served")
         self._payloads.learn(self._ledger.entries)
         self._presence = Presence(started=time.monotonic())
         self._witnesses = Witnesses(self._ledger, self._store)

@@ -147,10 +147,10 @@ def lacking_stamps(folder: Folder, entries: Iterable[Entry]) -> dict[int, int]:
     return {size: number for size, number in wanted.items() if not stamp_file(folder, size).is_file()}
 
 
-def kept_stamps(folder: Folder, entries: Iterable[Entry]) -> Mapping[int, bytes]:
-    """Return the stamps that are there, by size of head."""
-    files = {size: stamp_file(folder, size) for size in wanted_stamps(entries)}
-    return {size: path.read_bytes() for size, path in files.items() if path.is_file()}
+def kept_stamps(folder: Folder, size: int) -> Mapping[int, bytes]:
+    """Return the stamps that are there over heads up to a size, by size of head."""
+    files = {int(path.stem): path for path in folder.stamps.glob("*.tsr") if path.stem.isdecimal()}
+    return {at: path.read_bytes() for at, path in sorted(files.items()) if at <= size}
 
 
 def _roots(path: Path) -> tuple[x509.Certificate, ...]:
