@@ -127,7 +127,7 @@ def test_without_the_rule_a_hold_would_stop_nothing(
     ward, _ = finished
     hold(root, "litigation", clock=lambda: after_the_years(ward))
     rules = tuple(rule for rule in RULES["retention.pruned"] if rule is not no_hold_in_force)
-    monkeypatch.setitem(RULES, "retention.pruned", rules)  # type: ignore[arg-type]
+    monkeypatch.setitem(RULES, "retention.pruned", rules)
     assert prune(root, clock=lambda: after_the_years(ward)).ranges == ((0, 256),)
 
 
