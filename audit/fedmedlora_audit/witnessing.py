@@ -97,7 +97,7 @@ def _judge_head(judged: JudgedWitnesses, name: str, note: bytes, trust: Trust, t
 
 
 def _judge_openings(judged: JudgedWitnesses, state: State, entries: Sequence[Entry]) -> None:
-    """U1: before anything of a session was opened, a quorum had cosigned its list of survivors."""
+    """U1: before anything of a session was opened, a quorum had cosigned its list of survivors (R5.6.5)."""
     first_response: dict[str, int] = {}
     for entry in entries:
         if entry.event.type == "unmask.response":

@@ -306,7 +306,7 @@ class Conductor:
         step = "evaluate" if votes else now.step  # a voter measures its losses before it makes keys
         arrived = now.arrived
         if now.step == "survivors" and self._witnesses.demanded:
-            # R5.5.2: T agreements then are T cosignatures of the head that fixes the survivors.
+            # R5.6.2: T agreements then are T cosignatures of the head that fixes the survivors.
             cosigners = self._witnesses.cosigners(steps.live_session(self._state).u3_index + 1)
             arrived = tuple(site for site in arrived if site in cosigners)
         return Situation(step, now.expected, arrived, frozenset(), now.threshold, self._since[1])

@@ -132,12 +132,7 @@ class Federation:
         self.port = 0  # of the federation listener, once it is open
         self._fatal: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._store = LogStore(folder.store, folder.head)
-        self._blobs = BlobStore(
-            folder.blobs,
-            storage_key=load_storage_key(folder),
-            max_blob_bytes=settings.limits.max_blob_bytes,
-            max_open_uploads=settings.limits.max_open_uploads_per_site,
-        )
+        self._blobs = _blob_store(folder, settings)
         model = GlobalModel.of_package(running.study, running.package)
         self._payloads = Payloads(
             running.terms,
@@ -266,3 +261,12 @@ class Federation:
 
 def _now() -> dt.datetime:
     return dt.datetime.now(dt.UTC)
+
+
+def _blob_store(folder: Folder, settings: CoordinatorSettings) -> BlobStore:
+    return BlobStore(
+        folder.blobs,
+        storage_key=load_storage_key(folder),
+        max_blob_bytes=settings.limits.max_blob_bytes,
+        max_open_uploads=settings.limits.max_open_uploads_per_site,
+    )

@@ -224,7 +224,7 @@ class Agent:
             ) from None
 
     def _witness(self, fresh: Sequence[Entry]) -> None:
-        """Cosign the head of a batch if it is one that witnesses sign (R5.5.1)."""
+        """Cosign the head of a batch if it is one that witnesses sign (R5.6.1)."""
         held = self._held
         held.witness.compare(held.mirror.tree)
         demanded = "C3" in held.terms.demands

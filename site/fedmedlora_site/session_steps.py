@@ -276,7 +276,7 @@ class SessionSteps:
                 )
 
     def _need_witnesses(self, session: Session) -> None:
-        """Open nothing before T members stand behind the head that fixes the survivors (R5.5.3).
+        """Open nothing before T members stand behind the head that fixes the survivors (R5.6.3).
 
         Otherwise a coordinator could fix one list in the log that some see and another one elsewhere.
         """

@@ -83,6 +83,7 @@ class Witness:
             ForkError: This site has cosigned another root of the same size.
         """
         head = checkpoint_of(note)
+        # R5.6.4: one history, and no head below the last one.
         if head.origin != self._origin or head.size < self._size:
             return  # an older head again, from a mirror that was fetched anew: cosigned long ago
         if head.size == self._size:

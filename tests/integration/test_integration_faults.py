@@ -16,9 +16,10 @@ import pytest
 
 from fedmedlora_cli.demo.federation import Federation, clear_earlier_run
 from fedmedlora_cli.demo.options import STEPS, DemoOptions, parse_coordinator_kill, parse_drop
-from fedmedlora_cli.demo.records import RoundRow, read_log, read_rounds
+from fedmedlora_cli.demo.records import RoundRow, read_rounds
 from fedmedlora_core.adapter import Adapter
 from fedmedlora_core.study import Study
+from fedmedlora_testkit.storm import assert_nothing_acknowledged_is_lost
 
 pytestmark = pytest.mark.slow
 
@@ -158,13 +159,3 @@ def test_three_hospitals_are_all_or_abort(three: Path, tmp_path: Path, step: str
     assert second.outcome == "closed"
     if step != "unmask":
         assert first.responses == (), "nothing was revealed"
-
-
-def assert_nothing_acknowledged_is_lost(federation: Federation) -> None:
-    """Every event in a site's outbox that has its receipt is in the exported log, byte for byte."""
-    _, entries = read_log(federation.bundle, Study.load(federation.study))
-    logged = {entry.note for entry in entries}
-    for site_id in federation.options.site_ids:
-        sent = [path.read_bytes() for path in (federation.site(site_id) / "run").rglob("*.note")]
-        assert sent, "the outbox keeps what was sent"
-        assert all(note in logged for note in sent)

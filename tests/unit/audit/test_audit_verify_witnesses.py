@@ -88,6 +88,7 @@ def test_without_any_cosignature_an_opened_round_is_a_finding(tmp_path: Path) ->
 
 
 def test_a_round_opened_before_a_quorum_stood_behind_its_survivors_is_named(tmp_path: Path) -> None:
+    # R5.6.5
     first = sizes()[0]
     verdict = judged(tmp_path, extra=heads(without=[first]))
     (finding,) = verdict.findings

@@ -51,6 +51,7 @@ def test_every_survivor_list_and_every_end_is_cosigned_by_all(tmp_path: Path) ->
 
 
 def test_without_a_quorum_nothing_is_asked_for_and_the_round_is_given_up(tmp_path: Path) -> None:
+    # R5.6.2
     ward = Ward(tmp_path, quorum=True, rounds=1)
     silence(ward, "site-c", "site-d")  # two of the three that it takes
     ward.run()

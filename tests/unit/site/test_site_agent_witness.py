@@ -19,6 +19,7 @@ from fedmedlora_testkit.stage_site import OWN, staged_study
 
 
 def test_it_cosigns_the_survivors_and_the_end_of_every_round(tmp_path: Path) -> None:
+    # R5.6.1
     async def scene(stage: Stage) -> None:
         await stage.opened()
         await stage.round()
@@ -48,7 +49,7 @@ async def asked_without_a_quorum(stage: Stage) -> None:
 
 
 def test_it_opens_nothing_before_a_quorum_stands_behind_the_survivors(tmp_path: Path) -> None:
-    # R5.5.3
+    # R5.6.3
     stage = play(tmp_path, asked_without_a_quorum, study=staged_study(quorum=True))
     assert reasons(stage) == [("unmask", "unwitnessed")]
     assert not any(event.type == "unmask.response" for event in stage.heard)

@@ -54,6 +54,7 @@ def test_a_cosignature_waits_until_it_is_acknowledged_across_restarts(tmp_path: 
 def test_the_promise_is_durable_before_the_line_can_leave(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # R5.6.4
     witness = opened(tmp_path / "witness.json")
 
     def full(path: Path, data: bytes) -> None:
@@ -66,6 +67,7 @@ def test_the_promise_is_durable_before_the_line_can_leave(
 
 
 def test_two_roots_of_one_size_are_never_signed(tmp_path: Path) -> None:
+    # R5.6.4
     witness = opened(tmp_path / "witness.json")
     witness.sign(head_of(tree_of(3)))
     witness.sign(head_of(tree_of(3)))  # the same head again is nothing new

@@ -20,9 +20,10 @@ from fedmedlora_crypto.shamir import combine_shares
 from fedmedlora_crypto.xof import Keystream, Vector
 from fedmedlora_site.journal import Journal
 from fedmedlora_site.session import LiveSession
-from fedmedlora_testkit.stage import SECONDS, Stage, StageWire
+from fedmedlora_testkit.stage import SECONDS, Stage
 from fedmedlora_testkit.stage_log import StageLog
 from fedmedlora_testkit.stage_site import OWN
+from fedmedlora_testkit.stage_wire import StageWire
 
 
 class VillainLog(StageLog):
