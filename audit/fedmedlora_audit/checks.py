@@ -188,7 +188,11 @@ NOT_YET: Final[Mapping[str, str]] = {
 """Checks without material in this release; one that the charter asks for makes the verdict incomplete."""
 
 DP_CHECKS: Final = ("D1", "D2", "D3", "D4", "D5")
-NO_DP: Final = "The study has no differential privacy, so there is no budget to recompute."
+DP_SAID: Final = {
+    False: "The study has no differential privacy, so there is no budget to recompute.",
+    True: "This release does not recompute privacy budgets.",
+}
+"""What those checks say, by whether the charter asks for them."""
 NOTHING_PRUNED: Final = "Nothing was pruned: every entry is in the bundle."
 WHOLE_CHECKS: Final = (*(LAW_CHECKS.keys() - {"H1"}), "E1", "E2", "G45", "P1", "E8", "C7", "J1", "A3")
 """Checks that look at every event: of a log with deleted entries they may fail, and never pass."""

@@ -10,13 +10,16 @@ hold that is left shows; all of them gone shows only in a member's copy of the l
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Final
 
+from fedmedlora_audit.chain import event_time
 from fedmedlora_audit.charter import CharterTerms
 from fedmedlora_audit.events import Event, entry_of
 from fedmedlora_audit.law import State
 from fedmedlora_audit.law.remains import pass_over, recall
 from fedmedlora_audit.retention import Range
+from fedmedlora_audit.stamps import SKEW_SECONDS
 from fedmedlora_audit.tiles import Remains
 from fedmedlora_audit.verdict import Finding
 
@@ -43,15 +46,20 @@ def gone_of(remains: Remains) -> str:
     return GONE.format(count=sum(end - start for start, end in remains.missing))
 
 
-def judge_remains(terms: CharterTerms, remains: Remains, events: Mapping[int, Event]) -> RetentionJudged:
+def judge_remains(
+    terms: CharterTerms, remains: Remains, events: Mapping[int, Event], now: datetime
+) -> RetentionJudged:
     """Judge whether what is missing was deleted lawfully.
 
     Args:
         terms: The charter, whose years count.
         remains: What is left of the log.
         events: The events that are left and can be read, by index; signatures are judged elsewhere.
+        now: The auditor's clock. The date of a deletion is the coordinator's own word: an early one has to be
+            dated ahead, and that shows until the years are over.
     """
     state, findings = State.begin(terms), list[Finding]()
+    latest = event_time(now + timedelta(seconds=SKEW_SECONDS))
     for index in range(remains.tree.size):
         event = events.get(index)
         if event is None:
@@ -59,6 +67,8 @@ def judge_remains(terms: CharterTerms, remains: Remains, events: Mapping[int, Ev
             continue
         for error in recall(state, entry_of(index, remains.notes[index], event)):
             findings.append(Finding(error.check, error.sentence, index))
+        if event.type == "retention.pruned" and event.time > latest:
+            findings.append(Finding("H1", f"entries were deleted on {event.time}, which is not yet", index))
     for start, end in _unsaid(remains.missing, state.retention.pruned):
         sentence = f"entries {start} to {end - 1} are missing and no retention.pruned says so"
         findings += [Finding("H1", sentence, start), Finding("C5", sentence, start)]

@@ -18,9 +18,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pydantic import AfterValidator, Field, ValidationError
 
 from fedmedlora_audit.charter import CharterTerms, MemberKeys
-from fedmedlora_audit.errors import NoteError, StampError, TrustError
+from fedmedlora_audit.errors import CharterError, NoteError, StampError, TrustError
 from fedmedlora_audit.event_data import Closed, Digest, Id
-from fedmedlora_audit.events import COORDINATOR_ID
+from fedmedlora_audit.events import COORDINATOR_ID, Actor
 from fedmedlora_audit.note import VerifierKey
 from fedmedlora_audit.stamps import load_root
 
@@ -130,6 +130,25 @@ class Trust(Closed):
     def to_json(self) -> bytes:
         """Return the file's text: canonical JSON and a newline."""
         return rfc8785.dumps(self.model_dump(mode="json", by_alias=True, exclude_none=True)) + b"\n"
+
+    def event_vkey_of(self, actor: Actor) -> str | None:
+        """Return the key that an actor's events are signed with; None for a stranger."""
+        if actor.role == "coordinator":
+            return self.coordinator_vkey
+        member = self.members.get(actor.id)
+        return member.event_vkey if member else None
+
+    def differences(self, terms: CharterTerms) -> list[CharterError]:
+        """Name where a charter is not the one of this trust file (T1), or has other members (G32)."""
+        found = []
+        if terms.digest != self.charter:
+            found.append(CharterError("the charter is not the trusted one", check="T1"))
+        if self.from_terms(terms, genesis=self.genesis).members != self.members:
+            found.append(CharterError("the charter's members or keys are not the trusted ones", check="G32"))
+        named = (terms.origin, terms.log_vkey, terms.coordinator_vkey)
+        if named != (self.origin, self.log_vkey, self.coordinator_vkey):
+            found.append(CharterError("the charter names another log or other keys", check="T1"))
+        return found
 
     @property
     def tsa_certificates(self) -> tuple[x509.Certificate, ...]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,8 @@ from fedmedlora_audit.merkle import leaf_hash, verify_consistency, verify_inclus
 from fedmedlora_audit.retention import Retention
 from fedmedlora_audit.retention_review import RetentionJudged
 from fedmedlora_audit.tiles import TILE_WIDTH, entry_tiles, read_remains
-from fedmedlora_audit.verify import Verdict, verify_bundle
+from fedmedlora_audit.verify import Verdict
+from fedmedlora_audit.verify import verify_bundle as verify_bundle_at
 from fedmedlora_testkit.audit_attacks.retention import (
     AFTER_THE_YEARS,
     BEFORE_THE_YEARS,
@@ -32,6 +35,8 @@ from fedmedlora_testkit.audit_attacks.retention import (
 from fedmedlora_testkit.audit_forger import Forger, edit_file
 from fedmedlora_testkit.audit_log import StudyLog, charter_table
 
+LATER = dt.datetime(2034, 1, 1, tzinfo=dt.UTC)
+verify_bundle = partial(verify_bundle_at, now=LATER)
 SEALED = {"B1", "C1", "C2", "C4", "C5", "G32", "H1", "T1"}
 """What can still be known of a log whose entries are gone."""
 
@@ -185,6 +190,16 @@ def test_deletion_under_a_hold_is_named_in_what_is_left(tmp_path: Path) -> None:
     verdict = verify_bundle(made.bundle(tmp_path / "bundle", {0, 1}), made.trust)
     assert verdict.checks["H1"].result == "fail"
     assert "while hold 1 is in force" in verdict.checks["H1"].sentence
+
+
+def test_a_deletion_dated_ahead_is_named_until_its_date_has_come(tmp_path: Path) -> None:
+    made = lawful()
+    folder = made.bundle(tmp_path / "bundle", {0, 1})
+    eve = dt.datetime.fromisoformat(AFTER_THE_YEARS) - dt.timedelta(days=1)
+    verdict = verify_bundle_at(folder, made.trust, now=eve)
+    assert (verdict.verdict, verdict.checks["H1"].result) == ("fail", "fail")
+    assert "which is not yet" in verdict.checks["H1"].sentence
+    assert verify_bundle_at(folder, made.trust, now=eve + dt.timedelta(days=1)).findings == ()
 
 
 def test_a_hold_that_was_deleted_shows_by_the_next_ones_number(tmp_path: Path) -> None:

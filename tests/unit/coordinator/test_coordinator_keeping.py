@@ -79,7 +79,7 @@ def test_after_the_years_entries_go_and_the_bundle_of_what_is_left_holds(
     assert notes_in(root) == size + 1 - 256
     assert first not in (root / "store.sqlite").read_bytes()
     export_bundle(root, tmp_path / "bundle")
-    verdict = verify_bundle(tmp_path / "bundle", trust_of(ward))
+    verdict = verify_bundle(tmp_path / "bundle", trust_of(ward), now=after_the_years(ward))
     assert (verdict.findings, verdict.verdict) == ((), "incomplete")
     assert verdict.checks["H1"].result == verdict.checks["C1"].result == "pass"
     assert verdict.checks["U2"].result == "not judged"
