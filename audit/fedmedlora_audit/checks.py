@@ -196,3 +196,14 @@ DP_SAID: Final = {
 NOTHING_PRUNED: Final = "Nothing was pruned: every entry is in the bundle."
 WHOLE_CHECKS: Final = (*(LAW_CHECKS.keys() - {"H1"}), "E1", "E2", "G45", "P1", "E8", "C7", "J1", "A3")
 """Checks that look at every event: of a log with deleted entries they may fail, and never pass."""
+
+UNJUDGED: Final[Mapping[str, str]] = {**NOT_YET, **UNWITNESSED}
+"""What checks say that have nothing to judge, until they have."""
+CLAIMS: Final[Mapping[str, str]] = {
+    **{name: check.sentence for name, check in LAW_CHECKS.items()},
+    **FILE_CHECKS,
+    **HEAD_CHECKS,
+    **WITNESS_CHECKS,
+    **NOT_YET,
+}
+"""What each check claims when it passes."""

@@ -8,8 +8,6 @@ cannot is said to be not judged.
 Verdict: ``fail`` if any check failed; ``incomplete`` if none failed but a check that the charter asks for
 could not be made; else ``pass``. Bad bundles never raise.
 
-Example::
-
     verdict = verify_bundle(Path("bundle"), Trust.load(Path("trust.json")))
     print(verdict.verdict, verdict.checks["U2"].sentence)
 """
@@ -25,16 +23,14 @@ from fedmedlora_audit import bundle as of
 from fedmedlora_audit.charter import CharterTerms
 from fedmedlora_audit.checkpoint import Checkpoint, open_checkpoint
 from fedmedlora_audit.checks import (
+    CLAIMS,
     DP_CHECKS,
     DP_SAID,
-    FILE_CHECKS,
     HEAD_CHECKS,
     LAW_CHECKS,
-    NOT_YET,
     NOTHING_PRUNED,
-    UNWITNESSED,
+    UNJUDGED,
     WHOLE_CHECKS,
-    WITNESS_CHECKS,
 )
 from fedmedlora_audit.errors import AuditError, BundleError
 from fedmedlora_audit.events import Entry, Event, entry_of, parse_event
@@ -104,7 +100,7 @@ class _Audit:
         self.trust, self.now = trust, now
         self.findings: list[Finding] = []
         self.counts: Counter[str] = Counter()
-        self.not_judged: dict[str, str] = {**NOT_YET, **UNWITNESSED}
+        self.not_judged: dict[str, str] = dict(UNJUDGED)
         self.found_true = {"H1": NOTHING_PRUNED}  # what a passed check says instead of its claim
         self.terms: CharterTerms | None = None
         self.head: Checkpoint | None = None
@@ -360,10 +356,8 @@ class _Audit:
     def verdict(self) -> Verdict:
         if self.remains is not None:  # what needs the deleted entries never passes
             self.not_judged |= dict.fromkeys(WHOLE_CHECKS, gone_of(self.remains))
-        law = {name: check.sentence for name, check in LAW_CHECKS.items()}
-        sentences = {**law, **FILE_CHECKS, **HEAD_CHECKS, **WITNESS_CHECKS, **NOT_YET}
         demands = self.terms.demands if self.terms is not None else frozenset[str]()
-        results = {name: self._result(name, sentence) for name, sentence in sentences.items()}
+        results = {name: self._result(name, sentence) for name, sentence in CLAIMS.items()}
         for name in DP_CHECKS:
             asked = name in demands
             results[name] = CheckResult("not judged" if asked else "pass", 0, None, DP_SAID[asked])

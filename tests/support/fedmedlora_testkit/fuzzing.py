@@ -33,6 +33,7 @@ from fedmedlora_audit.errors import AuditError, BundleError
 from fedmedlora_audit.events import open_event, parse_event
 from fedmedlora_audit.merkle import verify_consistency, verify_inclusion
 from fedmedlora_audit.note import VerifierKey, parse_note
+from fedmedlora_audit.stamps import open_stamp
 from fedmedlora_audit.trust import Trust
 from fedmedlora_core.errors import CoreError
 from fedmedlora_core.packing import WIRE_BITS, Packing
@@ -49,9 +50,11 @@ from fedmedlora_crypto.secagg.messages import decode_keys, decode_opened, decode
 from fedmedlora_crypto.shamir import ShareValueError, parse_share
 from fedmedlora_protos import wire
 from fedmedlora_protos.v1 import federation_pb2 as pb
+from fedmedlora_testkit.audit_attacks import retention
 from fedmedlora_testkit.audit_log import StudyLog
 from fedmedlora_testkit.secagg import SID, Ward
 from fedmedlora_testkit.studies import make_study
+from fedmedlora_testkit.tsa import recorded_stamp
 
 Decode = Callable[[bytes], object]
 
@@ -147,6 +150,12 @@ def entry_tile(data: bytes) -> object:
     if error is not None:
         raise error
     return found
+
+
+def trust_files() -> list[bytes]:
+    """One trust file without authorities of time stamps, and one with."""
+    make = partial(Trust.from_terms, log().terms, genesis="0" * 64)
+    return [make().to_json(), make(tsa_roots=[recorded_stamp()[2]]).to_json()]
 
 
 def manifest() -> bytes:
@@ -257,7 +266,12 @@ DECODERS: dict[str, Decoder] = {
         lambda: [head().split(b"\n\n")[0] + b"\n"],
         lambda data: parse_checkpoint(data.decode("utf-8", "replace")),
     ),
-    "trust": AUDIT(lambda: [Trust.from_terms(log().terms, genesis="0" * 64).to_json()], Trust.from_json),
+    "trust": AUDIT(trust_files, Trust.from_json),
+    "stamp": AUDIT(
+        lambda: [recorded_stamp()[0]],
+        lambda data: open_stamp(data, recorded_stamp()[1], [recorded_stamp()[2]]),
+    ),
+    "event-of-retention": AUDIT(lambda: [retention.hold(log()), retention.pruned(log(), 0, 0)], parse_event),
     "charter": AUDIT(lambda: [log().charter], CharterTerms.from_json),
     "study": Decoder(lambda: [make_study().canonical_json()], Study.from_canonical_json, CoreError),
     "manifest": AUDIT(

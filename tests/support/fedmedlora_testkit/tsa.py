@@ -6,7 +6,9 @@ the openssl command line, on the clock of this machine.
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
+import json
 import shutil
 import subprocess
 import threading
@@ -23,8 +25,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fedmedlora_audit.checkpoint import Checkpoint
-from fedmedlora_audit.stamps import request_of
+from fedmedlora_audit.stamps import load_root, request_of
 
+RECORDED = Path(__file__).resolve().parents[2] / "vectors" / "stamps" / "expired.json"
 OPENSSL = shutil.which("openssl")
 needs_openssl = pytest.mark.skipif(OPENSSL is None, reason="the openssl command is not installed")
 
@@ -101,6 +104,14 @@ class Authority:
         return self.reply(request_of(head)[0])
 
 
+def recorded_stamp() -> tuple[bytes, Checkpoint, x509.Certificate, dt.datetime]:
+    """The stamp of the vectors, its head, the root behind it, and when its certificate expired."""
+    table = json.loads(RECORDED.read_text(encoding="utf-8"))
+    head = Checkpoint(table["origin"], table["size"], bytes.fromhex(table["root"]))
+    stamp = base64.b64decode(table["stamp"])
+    return stamp, head, load_root(table["tsa_root"]), dt.datetime.fromisoformat(table["expired"])
+
+
 def _pem(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(serialization.Encoding.PEM)
 
@@ -124,6 +135,9 @@ def _certificate(
     builder = builder.add_extension(x509.BasicConstraints(ca=usage is None, path_length=None), critical=True)
     identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     builder = builder.add_extension(identifier, critical=False)
+    if issuer is not None:  # authorities of one name are told apart by their keys
+        above = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer[1].public_key())
+        builder = builder.add_extension(above, critical=False)
     if usage is not None:
         builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=True)
     return builder.sign(key if issuer is None else issuer[1], hashes.SHA256())

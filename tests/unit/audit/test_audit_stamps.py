@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import datetime as dt
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,17 +16,15 @@ from fedmedlora_audit import event_data as of
 from fedmedlora_audit import stamps
 from fedmedlora_audit.checkpoint import Checkpoint
 from fedmedlora_audit.errors import StampError, TrustError
-from fedmedlora_audit.stamps import StampsJudged, load_root, open_stamp, read_roots, request_of, stamp_path
+from fedmedlora_audit.stamps import StampsJudged, open_stamp, read_roots, request_of, stamp_path
 from fedmedlora_audit.trust import Trust
 from fedmedlora_audit.verify import Verdict, verify_bundle
 from fedmedlora_testkit.audit_forger import Forger
 from fedmedlora_testkit.audit_log import ORIGIN, StudyLog
-from fedmedlora_testkit.tsa import DAY, Authority, needs_openssl
+from fedmedlora_testkit.tsa import DAY, Authority, needs_openssl, recorded_stamp
 
 pytestmark = needs_openssl
 HEAD = Checkpoint(ORIGIN, 152, bytes(range(32)))
-RECORDED = Path(__file__).resolve().parents[2] / "vectors" / "stamps" / "expired.json"
-RECORDED_ROOT = json.loads(RECORDED.read_text(encoding="utf-8"))["tsa_root"]
 
 
 @pytest.fixture(scope="module")
@@ -102,11 +98,9 @@ def test_a_refusal_of_the_authority_is_no_stamp(authority: Authority) -> None:
 
 
 def test_a_stamp_still_holds_after_the_authoritys_certificate_expired() -> None:
-    table = json.loads(RECORDED.read_text(encoding="utf-8"))
-    expired = dt.datetime.fromisoformat(table["expired"])
+    stamp, head, root, expired = recorded_stamp()
     assert expired < now()
-    head = Checkpoint(table["origin"], table["size"], bytes.fromhex(table["root"]))
-    made = open_stamp(base64.b64decode(table["stamp"]), head, [load_root(table["tsa_root"])])
+    made = open_stamp(stamp, head, [root])
     assert made < expired
 
 
@@ -229,7 +223,8 @@ def stamp_with_a_changed_byte(made: Stamped) -> None:
 
 
 def stamp_of_an_unknown_authority(made: Stamped) -> None:
-    made.trust = made.trust.model_copy(update={"tsa_roots": (RECORDED_ROOT,)})
+    other = Trust.from_terms(made.log.terms, genesis="0" * 64, tsa_roots=[recorded_stamp()[2]])
+    made.trust = made.trust.model_copy(update={"tsa_roots": other.tsa_roots})
 
 
 def stamp_beyond_the_log(made: Stamped) -> None:
