@@ -25,6 +25,8 @@ from fedmedlora_audit.verdict import Finding
 
 GONE: Final = "{count} entries were deleted (H1): what needs them cannot be judged."
 
+NO_CLOCK: Final = "Without the auditor's clock nobody can tell a deletion that was dated ahead."
+
 
 @dataclass(slots=True)
 class RetentionJudged:
@@ -47,7 +49,7 @@ def gone_of(remains: Remains) -> str:
 
 
 def judge_remains(
-    terms: CharterTerms, remains: Remains, events: Mapping[int, Event], now: datetime
+    terms: CharterTerms, remains: Remains, events: Mapping[int, Event], now: datetime | None
 ) -> RetentionJudged:
     """Judge whether what is missing was deleted lawfully.
 
@@ -55,11 +57,11 @@ def judge_remains(
         terms: The charter, whose years count.
         remains: What is left of the log.
         events: The events that are left and can be read, by index; signatures are judged elsewhere.
-        now: The auditor's clock. The date of a deletion is the coordinator's own word: an early one has to be
-            dated ahead, and that shows until the years are over.
+        now: The auditor's clock, if any. The date of a deletion is the coordinator's own word: an early one
+            has to be dated ahead, and that shows until the years are over.
     """
     state, findings = State.begin(terms), list[Finding]()
-    latest = event_time(now + timedelta(seconds=SKEW_SECONDS))
+    latest = "9" if now is None else event_time(now + timedelta(seconds=SKEW_SECONDS))
     for index in range(remains.tree.size):
         event = events.get(index)
         if event is None:

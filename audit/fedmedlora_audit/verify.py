@@ -15,7 +15,7 @@ could not be made; else ``pass``. Bad bundles never raise.
 import re
 from collections import Counter
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -39,7 +39,7 @@ from fedmedlora_audit.heads import judge_heads
 from fedmedlora_audit.law import State, findings, fold
 from fedmedlora_audit.merkle import Tree
 from fedmedlora_audit.note import VerifierKey
-from fedmedlora_audit.retention_review import gone_of, judge_remains
+from fedmedlora_audit.retention_review import NO_CLOCK, gone_of, judge_remains
 from fedmedlora_audit.stamps import judge_stamps
 from fedmedlora_audit.tiles import Remains, claimed_size, hash_tiles, read_entries, read_remains, tile_names
 from fedmedlora_audit.trust import Trust
@@ -68,12 +68,12 @@ def verify_bundle(
         trust: What the auditor takes as given, received by another route.
         heads: Folder with one folder per site that holds its ``checkpoint`` and ``journal.jsonl``.
         sums: Recomputes sums from evidence that was handed in beside the bundle.
-        now: The auditor's clock, by default this machine's; nothing is deleted lawfully in the future.
+        now: The auditor's clock, by which no deletion lies ahead; None: deletions are not judged.
 
     Returns:
         The verdict; a bad bundle gives ``fail``, never an exception.
     """
-    audit = _Audit(trust, now or datetime.now(UTC))
+    audit = _Audit(trust, now)
     try:
         files, problems = of.read_files(directory)
     except (BundleError, OSError) as error:
@@ -96,7 +96,7 @@ def verify_bundle(
 class _Audit:
     """One run of the verifier: collects findings and counts as it goes down the list."""
 
-    def __init__(self, trust: Trust, now: datetime) -> None:
+    def __init__(self, trust: Trust, now: datetime | None) -> None:
         self.trust, self.now = trust, now
         self.findings: list[Finding] = []
         self.counts: Counter[str] = Counter()
@@ -239,6 +239,8 @@ class _Audit:
             judged = judge_remains(self.terms, remains, dict(self.read), self.now)
             self.findings += judged.findings
             self.counts["H1"], self.found_true["H1"] = judged.events, judged.sentence
+            if self.now is None:
+                self.not_judged["H1"] = NO_CLOCK
 
     def _opened(self, index: int, note: bytes) -> Event | None:
         """E1, E2, G45, P1: read one event; None if its form is wrong."""
@@ -314,8 +316,6 @@ class _Audit:
         if judged.whole:
             del self.not_judged["C7"]
             self.found_true["C7"] = judged.sentence
-
-    # -- heads
 
     def judge_heads(self, folder: Path | None) -> None:
         """C4, C6, J1: heads and journals fetched from the sites agree with the log."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -48,7 +49,7 @@ def verify(
     if not bundle.is_dir():
         raise BundleError("there is no such bundle folder", file=str(bundle))
     sums = None if evidence is None else _sum_judge(evidence, spot)
-    verdict = verify_bundle(bundle, Trust.load(trust), heads=heads, sums=sums)
+    verdict = verify_bundle(bundle, Trust.load(trust), heads=heads, sums=sums, now=datetime.now(UTC))
     write_json(json_file, verdict.to_json())
     if json_file is None or str(json_file) != "-":
         _print(verdict)

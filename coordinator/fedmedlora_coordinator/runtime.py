@@ -167,10 +167,7 @@ class Federation:
             monotonic=time.monotonic,
             on_clipped=self._observe_clipped,
         )
-        stamper = make_stamper(folder, settings.stamps)
-        self._stamps = (
-            None if stamper is None else StampKeeper(self._ledger, folder, stamper, settings.stamps)
-        )
+        self._stamps = self._stamp_keeper()
         self._service = FederationService(
             ledger=self._ledger,
             blobs=self._blobs,
@@ -181,6 +178,11 @@ class Federation:
             wake=self._conductor.wake,
             fatal=self._fail,
         )
+
+    def _stamp_keeper(self) -> StampKeeper | None:
+        settings = self._settings.stamps
+        stamper = make_stamper(self._folder, settings)
+        return None if stamper is None else StampKeeper(self._ledger, self._folder, stamper, settings)
 
     async def start(self, stack: AsyncExitStack) -> None:
         """Open the federation listener."""

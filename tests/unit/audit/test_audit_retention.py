@@ -200,6 +200,8 @@ def test_a_deletion_dated_ahead_is_named_until_its_date_has_come(tmp_path: Path)
     assert (verdict.verdict, verdict.checks["H1"].result) == ("fail", "fail")
     assert "which is not yet" in verdict.checks["H1"].sentence
     assert verify_bundle_at(folder, made.trust, now=eve + dt.timedelta(days=1)).findings == ()
+    without = verify_bundle_at(folder, made.trust)
+    assert (without.findings, without.checks["H1"].result) == ((), "not judged")
 
 
 def test_a_hold_that_was_deleted_shows_by_the_next_ones_number(tmp_path: Path) -> None:
