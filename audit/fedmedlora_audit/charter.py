@@ -21,7 +21,7 @@ import rfc8785
 
 from fedmedlora_audit.errors import CharterError, NoteError
 from fedmedlora_audit.events import COORDINATOR_ID
-from fedmedlora_audit.note import ALG_COSIGNATURE, ALG_ED25519, VerifierKey
+from fedmedlora_audit.note import ALG_ED25519, WITNESS_ALGORITHMS, VerifierKey
 from fedmedlora_audit.retention import DEFAULT_YEARS, MAX_YEARS
 
 CKKS_SUITE: Final = "ckks/1"
@@ -244,17 +244,17 @@ def _members(rows: "list[_Fields]") -> dict[str, MemberKeys]:
             raise CharterError(f"member {site} occurs twice or has a reserved name", check="G32")
         members[site] = MemberKeys(
             _key(row.text("event_vkey"), f"{site}.event_vkey", ALG_ED25519),
-            _key(row.text("witness_vkey"), f"{site}.witness_vkey", ALG_COSIGNATURE),
+            _key(row.text("witness_vkey"), f"{site}.witness_vkey", *WITNESS_ALGORITHMS.values()),
         )
     return members
 
 
-def _key(vkey: str, where: str, algorithm: int) -> str:
+def _key(vkey: str, where: str, *algorithms: int) -> str:
     try:
         key = VerifierKey.parse(vkey)
     except NoteError as error:
         raise CharterError(f"{where}: {error.sentence}", check="G32") from None
-    if key.algorithm != algorithm:
+    if key.algorithm not in algorithms:
         raise CharterError(f"{where} is a key of another role", check="G32")
     return vkey
 

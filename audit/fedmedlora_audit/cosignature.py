@@ -5,7 +5,8 @@ before; then it signs that head with its witness key, under its own clock. A hea
 cosigned it: two such quorums share an honest member (2T > n + c), and an honest member cosigns one history.
 
 Format: one more line on the checkpoint's note, ``— <name> base64(key id | time | signature)``, the time in 8
-big-endian bytes of seconds since 1970, the signature over ``cosignature/v1``, ``time <T>`` and the body.
+big-endian bytes of seconds since 1970. An Ed25519 key (0x04) signs ``cosignature/v1``, ``time <T>`` and the
+body; an ML-DSA-44 key (0x06) signs a binary structure that also names the witness.
 
 Which heads are cosigned follows from the log alone (`is_cosigned_after`), so that all members sign the same
 sizes: the head that covers ``survivors.fixed``, before anything is opened, and the one that ends a round.
@@ -23,6 +24,7 @@ from fedmedlora_audit.errors import CheckpointError, NoteError
 from fedmedlora_audit.note import (
     ALG_COSIGNATURE,
     SIGNATURE_BYTES,
+    WITNESS_ALGORITHMS,
     NoteSigner,
     SignatureLine,
     VerifierKey,
@@ -89,9 +91,9 @@ def cosign(checkpoint: Checkpoint, signer: NoteSigner, *, time: int) -> bytes:
     Raises:
         NoteError: The key is no witness key (the caller's mistake).
     """
-    if signer.verifier.algorithm != ALG_COSIGNATURE:
+    if signer.verifier.algorithm not in WITNESS_ALGORITHMS.values():
         raise NoteError(f"the key {signer.name} signs notes, not cosignatures")
-    signature = signer.sign_bytes(_message(checkpoint, time))
+    signature = signer.sign_bytes(_message(checkpoint, time, signer.verifier))
     return signature_line(signer.verifier, time.to_bytes(TIME_BYTES, "big") + signature)
 
 
@@ -102,11 +104,12 @@ def open_cosignature(line: SignatureLine, key: VerifierKey, checkpoint: Checkpoi
         CheckpointError: It is not by that key or does not hold.
     """
     named = (line.name, line.key_id) == (key.name, key.key_id)
-    if key.algorithm != ALG_COSIGNATURE or not named or len(line.signature) != TIME_BYTES + SIGNATURE_BYTES:
+    size = TIME_BYTES + SIGNATURE_BYTES[key.algorithm]
+    if key.algorithm not in WITNESS_ALGORITHMS.values() or not named or len(line.signature) != size:
         raise CheckpointError(f"the cosignature by {line.name} is not by a known witness key", check="C3")
     time = int.from_bytes(line.signature[:TIME_BYTES], "big")
     try:
-        verify_bytes(key, _message(checkpoint, time), line.signature[TIME_BYTES:])
+        verify_bytes(key, _message(checkpoint, time, key), line.signature[TIME_BYTES:])
     except NoteError:
         raise CheckpointError(f"the cosignature by {line.name} does not hold", check="C3") from None
     return time
@@ -177,5 +180,25 @@ def checkpoint_of(note: bytes) -> Checkpoint:
         raise CheckpointError(f"checkpoint: {error.sentence}") from None
 
 
-def _message(checkpoint: Checkpoint, time: int) -> bytes:
-    return f"cosignature/v1\ntime {time}\n{checkpoint.body}".encode()
+def _message(checkpoint: Checkpoint, time: int, key: VerifierKey) -> bytes:
+    """Return what a witness signs: a text, or the structure `cosigned_message` of the specification."""
+    if key.algorithm == ALG_COSIGNATURE:
+        return f"cosignature/v1\ntime {time}\n{checkpoint.body}".encode()
+    parts = [
+        b"subtree/v1\n\0",
+        _opaque(key.name),
+        time.to_bytes(8, "big"),
+        _opaque(checkpoint.origin),
+        (0).to_bytes(8, "big"),  # a head is the subtree from entry 0 on
+        checkpoint.size.to_bytes(8, "big"),
+        checkpoint.root,
+    ]
+    return b"".join(parts)
+
+
+def _opaque(name: str) -> bytes:
+    """Encode a name as ``opaque<1..2^8-1>`` of RFC 8446."""
+    encoded = name.encode()
+    if not 1 <= len(encoded) <= 255:
+        raise NoteError("a name in a cosignature has 1 to 255 bytes")
+    return bytes([len(encoded)]) + encoded

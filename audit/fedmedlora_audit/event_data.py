@@ -19,6 +19,9 @@ MAX_INT: Final = 2**53 - 1
 Id = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,32}$")]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Vkey = Annotated[str, Field(pattern=r"^[^\s+]{1,128}\+[0-9a-f]{8}\+[A-Za-z0-9+/]{44}$")]
+WitnessVkey = Annotated[
+    str, Field(pattern=r"^[^\s+]{1,128}\+[0-9a-f]{8}\+([A-Za-z0-9+/]{44}|[A-Za-z0-9+/]{1751}=)$")
+]
 Software = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.+-]{0,63}$")]
 Count = Annotated[int, Field(ge=0, le=MAX_INT)]
 Round = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -135,7 +138,7 @@ class Enrolled(Data):
 
     site: Id
     event_vkey: Vkey
-    witness_vkey: Vkey
+    witness_vkey: WitnessVkey
 
 
 class CharterSigned(Data):
@@ -353,7 +356,7 @@ class KeyRotated(Data):
 
     site: Id
     event_vkey: Vkey
-    witness_vkey: Vkey
+    witness_vkey: WitnessVkey
 
 
 class KeyRevoked(Data):

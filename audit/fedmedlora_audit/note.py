@@ -23,12 +23,14 @@ import base64
 import binascii
 import hashlib
 import re
+import secrets
 import unicodedata
 from dataclasses import dataclass
 from typing import Final, Self
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey, MLDSA44PublicKey
 
 from fedmedlora_audit.errors import NoteError
 
@@ -36,8 +38,15 @@ ALG_ED25519: Final = 0x01
 """Signatures over the text itself: events, checkpoints of the log, manifests."""
 ALG_COSIGNATURE: Final = 0x04
 """Witness keys (c2sp.org/tlog-cosignature): they sign heads, see `cosignature`, and no notes."""
+ALG_COSIGNATURE_MLDSA: Final = 0x06
+"""Witness keys of the same role that withstand quantum computers (ML-DSA-44, FIPS 204)."""
+WITNESS_ALGORITHMS: Final = {"ed25519": ALG_COSIGNATURE, "ml-dsa-44": ALG_COSIGNATURE_MLDSA}
+"""The kinds of witness key that a site can choose, by name."""
 KEY_ID_BYTES: Final = 4
-SIGNATURE_BYTES: Final = 64
+SIGNATURE_BYTES: Final = {ALG_ED25519: 64, ALG_COSIGNATURE: 64, ALG_COSIGNATURE_MLDSA: 2420}
+"""Bytes of a signature by algorithm."""
+PUBLIC_KEY_BYTES: Final = {ALG_ED25519: 32, ALG_COSIGNATURE: 32, ALG_COSIGNATURE_MLDSA: 1312}
+"""Bytes of a public key by algorithm."""
 _DASH: Final = "\u2014"
 _CONTROL: Final = re.compile(r"[\x00-\x09\x0b-\x1f]")  # all below U+0020 but the newline
 
@@ -123,8 +132,8 @@ class VerifierKey:
     Attributes:
         name: The key's name, without blanks or plus signs.
         key_id: 8 hex characters.
-        algorithm: 0x01 (notes) or 0x04 (witness cosignatures).
-        public: The 32 bytes of the Ed25519 key.
+        algorithm: 0x01 (notes), 0x04 or 0x06 (witness cosignatures).
+        public: The bytes of the key: 32 of Ed25519, 1312 of ML-DSA-44.
     """
 
     name: str
@@ -145,8 +154,8 @@ class VerifierKey:
         name, identifier, encoded = parts
         _check_name(name)
         blob = _decode_base64(encoded, "a vkey")
-        if len(blob) != 33 or blob[0] not in (ALG_ED25519, ALG_COSIGNATURE):
-            raise NoteError(f"the key of {name} is not an Ed25519 key of a known kind")
+        if not blob or len(blob) - 1 != PUBLIC_KEY_BYTES.get(blob[0]):
+            raise NoteError(f"the key of {name} is not a key of a known kind")
         algorithm, public = blob[0], blob[1:]
         if public in LOW_ORDER_KEYS:
             raise NoteError(f"the key of {name} is a low-order point: its signatures would mean nothing")
@@ -191,10 +200,12 @@ class VerifierKey:
 
 
 class NoteSigner:
-    """A private Ed25519 key with its name: signs notes of one author."""
+    """A private key with its name: signs notes of one author, or heads as a witness."""
 
-    def __init__(self, name: str, key: Ed25519PrivateKey, *, algorithm: int = ALG_ED25519) -> None:
-        """Take a key; ``algorithm`` 0x04 makes a witness key, which signs no notes."""
+    def __init__(
+        self, name: str, key: Ed25519PrivateKey | MLDSA44PrivateKey, *, algorithm: int = ALG_ED25519
+    ) -> None:
+        """Take a key; ``algorithm`` 0x04 and 0x06 make a witness key, which signs no notes."""
         _check_name(name)
         self._key = key
         public = key.public_key().public_bytes_raw()
@@ -203,11 +214,13 @@ class NoteSigner:
     @classmethod
     def generate(cls, name: str, *, algorithm: int = ALG_ED25519) -> Self:
         """Make a fresh key from the operating system's randomness."""
-        return cls(name, Ed25519PrivateKey.generate(), algorithm=algorithm)
+        return cls.from_seed(name, secrets.token_bytes(32), algorithm=algorithm)
 
     @classmethod
     def from_seed(cls, name: str, seed: bytes, *, algorithm: int = ALG_ED25519) -> Self:
         """Make the key of a 32-byte seed."""
+        if algorithm == ALG_COSIGNATURE_MLDSA:
+            return cls(name, MLDSA44PrivateKey.from_seed_bytes(seed), algorithm=algorithm)
         return cls(name, Ed25519PrivateKey.from_private_bytes(seed), algorithm=algorithm)
 
     def __repr__(self) -> str:
@@ -260,9 +273,13 @@ def verify_bytes(key: VerifierKey, message: bytes, signature: bytes) -> None:
     Raises:
         NoteError: The signature does not hold.
     """
+    mldsa = key.algorithm == ALG_COSIGNATURE_MLDSA
     try:
-        Ed25519PublicKey.from_public_bytes(key.public).verify(signature, message)
-    except InvalidSignature:
+        if mldsa:
+            MLDSA44PublicKey.from_public_bytes(key.public).verify(signature, message)
+        else:
+            Ed25519PublicKey.from_public_bytes(key.public).verify(signature, message)
+    except (InvalidSignature, ValueError):
         raise NoteError(f"the signature by {key.name} ({key.key_id}) does not hold") from None
 
 

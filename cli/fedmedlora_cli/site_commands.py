@@ -16,6 +16,9 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 def enroll(
     invitation: Annotated[Path, typer.Argument(help="The invitation, received by another route.")],
     folder: FolderOption = Path(),
+    witness_key: Annotated[
+        str, typer.Option(help="Key that cosigns the log: ed25519, or ml-dsa-44 against quantum computers.")
+    ] = "ed25519",
 ) -> None:
     """Make this site's keys here and receive its certificate.
 
@@ -23,7 +26,7 @@ def enroll(
     """
     from fedmedlora_site import enrolment
 
-    card = enrolment.enroll(invitation, folder)
+    card = enrolment.enroll(invitation, folder, witness_kind=witness_key)
     say(f"enrolled as '{card.id}'; hand {folder / 'card.toml'} to every other member yourself")
     say(f"fingerprint to read out: {card.fingerprint}")
 

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from fedmedlora_audit.errors import NoteError
-from fedmedlora_audit.note import ALG_COSIGNATURE, ALG_ED25519, VerifierKey, verify_bytes
+from fedmedlora_audit.note import ALG_ED25519, WITNESS_ALGORITHMS, VerifierKey, verify_bytes
 from fedmedlora_coordinator.authority import Authority
 from fedmedlora_coordinator.errors import CoordinatorError, PeerRefusedError
 from fedmedlora_coordinator.register import Register
@@ -40,7 +40,7 @@ def enroll(request: Enrolment, *, register: Register, authority: Authority, now:
     """
     csr = _checked_csr(request)
     event_key = _checked_key(request.event_vkey, request.site, ALG_ED25519)
-    witness_key = _checked_key(request.witness_vkey, request.site, ALG_COSIGNATURE)
+    witness_key = _checked_key(request.witness_vkey, request.site, *WITNESS_ALGORITHMS.values())
     if event_key.public == witness_key.public:
         raise PeerRefusedError(Reason.BAD_REQUEST, detail="one key for two roles")
     statement = wire.enrolment_statement(
@@ -80,12 +80,12 @@ def _checked_csr(request: Enrolment) -> x509.CertificateSigningRequest:
     return csr
 
 
-def _checked_key(vkey: str, site: str, algorithm: int) -> VerifierKey:
+def _checked_key(vkey: str, site: str, *algorithms: int) -> VerifierKey:
     try:
         key = VerifierKey.parse(vkey)
     except NoteError:
         raise PeerRefusedError(Reason.WEAK_KEY) from None
-    if key.algorithm != algorithm or key.name != site:
+    if key.algorithm not in algorithms or key.name != site:
         raise PeerRefusedError(Reason.BAD_REQUEST, detail="a key of another kind or name")
     return key
 

@@ -37,6 +37,7 @@ INITIAL_FOLDER = "initial"
 
 Label = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 VerifierKeyText = Annotated[str, Field(min_length=40, max_length=256)]
+WitnessKeyText = Annotated[str, Field(min_length=40, max_length=2048)]
 Percent = Annotated[int, Field(ge=1, le=80)]
 
 
@@ -156,7 +157,7 @@ class Member(Section):
 
     id: Identifier
     event_vkey: VerifierKeyText
-    witness_vkey: VerifierKeyText
+    witness_vkey: WitnessKeyText
     annotated: tuple[Label, ...] = ()
 
 

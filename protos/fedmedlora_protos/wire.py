@@ -21,6 +21,8 @@ CHUNK_BYTES: Final = 1 << 20
 MAX_NOTE_BYTES: Final = 64 * 1024 + 1024  # event text (64 KiB) and its signature line
 MAX_BLOB_BYTES: Final = 1 << 40
 MAX_PROOF_HASHES: Final = 64
+MAX_WITNESS_VKEY: Final = 2048  # of ML-DSA-44 with the longest name
+WITNESS_SIGNATURE_BYTES: Final = (64, 2420)  # Ed25519, ML-DSA-44
 BATCH_NOTES: Final = 256  # entries in one Watch message
 BATCH_BYTES: Final = 2 << 20
 MAX_MESSAGE_BYTES: Final = 4 << 20
@@ -155,11 +157,15 @@ def read_enroll(request: pb.EnrollRequest) -> Enrolment:
     _text("site", request.site, _SITE)
     _text("token", request.token, _TOKEN)
     _length("csr_der", request.csr_der, 64, 4096)
-    for name, vkey in (("event_vkey", request.event_vkey), ("witness_vkey", request.witness_vkey)):
-        if not 1 <= len(vkey) <= 256:
+    for name, vkey, most in (
+        ("event_vkey", request.event_vkey, 256),
+        ("witness_vkey", request.witness_vkey, MAX_WITNESS_VKEY),
+    ):
+        if not 1 <= len(vkey) <= most:
             raise WireError(name)
     _length("event_proof", request.event_proof, 64, 64)
-    _length("witness_proof", request.witness_proof, 64, 64)
+    if len(request.witness_proof) not in WITNESS_SIGNATURE_BYTES:
+        raise WireError("witness_proof")
     return Enrolment(
         site=request.site,
         token=request.token,

@@ -21,7 +21,7 @@ from cryptography.x509.oid import NameOID
 from pydantic import Field, ValidationError
 
 from fedmedlora_audit.errors import AuditError
-from fedmedlora_audit.note import VerifierKey
+from fedmedlora_audit.note import WITNESS_ALGORITHMS, VerifierKey
 from fedmedlora_core.config import Section
 from fedmedlora_protos.wire import INVITATION_SCHEMA, WireError, enrolment_statement, site_id_of_certificate
 from fedmedlora_site.client import EnrolmentRequest, request_certificate
@@ -105,6 +105,7 @@ def enroll(
     *,
     model_path: str = "",
     trainer: Literal["process", "rehearsal"] = "process",
+    witness_kind: str = "ed25519",
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Card:
     """Enrol this site and make its folder, or change nothing (PROTOCOL §2.1).
@@ -117,15 +118,18 @@ def enroll(
         root: The folder to make; must not exist or be empty.
         model_path: Where the base model lies; empty for the one in this package.
         trainer: "rehearsal" only for tests and rehearsals (see `config`).
+        witness_kind: Kind of the witness key, "ed25519" or "ml-dsa-44".
         now: The clock, for the invitation's expiry.
 
     Returns:
         This site's card, to hand to the other members.
 
     Raises:
-        EnrolmentError: The invitation or the coordinator's answer is not acceptable.
+        EnrolmentError: The invitation, the kind of key or the coordinator's answer is not acceptable.
         TransportError: The coordinator cannot be reached; try again.
     """
+    if witness_kind not in WITNESS_ALGORITHMS:
+        raise EnrolmentError(f"a witness key is one of {', '.join(WITNESS_ALGORITHMS)}, not '{witness_kind}'")
     root = root.resolve()
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise EnrolmentError(f"{root}: exists and is not empty; a site is enrolled once")
@@ -133,7 +137,7 @@ def enroll(
     ca = invited.check(now())
     staging = root.with_name(f".{root.name}.enrolling")
     folder = SiteFolder(staging)
-    keys, csr = _prepare(folder, invited.site)
+    keys, csr = _prepare(folder, invited.site, witness_kind)
     request = EnrolmentRequest(
         address=invited.enrolment_address,
         ca_pem=invited.ca_pem.encode(),
@@ -164,7 +168,7 @@ def enroll(
 
 
 # R2.1.1: keys are made here; the request carries their public halves.
-def _prepare(folder: SiteFolder, site: str) -> tuple[Keystore, bytes]:
+def _prepare(folder: SiteFolder, site: str, witness_kind: str) -> tuple[Keystore, bytes]:
     """Make keys and request, or take those of an interrupted enrolment of the same site."""
     request = folder.root / "request.der"
     owner = folder.root / "request.site"
@@ -173,7 +177,7 @@ def _prepare(folder: SiteFolder, site: str) -> tuple[Keystore, bytes]:
     shutil.rmtree(folder.root, ignore_errors=True)
     make_folder(folder.root)
     folder.root.chmod(0o700)
-    keys = Keystore.generate(site)
+    keys = Keystore.generate(site, witness_kind=witness_kind)
     keys.save(folder.keys)
     private = serialization.load_pem_private_key(keys.tls_key_pem, None)
     if not isinstance(private, ec.EllipticCurvePrivateKey):  # pragma: no cover - generate() draws EC keys

@@ -9,19 +9,20 @@ from __future__ import annotations
 import os
 import secrets
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from fedmedlora_audit.note import ALG_COSIGNATURE, NoteSigner
+from fedmedlora_audit.note import WITNESS_ALGORITHMS, NoteSigner
 from fedmedlora_site.durable import create_private, make_folder
 from fedmedlora_site.errors import FolderError
 
 SECRET_BYTES = 32
 _SECRETS = ("event.seed", "witness.seed", "storage.key", "round.secret")
+_WITNESS_SEEDS = {"ed25519": "witness.seed", "ml-dsa-44": "witness-ml-dsa-44.seed"}
 _TLS = "tls.key"
 
 
@@ -33,9 +34,10 @@ class Keystore:
         site: The site's id; the name in its verifier keys.
         tls_key_pem: PKCS #8 PEM of the TLS key (EC P-256).
         event_seed: Ed25519 seed of the event key, 32 bytes.
-        witness_seed: Ed25519 seed of the witness key, 32 bytes.
+        witness_seed: Seed of the witness key, 32 bytes.
         storage_key: AES-256 key for updates at rest.
         round_secret: Root of the rounding streams, 32 bytes.
+        witness_kind: "ed25519" or "ml-dsa-44"; the name of the seed's file says which.
     """
 
     site: str
@@ -44,13 +46,14 @@ class Keystore:
     witness_seed: bytes
     storage_key: bytes
     round_secret: bytes
+    witness_kind: str = field(default="ed25519", kw_only=True)
 
     def __repr__(self) -> str:
         """Name the site and nothing else."""
         return f"Keystore(site={self.site!r}, …)"
 
     @classmethod
-    def generate(cls, site: str) -> Keystore:
+    def generate(cls, site: str, *, witness_kind: str = "ed25519") -> Keystore:
         """Draw all keys of a new site."""
         tls_key = ec.generate_private_key(ec.SECP256R1())
         pem = tls_key.private_bytes(
@@ -58,7 +61,8 @@ class Keystore:
             serialization.PrivateFormat.PKCS8,
             serialization.NoEncryption(),
         )
-        return cls(site, pem, *(secrets.token_bytes(SECRET_BYTES) for _ in _SECRETS))
+        drawn = (secrets.token_bytes(SECRET_BYTES) for _ in _SECRETS)
+        return cls(site, pem, *drawn, witness_kind=witness_kind)
 
     def save(self, folder: Path) -> None:
         """Write every key into `folder`, each file 0600; an existing key is never overwritten.
@@ -70,7 +74,7 @@ class Keystore:
         folder.chmod(0o700)
         create_private(folder / _TLS, self.tls_key_pem)
         values = (self.event_seed, self.witness_seed, self.storage_key, self.round_secret)
-        for name, value in zip(_SECRETS, values, strict=True):
+        for name, value in zip(_file_names(self.witness_kind), values, strict=True):
             create_private(folder / name, value)
 
     @classmethod
@@ -80,8 +84,12 @@ class Keystore:
         Raises:
             FolderError: A file is missing, malformed, or readable by others (the operator's).
         """
-        values = [_read_secret(folder / name) for name in _SECRETS]
-        return cls(site, read_private(folder / _TLS), *values)
+        held = [kind for kind, name in _WITNESS_SEEDS.items() if (folder / name).exists()]
+        kind = held[0] if held else "ed25519"
+        if len(held) > 1:
+            raise FolderError(f"{folder}: holds two witness keys; the card names one of them")
+        values = [_read_secret(folder / name) for name in _file_names(kind)]
+        return cls(site, read_private(folder / _TLS), *values, witness_kind=kind)
 
     @property
     def event_signer(self) -> NoteSigner:
@@ -91,7 +99,8 @@ class Keystore:
     @property
     def witness_signer(self) -> NoteSigner:
         """Signs heads of the log as a witness."""
-        return NoteSigner.from_seed(self.site, self.witness_seed, algorithm=ALG_COSIGNATURE)
+        algorithm = WITNESS_ALGORITHMS[self.witness_kind]
+        return NoteSigner.from_seed(self.site, self.witness_seed, algorithm=algorithm)
 
     def rounding_key(self, study_id: str, round_number: int) -> bytes:
         """Derive the key of one round's rounding stream, equal in every attempt (PROTOCOL §4)."""
@@ -117,6 +126,10 @@ class Keystore:
         """
         info = b"fedmedlora/v1/graph\0" + bytes.fromhex(charter) + str(round_number).encode()
         return HKDF(hashes.SHA256(), SECRET_BYTES, salt=None, info=info).derive(self.round_secret)
+
+
+def _file_names(witness_kind: str) -> tuple[str, ...]:
+    return tuple(_WITNESS_SEEDS[witness_kind] if name == "witness.seed" else name for name in _SECRETS)
 
 
 def read_private(path: Path) -> bytes:

@@ -25,6 +25,7 @@ from fedmedlora_site.folder import SiteFolder
 
 SiteId = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,32}$")]
 Vkey = Annotated[str, Field(min_length=40, max_length=256)]
+WitnessVkey = Annotated[str, Field(min_length=40, max_length=2048)]
 
 
 class Card(Section):
@@ -39,7 +40,7 @@ class Card(Section):
 
     id: SiteId
     event_vkey: Vkey
-    witness_vkey: Vkey
+    witness_vkey: WitnessVkey
     annotated: tuple[str, ...] = ()
 
     @property
@@ -76,7 +77,7 @@ class PinnedKeys(Section):
     """The two keys of one member."""
 
     event_vkey: Vkey
-    witness_vkey: Vkey
+    witness_vkey: WitnessVkey
 
 
 class CoordinatorPins(Section):

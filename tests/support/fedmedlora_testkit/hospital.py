@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fedmedlora_audit.note import ALG_COSIGNATURE, NoteSigner
+from fedmedlora_audit.note import ALG_COSIGNATURE, ALG_COSIGNATURE_MLDSA, NoteSigner
 from fedmedlora_coordinator.store import LogStore
 from fedmedlora_core.study import Study
 from fedmedlora_core.vote import encode_vote
@@ -83,6 +83,11 @@ class Hospital:
         self.cut_off = False  # its calls do not get through, though its stream is open
         self.cosigns = True  # it cosigns heads of the log
         self.against = False  # it finds the new adapter worse
+
+    def post_quantum_witness(self) -> NoteSigner:
+        """A witness key of the other kind."""
+        seed = bytes([100 + self.number]) * 32
+        return NoteSigner.from_seed(self.site, seed, algorithm=ALG_COSIGNATURE_MLDSA)
 
     def restart(self) -> None:
         """Lose everything that lives in memory."""

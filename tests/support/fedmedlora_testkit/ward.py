@@ -74,6 +74,7 @@ class Ward:
         keep_rounds: int = 0,
         dimension: int = DIMENSION,
         quorum: bool = False,
+        mldsa: Collection[str] = (),
         **overrides: Any,
     ) -> None:
         self.clock = Clock()
@@ -82,6 +83,9 @@ class Ward:
             self.folder.root, name="ward.example", address="h:1", enrolment_address="h:2", timing=TIMING
         )
         self.hospitals = [Hospital(f"site-{chr(96 + i)}", i) for i in range(1, n + 1)]
+        for hospital in self.hospitals:
+            if hospital.site in mldsa:
+                hospital.witness = hospital.post_quantum_witness()
         self.initial = adapter = make_adapter(dimension)
         self.study = make_study(
             [h.site for h in self.hospitals],

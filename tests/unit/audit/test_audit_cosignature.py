@@ -1,9 +1,11 @@
 """Cosignatures: the bytes of c2sp.org/tlog-cosignature, whose they are, and what a quorum needs."""
 
 import base64
+import hashlib
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
 
 from fedmedlora_audit.checkpoint import Checkpoint, sign_checkpoint
 from fedmedlora_audit.cosignature import (
@@ -15,7 +17,7 @@ from fedmedlora_audit.cosignature import (
     with_cosignatures,
 )
 from fedmedlora_audit.errors import CheckpointError, NoteError
-from fedmedlora_audit.note import ALG_COSIGNATURE, NoteSigner
+from fedmedlora_audit.note import ALG_COSIGNATURE, ALG_COSIGNATURE_MLDSA, NoteSigner, VerifierKey
 
 LOG = NoteSigner.from_seed("log.example", b"l" * 32)
 HEAD = Checkpoint("log.example", 7, bytes(range(32)))
@@ -47,6 +49,30 @@ def test_a_line_holds_key_id_time_and_signature_over_the_specified_message() -> 
     message = f"cosignature/v1\ntime {TIME}\nlog.example\n7\n{base64.b64encode(HEAD.root).decode()}\n"
     key = Ed25519PrivateKey.from_private_bytes(b"site-a".ljust(32, b".")).public_key()
     key.verify(blob[12:], message.encode())
+
+
+def test_an_ml_dsa_witness_signs_the_structure_of_the_specification() -> None:
+    signer = NoteSigner.from_seed("site-q", b"q" * 32, algorithm=ALG_COSIGNATURE_MLDSA)
+    line = cosign(HEAD, signer, time=TIME)
+    blob = base64.b64decode(line.split(b" ")[2])
+    public = MLDSA44PrivateKey.from_seed_bytes(b"q" * 32).public_key()
+    identifier = hashlib.sha256(b"site-q\n\x06" + public.public_bytes_raw()).digest()[:4]
+    assert (blob[:4], len(blob)) == (identifier, 4 + 8 + 2420)
+    message = b"subtree/v1\n\0" + b"\x06site-q" + TIME.to_bytes(8, "big") + b"\x0blog.example"
+    message += bytes(8) + (7).to_bytes(8, "big") + HEAD.root
+    public.verify(blob[12:], message)
+    assert open_line(line, VerifierKey.parse(signer.vkey), HEAD) == TIME
+
+
+@pytest.mark.parametrize(
+    "other", [Checkpoint("log.example", 8, HEAD.root), Checkpoint("log.example", 7, bytes(32))]
+)
+def test_an_ml_dsa_cosignature_of_another_head_or_time_does_not_hold(other: Checkpoint) -> None:
+    signer = NoteSigner.from_seed("site-q", b"q" * 32, algorithm=ALG_COSIGNATURE_MLDSA)
+    with pytest.raises(CheckpointError, match="does not hold"):
+        open_line(cosign(other, signer, time=TIME), signer.verifier, HEAD)
+    with pytest.raises(CheckpointError, match="does not hold"):
+        open_line(with_time(cosign(HEAD, signer, time=TIME), TIME + 1), signer.verifier, HEAD)
 
 
 def test_every_known_witness_counts_once_with_its_time() -> None:

@@ -13,7 +13,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
-from fedmedlora_audit.note import ALG_COSIGNATURE, LOW_ORDER_KEYS, NoteSigner, VerifierKey, key_id
+from fedmedlora_audit.note import (
+    ALG_COSIGNATURE,
+    ALG_COSIGNATURE_MLDSA,
+    LOW_ORDER_KEYS,
+    NoteSigner,
+    VerifierKey,
+    key_id,
+)
 from fedmedlora_coordinator import invites, setup
 from fedmedlora_coordinator.authority import Authority
 from fedmedlora_coordinator.enrolment import enroll
@@ -33,8 +40,10 @@ def make_csr(name: str, key: Key | None = None) -> bytes:
     return request.public_bytes(serialization.Encoding.DER)
 
 
-def make_request(token: str, site: str = "site-a", csr: bytes | None = None) -> Enrolment:
-    event, witness = NoteSigner.generate(site), NoteSigner.generate(site, algorithm=ALG_COSIGNATURE)
+def make_request(
+    token: str, site: str = "site-a", csr: bytes | None = None, witness_algorithm: int = ALG_COSIGNATURE
+) -> Enrolment:
+    event, witness = NoteSigner.generate(site), NoteSigner.generate(site, algorithm=witness_algorithm)
     csr = csr or make_csr(site)
     statement = enrolment_statement(csr, site, event.vkey, witness.vkey)
     proofs = event.sign_bytes(statement), witness.sign_bytes(statement)
@@ -69,6 +78,14 @@ def refused(office: Office, request: Enrolment, reason: Reason, minutes: float =
     with pytest.raises(PeerRefusedError) as caught:
         office.enroll(request, minutes)
     assert caught.value.reason is reason
+
+
+def test_a_site_may_enrol_a_post_quantum_witness_key_and_has_to_hold_it(office: Office) -> None:
+    request = make_request(office.token, witness_algorithm=ALG_COSIGNATURE_MLDSA)
+    refused(office, dataclasses.replace(request, witness_proof=bytes(2420)), Reason.BAD_PROOF)
+    office.enroll(request)
+    (enrolled,) = office.register.enrolled()
+    assert enrolled.witness_vkey == request.witness_vkey
 
 
 def test_a_token_buys_one_certificate_for_that_site(office: Office) -> None:

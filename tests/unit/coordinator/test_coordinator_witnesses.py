@@ -118,3 +118,12 @@ def test_what_is_no_cosignature_of_a_head_of_this_log_is_refused(tmp_path: Path)
     ward.witnesses.take("site-a", note, line)
     ward.witnesses.take("site-a", note, line)  # once more is no error
     assert Witnesses(ward.ledger, ward.store).cosigners(size) == set(ward.terms.member_ids)
+
+
+def test_a_witness_with_an_ml_dsa_key_counts_like_any_other(tmp_path: Path) -> None:
+    ward = Ward(tmp_path, quorum=True, rounds=1, mldsa=("site-b", "site-c"))
+    silence(ward, "site-d")
+    ward.run()
+    size = indexes_of(ward, "survivors.fixed")[0] + 1
+    assert ward.witnesses.cosigners(size) == {"site-a", "site-b", "site-c"}
+    assert ward.ledger.state.rounds[1].outcome == "closed"

@@ -60,7 +60,7 @@ def put(**changes: Any) -> pb.PutChunkRequest:
         (wire.read_enroll, enroll(token="=" * 43), "token"),
         (wire.read_enroll, enroll(csr_der=b"x" * 5000), "csr_der"),
         (wire.read_enroll, enroll(event_vkey=""), "event_vkey"),
-        (wire.read_enroll, enroll(witness_vkey="x" * 257), "witness_vkey"),
+        (wire.read_enroll, enroll(witness_vkey="x" * 2049), "witness_vkey"),
         (wire.read_enroll, enroll(event_proof=b"p" * 63), "event_proof"),
         (wire.read_enroll, enroll(witness_proof=b"p" * 65), "witness_proof"),
     ],

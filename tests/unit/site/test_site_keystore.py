@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fedmedlora_audit.note import ALG_COSIGNATURE
+from fedmedlora_audit.note import ALG_COSIGNATURE, ALG_COSIGNATURE_MLDSA
 from fedmedlora_site.errors import FolderError
 from fedmedlora_site.keystore import Keystore
 
@@ -81,3 +81,15 @@ def test_rounding_keys_differ_by_round_and_study_and_repeat() -> None:
     assert len(seen) == 6
     assert keys.rounding_key("one", 1) == keys.rounding_key("one", 1)
     assert keys.rounding_key("one", 1) != Keystore.generate("site-a").rounding_key("one", 1)
+
+
+def test_the_kind_of_the_witness_key_is_kept_with_it(tmp_path: Path) -> None:
+    drawn = Keystore.generate("site-a", witness_kind="ml-dsa-44")
+    drawn.save(tmp_path / "keys")
+    assert (tmp_path / "keys" / "witness-ml-dsa-44.seed").exists()
+    loaded = Keystore.load(tmp_path / "keys", "site-a")
+    assert loaded == drawn
+    assert loaded.witness_signer.verifier.algorithm == ALG_COSIGNATURE_MLDSA
+    (tmp_path / "keys" / "witness.seed").write_bytes(bytes(32))
+    with pytest.raises(FolderError, match="two witness keys"):
+        Keystore.load(tmp_path / "keys", "site-a")
