@@ -14,7 +14,7 @@ could not be made; else ``pass``. Bad bundles never raise.
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -86,6 +86,7 @@ def verify_bundle(
     audit.judge_checkpoint(files.get(of.CHECKPOINT))
     audit.judge_entries(files)
     audit.judge_events()
+    audit.judge_remains()
     audit.judge_witnesses(files)
     audit.judge_stamps(files)
     audit.judge_heads(heads)
@@ -106,6 +107,7 @@ class _Audit:
         self.head: Checkpoint | None = None
         self.tree = Tree()
         self.notes: list[bytes] = []
+        self.indexes: Sequence[int] = ()  # of the notes; with gaps where entries were deleted
         self.read: list[tuple[int, Event]] = []  # events of the right form, signed or not
         self.entries: list[Entry] = []
         self.state: State | None = None
@@ -199,28 +201,27 @@ class _Audit:
     def _read_entries(self, files: Mapping[str, bytes], size: int) -> BundleError | None:
         """Read all entries, or what is left where whole tiles were deleted; returns what else is wrong."""
         self.notes, problem = read_entries(files, size)
-        self.tree = Tree.of_data(self.notes)
+        self.tree, self.indexes = Tree.of_data(self.notes), range(len(self.notes))
         if problem is None or problem.check != "C5":
             return problem
         self.remains = read_remains(files, size)
         if self.remains is None:
             return problem
-        self.tree, self.notes = self.remains.tree, list(self.remains.notes.values())
+        self.tree, self.indexes = self.remains.tree, list(self.remains.notes)
+        self.notes = list(self.remains.notes.values())
         return None
 
     # -- events
 
     def judge_events(self) -> None:
         """Judge form, signature and law of every event."""
-        self.state = State.begin(self.terms) if self.terms is not None else None
-        if self.state is None:
+        if self.terms is not None and self.remains is None:
+            self.state = State.begin(self.terms)
+        elif self.terms is None:
             self._law_stops("Without the charter the law could not be applied.")
         if self.notes and self.tree.leaf(0).hex() != self.trust.genesis:
             self.find("K1", "the first entry is not the trusted genesis", index=0)
-        if self.remains is not None:
-            self._judge_remains(self.remains)
-            return
-        for index, note in enumerate(self.notes):
+        for index, note in zip(self.indexes, self.notes, strict=True):
             event = self._opened(index, note)
             if event is None:
                 self._law_stops(f"Not judged from event {index} on, which could not be read.")
@@ -230,17 +231,15 @@ class _Audit:
             pending = self.state.pending
             self.find("R4", f"the {pending.type} of {pending.site} has no receipt", index=self.state.size - 1)
 
-    def _judge_remains(self, remains: Remains) -> None:
-        """H1, and form and signatures of what is left."""
-        self.state = None
-        for index, note in remains.notes.items():
-            self._opened(index, note)
-        if self.terms is not None:
-            judged = judge_remains(self.terms, remains, dict(self.read), self.now)
-            self.findings += judged.findings
-            self.counts["H1"], self.found_true["H1"] = judged.events, judged.sentence
-            if self.now is None:
-                self.not_judged["H1"] = NO_CLOCK
+    def judge_remains(self) -> None:
+        """H1: what is missing was deleted lawfully."""
+        if self.remains is None or self.terms is None:
+            return
+        judged = judge_remains(self.terms, self.remains, dict(self.read), self.now)
+        self.findings += judged.findings
+        self.counts["H1"], self.found_true["H1"] = judged.events, judged.sentence
+        if self.now is None:
+            self.not_judged["H1"] = NO_CLOCK
 
     def _opened(self, index: int, note: bytes) -> Event | None:
         """E1, E2, G45, P1: read one event; None if its form is wrong."""
