@@ -8,7 +8,7 @@ What this cannot see: a hold whose own event was deleted against the law. Holds 
 hold that is left shows; all of them gone shows only in a member's copy of the log.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
@@ -18,6 +18,7 @@ from fedmedlora_audit.charter import CharterTerms
 from fedmedlora_audit.events import Event, entry_of
 from fedmedlora_audit.law import State
 from fedmedlora_audit.law.remains import pass_over, recall
+from fedmedlora_audit.law.retention_rules import AFTER_PRUNING
 from fedmedlora_audit.retention import Range
 from fedmedlora_audit.stamps import SKEW_SECONDS
 from fedmedlora_audit.tiles import Remains
@@ -26,6 +27,18 @@ from fedmedlora_audit.verdict import Finding
 GONE: Final = "{count} entries were deleted (H1): what needs them cannot be judged."
 
 NO_CLOCK: Final = "Without the auditor's clock nobody can tell a deletion that was dated ahead."
+KEPT_TAIL: Final = "A quorum has cosigned all but the last entries, which speak of the log's keeping alone."
+
+
+def is_keeping(events: Sequence[tuple[int, Event]], start: int) -> bool:
+    """Say whether all that follows speaks of the log's keeping alone: members are gone by then.
+
+    Args:
+        events: The events that are left, with their indexes.
+        start: Number of entries that a quorum has cosigned; the run has to be closed by then.
+    """
+    closed = any(event.type == "run.closed" and index < start for index, event in events)
+    return closed and all(event.type in AFTER_PRUNING for index, event in events if index >= start)
 
 
 @dataclass(slots=True)

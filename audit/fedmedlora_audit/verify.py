@@ -39,7 +39,7 @@ from fedmedlora_audit.heads import judge_heads
 from fedmedlora_audit.law import State, findings, fold
 from fedmedlora_audit.merkle import Tree
 from fedmedlora_audit.note import VerifierKey
-from fedmedlora_audit.retention_review import NO_CLOCK, gone_of, judge_remains
+from fedmedlora_audit.retention_review import KEPT_TAIL, NO_CLOCK, gone_of, is_keeping, judge_remains
 from fedmedlora_audit.stamps import judge_stamps
 from fedmedlora_audit.tiles import Remains, claimed_size, hash_tiles, read_entries, read_remains, tile_names
 from fedmedlora_audit.trust import Trust
@@ -300,10 +300,11 @@ class _Audit:
         if not judged.quorums:
             return  # what the checks say where there is nothing to judge
         del self.not_judged["E8"]
-        if judged.covered == self.tree.size:
+        left = self.tree.size - judged.covered
+        if not left or is_keeping(self.read, judged.covered):
             del self.not_judged["C3"]
+            self.found_true |= {"C3": KEPT_TAIL} if left else {}
         else:
-            left = self.tree.size - judged.covered
             self.not_judged["C3"] = f"No quorum has cosigned the last {left} entries yet."
 
     def judge_stamps(self, files: Mapping[str, bytes]) -> None:

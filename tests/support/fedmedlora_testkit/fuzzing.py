@@ -29,11 +29,18 @@ from fedmedlora_audit.blob import BlobTree, blob_leaves, verify_chunk
 from fedmedlora_audit.bundle import Manifest, ManifestFile, open_manifest
 from fedmedlora_audit.charter import CharterTerms
 from fedmedlora_audit.checkpoint import open_checkpoint, parse_checkpoint
+from fedmedlora_audit.cosignature import (
+    checkpoint_of,
+    cosign,
+    open_cosigned,
+    open_line,
+    with_cosignatures,
+    witness_keys,
+)
 from fedmedlora_audit.errors import AuditError, BundleError
 from fedmedlora_audit.events import open_event, parse_event
 from fedmedlora_audit.merkle import verify_consistency, verify_inclusion
-from fedmedlora_audit.note import VerifierKey, parse_note
-from fedmedlora_audit.stamps import open_stamp
+from fedmedlora_audit.note import ALG_COSIGNATURE_MLDSA, NoteSigner, VerifierKey, parse_note
 from fedmedlora_audit.trust import Trust
 from fedmedlora_core.errors import CoreError
 from fedmedlora_core.packing import WIRE_BITS, Packing
@@ -51,10 +58,10 @@ from fedmedlora_crypto.shamir import ShareValueError, parse_share
 from fedmedlora_protos import wire
 from fedmedlora_protos.v1 import federation_pb2 as pb
 from fedmedlora_testkit.audit_attacks import retention
-from fedmedlora_testkit.audit_log import StudyLog
+from fedmedlora_testkit.audit_log import StudyLog, witness_of
 from fedmedlora_testkit.secagg import SID, Ward
 from fedmedlora_testkit.studies import make_study
-from fedmedlora_testkit.tsa import recorded_stamp
+from fedmedlora_testkit.tsa import open_as_recorded, recorded_stamp, trust_files
 
 Decode = Callable[[bytes], object]
 
@@ -152,12 +159,6 @@ def entry_tile(data: bytes) -> object:
     return found
 
 
-def trust_files() -> list[bytes]:
-    """One trust file without authorities of time stamps, and one with."""
-    make = partial(Trust.from_terms, log().terms, genesis="0" * 64)
-    return [make().to_json(), make(tsa_roots=[recorded_stamp()[2]]).to_json()]
-
-
 def manifest() -> bytes:
     files = (ManifestFile(path="charter.json", bytes=3, digest="0" * 64),)
     made = Manifest(origin=log().terms.origin, size=3, files=files)
@@ -209,6 +210,14 @@ def put_chunk() -> bytes:
 
 def head() -> bytes:
     return log().checkpoint()
+
+
+def cosignature_lines() -> list[bytes]:
+    """Lines of both kinds of witness key; the second kind's owner is unknown here."""
+    checkpoint = checkpoint_of(head())
+    stranger = NoteSigner.from_seed("site-q", bytes(32), algorithm=ALG_COSIGNATURE_MLDSA)
+    signers = [*map(witness_of, log().sites), stranger]
+    return [cosign(checkpoint, signer, time=1_772_323_200) for signer in signers]
 
 
 PEER = partial(Decoder, error=PeerError)
@@ -266,12 +275,22 @@ DECODERS: dict[str, Decoder] = {
         lambda: [head().split(b"\n\n")[0] + b"\n"],
         lambda data: parse_checkpoint(data.decode("utf-8", "replace")),
     ),
-    "trust": AUDIT(trust_files, Trust.from_json),
-    "stamp": AUDIT(
-        lambda: [recorded_stamp()[0]],
-        lambda data: open_stamp(data, recorded_stamp()[1], [recorded_stamp()[2]]),
-    ),
+    "trust": AUDIT(lambda: trust_files(log().terms), Trust.from_json),
+    "stamp": AUDIT(lambda: [recorded_stamp()[0]], open_as_recorded),
     "event-of-retention": AUDIT(lambda: [retention.hold(log()), retention.pruned(log(), 0, 0)], parse_event),
+    "cosigned-head": AUDIT(
+        lambda: [with_cosignatures(head(), cosignature_lines())],
+        lambda data: open_cosigned(
+            data,
+            VerifierKey.parse(log().terms.log_vkey),
+            witness_keys(log().terms),
+            origin=log().terms.origin,
+        ),
+    ),
+    "cosignature": AUDIT(
+        cosignature_lines,
+        lambda data: open_line(data, witness_of(log().sites[0]).verifier, checkpoint_of(head())),
+    ),
     "charter": AUDIT(lambda: [log().charter], CharterTerms.from_json),
     "study": Decoder(lambda: [make_study().canonical_json()], Study.from_canonical_json, CoreError),
     "manifest": AUDIT(
@@ -293,6 +312,10 @@ DECODERS: dict[str, Decoder] = {
     ),
     "wire-watch": WIRE(
         lambda: [pb.WatchRequest(from_index=5).SerializeToString()], message(pb.WatchRequest, wire.read_watch)
+    ),
+    "wire-cosign": WIRE(
+        lambda: [pb.CosignRequest(checkpoint=head(), cosignature=cosignature_lines()[0]).SerializeToString()],
+        message(pb.CosignRequest, wire.read_cosign),
     ),
     "wire-put-chunk": WIRE(lambda: [put_chunk()], message(pb.PutChunkRequest, wire.read_put_chunk)),
     "wire-get-chunk": WIRE(

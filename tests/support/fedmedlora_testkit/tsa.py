@@ -24,8 +24,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from fedmedlora_audit.charter import CharterTerms
 from fedmedlora_audit.checkpoint import Checkpoint
-from fedmedlora_audit.stamps import load_root, request_of
+from fedmedlora_audit.stamps import load_root, open_stamp, request_of
+from fedmedlora_audit.trust import Trust
 
 RECORDED = Path(__file__).resolve().parents[2] / "vectors" / "stamps" / "expired.json"
 OPENSSL = shutil.which("openssl")
@@ -110,6 +112,19 @@ def recorded_stamp() -> tuple[bytes, Checkpoint, x509.Certificate, dt.datetime]:
     head = Checkpoint(table["origin"], table["size"], bytes.fromhex(table["root"]))
     stamp = base64.b64decode(table["stamp"])
     return stamp, head, load_root(table["tsa_root"]), dt.datetime.fromisoformat(table["expired"])
+
+
+def open_as_recorded(stamp: bytes) -> dt.datetime:
+    """Open a stamp as one over the head of the vectors."""
+    _, head, root, _ = recorded_stamp()
+    return open_stamp(stamp, head, [root])
+
+
+def trust_files(terms: CharterTerms) -> list[bytes]:
+    """One trust file without an authority, and one with."""
+    roots = [recorded_stamp()[2]]
+    made = (Trust.from_terms(terms, genesis="0" * 64, tsa_roots=given) for given in ([], roots))
+    return [trust.to_json() for trust in made]
 
 
 def _pem(certificate: x509.Certificate) -> bytes:

@@ -11,9 +11,12 @@ from typing import Any
 
 import pytest
 
+from fedmedlora_audit import event_data as of
 from fedmedlora_audit.bundle import DeletedEntry
 from fedmedlora_audit.charter import CharterTerms
+from fedmedlora_audit.checkpoint import Checkpoint, sign_checkpoint
 from fedmedlora_audit.checks import WHOLE_CHECKS
+from fedmedlora_audit.cosignature import cosign, with_cosignatures
 from fedmedlora_audit.errors import BundleError, CharterError
 from fedmedlora_audit.law import State, check
 from fedmedlora_audit.law.remains import pass_over, recall
@@ -33,7 +36,7 @@ from fedmedlora_testkit.audit_attacks.retention import (
     release,
 )
 from fedmedlora_testkit.audit_forger import Forger, edit_file
-from fedmedlora_testkit.audit_log import StudyLog, charter_table
+from fedmedlora_testkit.audit_log import ORIGIN, StudyLog, charter_table, witness_of
 
 LATER = dt.datetime(2034, 1, 1, tzinfo=dt.UTC)
 verify_bundle = partial(verify_bundle_at, now=LATER)
@@ -258,6 +261,35 @@ def test_journals_beside_a_pruned_log_accuse_nobody_and_heads_still_count(tmp_pa
     (heads / "checkpoint").write_bytes(made.log.checkpoint())
     verdict = verify_bundle(made.bundle(tmp_path / "bundle", {0, 1}), made.trust, tmp_path / "heads")
     assert (verdict.checks["J1"].result, verdict.checks["C6"].result) == ("not judged", "pass")
+
+
+def witnessed(extra: Callable[[StudyLog], object]) -> Pruner:
+    """A study whose charter demands a quorum, cosigned to its end; then something more is said."""
+    log = long_log(StudyLog(audit={"quorum": True}))
+    head = Checkpoint(ORIGIN, log.tree.size, log.tree.root())
+    note = sign_checkpoint(head, log.log_signer)
+    seconds = int(dt.datetime.fromisoformat(log.entries[-1].event.time).timestamp()) + 30
+    lines = [cosign(head, witness_of(site), time=seconds) for site in log.sites[:3]]
+    log.cosigned = {f"heads/{head.size}": with_cosignatures(note, lines)}  # type: ignore[attr-defined]
+    extra(log)
+    return Pruner(log)
+
+
+def c3_of(made: Pruner, folder: Path) -> tuple[str, str]:
+    """What becomes of C3; U1 needs further heads and is not looked at here."""
+    check = verify_bundle(made.seal(folder, extra=made.log.cosigned), made.trust).checks["C3"]  # type: ignore[attr-defined]
+    return check.result, check.sentence
+
+
+def test_after_the_members_left_the_log_says_how_it_is_kept_and_nothing_else(tmp_path: Path) -> None:
+    """Nobody is there to cosign a hold six years later; of the study itself every word needs a quorum."""
+    assert c3_of(witnessed(lambda log: log.add(hold(log))), tmp_path / "hold")[0] == "pass"
+    assert "keeping alone" in c3_of(witnessed(lambda log: log.add(pruned(log))), tmp_path / "pruned")[1]
+
+    def refused(log: StudyLog) -> None:
+        log.add(log.draft("site-a", "step.refused", of.StepRefused(step="plan", reason="policy")))
+
+    assert c3_of(witnessed(refused), tmp_path / "refused")[0] == "not judged"
 
 
 # -- numbers
