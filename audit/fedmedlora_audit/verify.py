@@ -12,7 +12,6 @@ could not be made; else ``pass``. Bad bundles never raise.
     print(verdict.verdict, verdict.checks["U2"].sentence)
 """
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -32,13 +31,14 @@ from fedmedlora_audit.checks import (
     UNJUDGED,
     WHOLE_CHECKS,
 )
-from fedmedlora_audit.errors import AuditError, BundleError
+from fedmedlora_audit.errors import AuditError, BundleError, EventError
 from fedmedlora_audit.events import Entry, Event, entry_of, parse_event
 from fedmedlora_audit.evidence import SumJudge
 from fedmedlora_audit.heads import judge_heads
 from fedmedlora_audit.law import State, findings, fold
 from fedmedlora_audit.merkle import Tree
 from fedmedlora_audit.note import VerifierKey
+from fedmedlora_audit.residue import Residue
 from fedmedlora_audit.retention_review import KEPT_TAIL, NO_CLOCK, gone_of, is_keeping, judge_remains
 from fedmedlora_audit.stamps import judge_stamps
 from fedmedlora_audit.tiles import Remains, claimed_size, hash_tiles, read_entries, read_remains, tile_names
@@ -49,8 +49,6 @@ from fedmedlora_audit.witnessing import judge_witnesses
 __all__ = ["CheckResult", "Finding", "Verdict", "verify_bundle"]
 
 MAX_FINDINGS: Final = 1000
-_PERSONAL: Final = re.compile(r"[0-9]{6,}")
-"""Six digits in a row: a record number, a telephone number or a date. Run ids and versions have none."""
 
 
 def verify_bundle(
@@ -99,6 +97,7 @@ class _Audit:
 
     def __init__(self, trust: Trust, now: datetime | None) -> None:
         self.trust, self.now = trust, now
+        self.residue = Residue(trust)
         self.findings: list[Finding] = []
         self.counts: Counter[str] = Counter()
         self.not_judged: dict[str, str] = dict(UNJUDGED)
@@ -259,8 +258,10 @@ class _Audit:
                 unverified.verify(VerifierKey.parse(vkey))
         except AuditError as error:
             self.find(error.check, error.sentence, index)
-        if any(_PERSONAL.search(text) for text in _loose_texts(event)):
-            self.find("P1", "a run id, software name or call name holds a long number", index)
+        try:
+            self.residue.check(note)
+        except EventError as error:
+            self.find(error.check, error.sentence, index)
         return event
 
     def _lawful(self, entry: Entry) -> None:
@@ -387,13 +388,3 @@ class _Audit:
         if check in self.not_judged:
             return CheckResult("not judged", self.counts[check], None, self.not_judged[check])
         return CheckResult("pass", self.counts[check], None, self.found_true.get(check, sentence))
-
-
-def _loose_texts(event: Event) -> list[str]:
-    """Return the texts of an event that are neither ids of the charter, nor digests, nor enums."""
-    texts = [event.run]
-    if event.peer is not None:
-        texts += [event.peer.id, event.peer.rpc]
-    if event.type == "log.genesis":
-        texts.append(str(getattr(event.data, "software", "")))
-    return texts

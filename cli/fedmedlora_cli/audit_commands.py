@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from fedmedlora_audit.canary import Canaries, Report, scan_folder
 from fedmedlora_audit.errors import BundleError
 from fedmedlora_audit.evidence import SumJudge
 from fedmedlora_audit.trust import Trust
@@ -17,6 +19,8 @@ from fedmedlora_cli.output import JsonOption, say, write_json
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 EXIT_CODES = {"pass": 0, "fail": 1, "incomplete": 2}
+SCAN_CODES = {"clean": 0, "found": 1, "incomplete": 2}
+PROGRESS_FILES = 100
 
 
 @app.callback()
@@ -87,3 +91,46 @@ def _print(verdict: Verdict) -> None:
         if result.result != "pass":
             place = "" if result.first is None else f" (first at event {result.first})"
             say(f"  {name} {result.result}: {result.sentence}{place}")
+
+
+@app.command()
+def scan(
+    folder: Annotated[Path, typer.Argument(help="The folder or file to search.", metavar="DIR")],
+    canaries: Annotated[
+        list[Path], typer.Option(help="File of marks of canary patients; may be given several times.")
+    ],
+    skip: Annotated[
+        list[Path] | None,
+        typer.Option(help="File or folder to leave out, such as the hospital's own; several times."),
+    ] = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Search a folder for marks of canary patients; exit 0 none, 1 found, 2 could not search all.
+
+    Example: fedmedlora audit scan bundle --canaries canaries.json
+    """
+    marks = Canaries.load(canaries)
+    report = scan_folder(folder, marks, skip=skip or (), on_progress=_scan_progress)
+    write_json(json_file, report.to_json())
+    if json_file is None or str(json_file) != "-":
+        _print_scan(report, marks)
+    raise typer.Exit(SCAN_CODES[report.verdict])
+
+
+def _scan_progress(files: int, n_bytes: int) -> None:
+    """Say now and then how far a long search is, where somebody watches."""
+    if files % PROGRESS_FILES == 0 and sys.stderr.isatty():
+        typer.echo(f"searched {files} files, {n_bytes / 1e6:.0f} MB", err=True)
+
+
+def _print_scan(report: Report, marks: Canaries) -> None:
+    """Say the verdict, then each find and each file that could not be read; never a mark."""
+    say(
+        f"canaries: {report.verdict} ({len(marks.canaries)} canaries, {report.files} files, "
+        f"{report.bytes / 1e6:.1f} MB, {len(report.found)} found)"
+    )
+    for item in report.found:
+        place = f" ({item.place})" if item.place else ""
+        say(f"  {item.file}{place}: {item.mark} of {item.canary}, {item.spelling}")
+    for unread in report.not_searched:
+        say(f"  {unread.file}: not searched: {unread.reason}")

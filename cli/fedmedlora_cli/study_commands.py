@@ -19,6 +19,13 @@ from fedmedlora_core.study import INITIAL_FOLDER, STUDY_FILE, AuditTerms, Study
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
+YearsOption = Annotated[
+    int, typer.Option(min=1, max=100, help="Years for which the log is kept whole after the run.")
+]
+ContinuesOption = Annotated[
+    Path | None, typer.Option(help="Bundle of a log that was closed on doubt; the new one names its head.")
+]
+
 
 @app.command()
 def new(
@@ -58,9 +65,8 @@ def new(
         typer.Option(min=0, max=49, help="Above 128 members: random drop-outs to provide for, in percent."),
     ] = 10,
     timestamps: Annotated[bool, typer.Option(help="Audits demand a time stamp of every round.")] = False,
-    retention_years: Annotated[
-        int, typer.Option(min=1, max=100, help="Years for which the log is kept whole after the run.")
-    ] = DEFAULT_YEARS,
+    retention_years: YearsOption = DEFAULT_YEARS,
+    continues: ContinuesOption = None,
 ) -> None:
     """Write a study package from the members' cards: the charter and the initial adapter.
 
@@ -84,7 +90,8 @@ def new(
     kept = {"study_id": id, "title": title, "seed": seed, "profile": profile, "base": base}
     audit = AuditTerms(quorum=True, timestamps=timestamps, retention_years=retention_years)
     kept |= {"coordinator_card": coordinator_card, "member_cards": member, "audit": audit}
-    _write(out, overrides=overrides, ckks_context=ckks_context, drop_percent=drop_percent, **kept)
+    kept |= {"ckks_context": ckks_context, "drop_percent": drop_percent, "continues": continues}
+    _write(out, overrides=overrides, **kept)
 
 
 def _write(out: Path, **package: Any) -> None:
@@ -100,6 +107,9 @@ def _write(out: Path, **package: Any) -> None:
         raise
     for line in (*(f"warning: {warning}" for warning in study.warnings()), *wire_lines(study)):
         say(line)
+    old = study.log.predecessor
+    if old is not None:
+        say(f"continues the log {old.origin} at its head over {old.size} entries, root {old.root}")
     say(f"wrote {out / STUDY_FILE}: {len(study.members)} members, threshold {study.threshold}")
     say(f"charter digest, to be read out before anybody accepts: {study.digest}")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fedmedlora_cli.study_graph import check_graph, with_graph
 from fedmedlora_core.config import Section, load_toml
+from fedmedlora_core.errors import ConfigError
 from fedmedlora_core.labels import label_set
 from fedmedlora_core.learning.lora import LoraTerms
 from fedmedlora_core.learning.site_round import first_adapter
@@ -21,6 +22,7 @@ from fedmedlora_core.study import (
     LogTerms,
     Member,
     ModelTerms,
+    PredecessorTerms,
     Study,
     StudyInfo,
 )
@@ -58,6 +60,7 @@ def build_package(
     member_cards: Sequence[Path],
     base: Path | None,
     ckks_context: Path | None = None,
+    continues: Path | None = None,
     drop_percent: int = 10,
     audit: AuditTerms | None = None,
 ) -> Study:
@@ -74,6 +77,7 @@ def build_package(
         member_cards: Every member's `card.toml`, in charter order.
         base: Folder of the base model; the shipped one when None.
         ckks_context: Public CKKS context to put into the package.
+        continues: Bundle of a log that was closed on doubt, or None.
         drop_percent: Drop-outs, in hundredths of the members, that a sparse graph has to survive.
         audit: What an auditor demands; None demands witnesses and keeps the log for six years.
 
@@ -105,6 +109,7 @@ def build_package(
             origin=centre.log_vkey.split("+", 1)[0],
             log_vkey=centre.log_vkey,
             coordinator_vkey=centre.coordinator_vkey,
+            predecessor=None if continues is None else _last_head(continues),
         ),
         model=ModelTerms(kind="causal", name=folder.name, digest=base_digest),
         members=[Member.model_validate(card.model_dump(), strict=False) for card in members],
@@ -131,3 +136,24 @@ def ckks_table(context: Path | None, custody: str, holder: str) -> dict[str, str
     from fedmedlora_site.custody import read_context
 
     return {"custody": custody, "holder": holder, "context": read_context(context).digest}
+
+
+def _last_head(bundle: Path) -> PredecessorTerms:
+    """Read the last head of a closed log from a bundle; its verdict is `audit verify`'s business.
+
+    Raises:
+        ConfigError: The folder is no bundle, or its head is not signed by its log.
+    """
+    from fedmedlora_audit.bundle import CHARTER, CHECKPOINT
+    from fedmedlora_audit.charter import CharterTerms
+    from fedmedlora_audit.checkpoint import open_checkpoint
+    from fedmedlora_audit.errors import AuditError
+    from fedmedlora_audit.note import VerifierKey
+
+    try:
+        terms = CharterTerms.from_json((bundle / CHARTER).read_bytes())
+        note = (bundle / CHECKPOINT).read_bytes()
+        head = open_checkpoint(note, VerifierKey.parse(terms.log_vkey), origin=terms.origin)
+    except (OSError, AuditError) as error:
+        raise ConfigError(f"{bundle}: is no bundle of a log: {error}") from None
+    return PredecessorTerms(origin=head.origin, size=head.size, root=head.root.hex())

@@ -159,7 +159,7 @@ def _add_span(found: _Lines, match: re.Match[str], number: int, following: list[
     for piece in offsets.split(";"):
         start, end = (int(value) for value in piece.split(" "))
         if not start < end <= len(found.text):
-            raise found.error(f"offsets {start}..{end} do not lie in 0..{len(found.text)}", number)
+            raise found.error(f"its offsets do not lie in 0..{len(found.text)}", number)
         pieces.append((start, end))
     covered = " ".join(found.text[start:end] for start, end in pieces)
     is_mismatch = not _shows(covered, shown, following)

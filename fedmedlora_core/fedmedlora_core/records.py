@@ -179,9 +179,7 @@ def _check_entity(entity: Entity, index: int, note: Note, earlier: set[str]) -> 
     if entity.type not in note.annotated:
         raise DataError(f"span {index}: its type is not among the annotated types")
     if not 0 <= entity.start < entity.end <= len(note.text):
-        raise DataError(
-            f"span {index}: offsets {entity.start}..{entity.end} do not lie in 0..{len(note.text)}"
-        )
+        raise DataError(f"span {index}: its offsets do not lie in 0..{len(note.text)}")
 
 
 def note_to_json(note: Note) -> str:

@@ -58,12 +58,43 @@ class StudyInfo(Section):
     seed: NotNegative
 
 
-class LogTerms(Section):
-    """The transparency log of this study and the coordinator's keys, received by another route."""
+Origin = Annotated[str, Field(pattern=r"^[a-z0-9./-]{1,128}$")]
 
-    origin: Annotated[str, Field(pattern=r"^[a-z0-9./-]{1,128}$")]
+
+class PredecessorTerms(Section):
+    """The last head of a log that was closed on doubt, signed by every member with its successor's charter.
+
+    Attributes:
+        origin: The closed log's origin.
+        size: Entries under its last head.
+        root: That head's root, hex.
+    """
+
+    origin: Origin
+    size: Positive
+    root: Hex32
+
+
+class LogTerms(Section):
+    """The transparency log of this study and the coordinator's keys, received by another route.
+
+    Attributes:
+        origin: The log's name, unique for ever.
+        log_vkey: The key that signs its heads.
+        coordinator_vkey: The key that signs the coordinator's events.
+        predecessor: The log that this one goes on from, or None.
+    """
+
+    origin: Origin
     log_vkey: VerifierKeyText
     coordinator_vkey: VerifierKeyText
+    predecessor: PredecessorTerms | None = None
+
+    @model_validator(mode="after")
+    def _new_name(self) -> LogTerms:
+        if self.predecessor is not None and self.predecessor.origin == self.origin:
+            raise ValueError("log.predecessor names this very log; a new log has a name and keys of its own")
+        return self
 
 
 class AuditTerms(Section):

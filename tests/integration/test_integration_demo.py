@@ -14,12 +14,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
+from fedmedlora_audit.canary import Canaries, scan_folder
 from fedmedlora_bench.systems import split_sites
+from fedmedlora_cli.demo.clinic import CANARIES_FILE
 from fedmedlora_cli.demo.options import DemoOptions
 from fedmedlora_cli.demo.records import read_log
 from fedmedlora_cli.demo.run import run_demo
 from fedmedlora_core.adapter import Adapter
+from fedmedlora_core.clinic import canaries_of
 from fedmedlora_core.codec import clip_update
 from fedmedlora_core.learning.site_round import LocalUpdate, learner_for, train_round
 from fedmedlora_core.records import read_notes
@@ -27,6 +31,7 @@ from fedmedlora_core.shipped import shipped_base
 from fedmedlora_core.study import INITIAL_FOLDER, Study
 from fedmedlora_core.vote import vote_packing
 from fedmedlora_site.training import training_seed
+from fedmedlora_testkit.canaries import search
 from fedmedlora_testkit.stored import stored_blobs
 
 pytestmark = pytest.mark.slow
@@ -63,6 +68,23 @@ def updates(out: Path, study: Study) -> dict[str, LocalUpdate]:
         )
         for site, splits in split_sites(study, notes).items()
     }
+
+
+def test_no_canary_stands_outside_the_hospitals_own_folders(out: Path, tmp_path: Path) -> None:
+    """The hospitals trained on their canaries; result, report and released adapter show none of them."""
+    assert {"result.json", "report.html"} <= {path.name for path in out.iterdir()}
+    found = search(out)
+    assert found.verdict == "clean", found.to_json()
+    mark = canaries_of("site-c", seed=7)[0].marks["record"]
+    page = (out / "report.html").read_text().replace("</body>", f"<p>{mark}</p></body>")
+    result = json.loads((out / "result.json").read_text()) | {"seen": mark}
+    (tmp_path / "report.html").write_text(page)
+    (tmp_path / "result.json").write_text(json.dumps(result))
+    tensors = {name: np.array(values) for name, values in released(out).tensors.items()}
+    save_file(tensors, tmp_path / "adapter.safetensors", metadata={"seen": mark})
+    marks = Canaries.load([out / "site-c" / "source" / CANARIES_FILE])
+    planted = {item.file for item in scan_folder(tmp_path, marks).found}
+    assert planted == {"report.html", "result.json", "adapter.safetensors"}
 
 
 def released(out: Path) -> Adapter:

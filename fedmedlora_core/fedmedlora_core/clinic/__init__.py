@@ -13,7 +13,17 @@ blank or a bracket and ends before a blank.
 What this package leaves out: any claim about real notes. Scores on this text compare systems, nothing more.
 """
 
+from fedmedlora_core.clinic.canaries import CanaryPatient, canaries_of, canaries_to_json
 from fedmedlora_core.clinic.hospital import HOSPITAL_IDS, Hospital, load_hospital
 from fedmedlora_core.clinic.writer import generate, generate_hospital
 
-__all__ = ["HOSPITAL_IDS", "Hospital", "generate", "generate_hospital", "load_hospital"]
+__all__ = [
+    "HOSPITAL_IDS",
+    "CanaryPatient",
+    "Hospital",
+    "canaries_of",
+    "canaries_to_json",
+    "generate",
+    "generate_hospital",
+    "load_hospital",
+]

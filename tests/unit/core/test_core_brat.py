@@ -327,3 +327,10 @@ def test_mutated_files_are_read_or_refused_with_a_data_error(
                 validate_note(note)
         except DataError as error:
             assert "zebra" not in str(error)
+
+
+def test_an_error_about_offsets_shows_no_number_of_the_line(tmp_path: Path) -> None:
+    """A column too far: what stands there may be a record number."""
+    with pytest.raises(DataError, match=r"doc\.ann:1") as refused:
+        read_brat(_folder(tmp_path, "T1\tSign 4711471147 4711471150\tfever\n"), mapping=MAPPING)
+    assert "4711471" not in str(refused.value)
