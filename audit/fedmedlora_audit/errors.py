@@ -99,3 +99,11 @@ class StampError(AuditError):
     def __init__(self, sentence: str, *, check: str = "C7") -> None:
         """Keep the sentence; a bad stamp is a finding of check C7 unless said otherwise."""
         super().__init__(sentence, check=check)
+
+
+class ExportError(AuditError):
+    """A row does not fit the value sets of the form it was to be exported in: our mistake."""
+
+    def __init__(self, sentence: str) -> None:
+        """Keep the sentence."""
+        super().__init__(sentence, check="export")

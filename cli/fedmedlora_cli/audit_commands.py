@@ -14,9 +14,12 @@ from fedmedlora_audit.errors import BundleError
 from fedmedlora_audit.evidence import SumJudge
 from fedmedlora_audit.trust import Trust
 from fedmedlora_audit.verify import Verdict, verify_bundle
+from fedmedlora_cli.audit_export_command import export
 from fedmedlora_cli.output import JsonOption, say, write_json
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+app.command()(export)
 
 EXIT_CODES = {"pass": 0, "fail": 1, "incomplete": 2}
 SCAN_CODES = {"clean": 0, "found": 1, "incomplete": 2}
