@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -62,6 +63,7 @@ def judge(
             trust,
             heads=heads,
             sums=sums,
+            now=datetime.now(UTC),
             workers=workers or min(_cores(), MOST_WORKERS),
             progress=lambda done, total: _draw(bar, done, total),
         )
