@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jinja2 import Environment
 
 import fedmedlora_audit
 from fedmedlora_audit.report import Report, build_report
@@ -202,7 +203,7 @@ def test_without_escaping_the_same_text_would_run(monkeypatch: pytest.MonkeyPatc
         judged_at=datetime(2026, 1, 1, tzinfo=UTC),
         repeat="r",
     )
-    careless = audit_page.Environment
+    careless = Environment
     monkeypatch.setattr(audit_page, "Environment", lambda **given: careless(**{**given, "autoescape": False}))
     assert "<script>alert(1)</script>" in render_page(report)
 
