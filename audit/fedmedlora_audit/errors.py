@@ -91,3 +91,11 @@ class TrustError(AuditError):
     def __init__(self, sentence: str) -> None:
         """Keep the sentence."""
         super().__init__(sentence, check="T1")
+
+
+class ExportError(AuditError):
+    """A row does not fit the value sets of the form it was to be exported in: our mistake."""
+
+    def __init__(self, sentence: str) -> None:
+        """Keep the sentence."""
+        super().__init__(sentence, check="export")

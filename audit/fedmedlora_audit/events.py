@@ -12,10 +12,12 @@ What this does not do: judge whether the event may be said now (the law), or who
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Any, Final, Literal, NamedTuple, Self, cast
 
 import rfc8785
 from pydantic import (
+    AfterValidator,
     Field,
     SerializeAsAny,
     ValidationError,
@@ -136,6 +138,19 @@ KINDS: Final[Mapping[str, Kind]] = {
 }
 
 
+def _moment(time: str) -> str:
+    datetime.fromisoformat(time)  # a ValueError for 31 February, or hour 25
+    return time
+
+
+# R5.1.4
+Time = Annotated[
+    str,
+    Field(pattern=r"^[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z$"),
+    AfterValidator(_moment),
+]
+
+
 class Actor(Closed):
     """Who speaks, and the id of the key that signs."""
 
@@ -179,8 +194,7 @@ class Event(Closed):
     seq: Annotated[int, Field(ge=1, le=of.MAX_INT)]
     prev: Digest
     saw: Saw
-    # R5.1.4
-    time: Annotated[str, Field(pattern=r"^[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z$")]
+    time: Time
     run: Id
     round: Round | None = None
     action: Action

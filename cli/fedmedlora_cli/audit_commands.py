@@ -11,6 +11,7 @@ import typer
 from fedmedlora_audit.canary import Canaries, Report, scan_folder
 from fedmedlora_audit.trust import Trust
 from fedmedlora_audit.verify import Verdict
+from fedmedlora_cli.audit_export_command import export
 from fedmedlora_cli.audit_judgement import (
     EXIT_CODES,
     BundleArgument,
@@ -57,6 +58,7 @@ def verify(
 
 app.command()(report)
 app.command()(show)
+app.command()(export)
 
 
 def _print(verdict: Verdict) -> None:

@@ -17,7 +17,6 @@ COMING = frozenset(
     {
         "audit report",
         "audit show",
-        "audit export",
         "coordinator hold",
         "coordinator prune",
         "coordinator release",

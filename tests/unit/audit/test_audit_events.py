@@ -272,3 +272,9 @@ def test_make_event_fills_in_what_the_type_fixes() -> None:
     assert (event.action, event.outcome) == ("E", 8)
     with pytest.raises(EventError):
         make_event({})
+
+
+@pytest.mark.parametrize("time", ["2026-02-31T00:00:00Z", "2026-13-01T00:00:00Z", "0000-01-01T00:00:00Z"])
+def test_moment_that_no_calendar_has_is_refused(time: str) -> None:
+    with pytest.raises(EventError, match="field time"):
+        parse_event(signed(text_of(draft()).replace(TIME, time)))
