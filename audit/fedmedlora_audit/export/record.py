@@ -12,10 +12,10 @@ from typing import Final, Literal
 
 from fedmedlora_audit.bundle import CHECKPOINT, read_files
 from fedmedlora_audit.cosignature import checkpoint_of
-from fedmedlora_audit.errors import AuditError, BundleError, CheckpointError
+from fedmedlora_audit.errors import AuditError, BundleError, CheckpointError, NoteError
 from fedmedlora_audit.events import Entry, Event, entry_of, parse_event
 from fedmedlora_audit.merkle import HASH_BYTES, Tree
-from fedmedlora_audit.note import parse_note
+from fedmedlora_audit.note import ALG_ED25519, SIGNATURE_BYTES, parse_note
 from fedmedlora_audit.tiles import read_entries
 from fedmedlora_audit.verdict import Verdict
 
@@ -86,7 +86,8 @@ class Records:
 
     Attributes:
         entries: The entries that can be read, in order.
-        unreadable: Indexes of entries of the wrong form; only a bundle that failed has any.
+        unreadable: Indexes of entries of the wrong form: no event, or not signed in one line in its author's
+            name; only a bundle that failed has any.
         verification: What became of the bundle.
     """
 
@@ -127,10 +128,24 @@ def read_records(directory: Path, verdict: Verdict) -> Records:
     entries, unreadable = [], []
     for index, note in notes.items():
         try:
-            entries.append(entry_of(index, note, parse_event(note).event))
+            event = parse_event(note).event
+            if verdict.verdict == "fail":
+                _check_signature_line(note, event)
         except AuditError:
             unreadable.append(index)
+        else:
+            entries.append(entry_of(index, note, event))
     return Records(entries, tuple(unreadable), VERIFICATION[verdict.verdict])
+
+
+def _check_signature_line(note: bytes, event: Event) -> None:
+    """Refuse a note whose signature lines have room for a text; whether one holds is E2's to say.
+
+    A name and bytes that no key has checked are whatever a forger writes there, and two forms carry them.
+    """
+    found = [(line.name, len(line.signature)) for line in parse_note(note).lines]
+    if found != [(event.actor.id, SIGNATURE_BYTES[ALG_ED25519])]:
+        raise NoteError("an event has one signature, in its author's name", check="G45")
 
 
 def _sizes(files: Mapping[str, bytes]) -> Iterator[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import shutil
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from fedmedlora_audit.export import FORMATS, export_line
+from fedmedlora_audit.export import FORMATS, export_line, record
 from fedmedlora_audit.verify import verify_bundle
 from fedmedlora_cli import audit_export_command
 from fedmedlora_cli.__main__ import main
@@ -131,6 +132,47 @@ def test_entries_of_the_wrong_form_are_left_out_and_said(desk: Desk) -> None:
     assert facts["unreadable"] == [20]
     assert facts["rows"] == len(LOG.entries) - 1
     assert b"glucose" not in desk.out.read_bytes()
+
+
+def signed_as(name: str, signature: bytes) -> str:
+    """A signature line that no key has made."""
+    return f"\u2014 {name} {base64.b64encode(bytes(4) + signature).decode()}\n"
+
+
+WRONG_LINES = {
+    "a second line": lambda note: note + signed_as("glucose", bytes(64)),
+    "another name": lambda note: note.rpartition("\u2014")[0] + signed_as("glucose", bytes(64)),
+    "a long signature": lambda note: note.rpartition("\u2014")[0] + signed_as("coordinator", b"glucose" * 90),
+    "a short signature": lambda note: note.rpartition("\u2014")[0] + signed_as("coordinator", b"glucose"),
+}
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("line", WRONG_LINES)
+def test_a_text_where_the_signature_should_be_is_left_out_and_said(desk: Desk, line: str, form: str) -> None:
+    made = Forger(LOG)
+    place = made.index("round.plan")
+    made.notes[place] = WRONG_LINES[line](made.notes[place].decode()).encode()
+    made.seal(desk.bundle)
+    assert desk.export(form) == 1
+    assert desk.export(form, "--unverified", "--json", str(desk.root / "facts.json")) == 0
+    assert json.loads((desk.root / "facts.json").read_text())["unreadable"] == [place]
+    assert len(desk.rows()) == len(LOG.entries) - 1
+    written = desk.out.read_bytes()
+    assert b"glucose" not in written
+    assert base64.b64encode(b"glucose" * 3)[:24] not in written
+
+
+def test_without_the_look_at_signature_lines_the_text_would_be_exported(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Forger(LOG)
+    place = made.index("round.plan")
+    made.notes[place] = WRONG_LINES["another name"](made.notes[place].decode()).encode()
+    made.seal(desk.bundle)
+    monkeypatch.setattr(record, "_check_signature_line", lambda note, event: None)
+    assert desk.export("jsonl", "--unverified") == 0
+    assert b"glucose" in desk.out.read_bytes()
 
 
 def test_unverified_is_what_lets_a_failing_bundle_out(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
