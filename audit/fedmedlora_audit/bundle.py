@@ -15,6 +15,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Final, Literal
 
@@ -27,7 +28,7 @@ from fedmedlora_audit.checkpoint import open_checkpoint
 from fedmedlora_audit.errors import BundleError, NoteError
 from fedmedlora_audit.event_data import Closed, Count, Digest
 from fedmedlora_audit.events import Entry
-from fedmedlora_audit.merkle import Tree
+from fedmedlora_audit.merkle import Tree, leaf_hash
 from fedmedlora_audit.note import NoteSigner, VerifierKey, parse_note
 from fedmedlora_audit.tiles import entry_tiles, hash_tiles
 
@@ -36,6 +37,13 @@ CHECKPOINT: Final = "checkpoint"
 MANIFEST: Final = "manifest"
 MAX_FILE_BYTES: Final = 64 << 20
 """Largest file an auditor reads into memory; the largest entry tile has 16 MiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeletedEntry:
+    """An entry that was deleted under `retention.pruned`: its leaf hash is left, 32 bytes."""
+
+    leaf: bytes
 
 
 class ManifestFile(Closed):
@@ -65,7 +73,7 @@ def write_bundle(
     directory: Path,
     *,
     charter: bytes,
-    entries: Sequence[Entry] | Sequence[bytes],
+    entries: Sequence[Entry | DeletedEntry] | Sequence[Entry] | Sequence[bytes],
     checkpoint: bytes,
     signer: NoteSigner,
     extra: Mapping[str, bytes] | None = None,
@@ -75,7 +83,7 @@ def write_bundle(
     Args:
         directory: Where to; must not exist, or be empty.
         charter: Canonical JSON of the study.
-        entries: All entries of the log (or their notes), in order.
+        entries: All entries of the log (or their notes), in order; of deleted ones, the hash.
         checkpoint: The signed head over exactly these entries.
         signer: The exporter's event key.
         extra: Further files, path -> bytes, such as proofs or the released adapter's configuration.
@@ -87,8 +95,7 @@ def write_bundle(
     """
     terms = CharterTerms.from_json(charter)
     head = open_checkpoint(checkpoint, VerifierKey.parse(terms.log_vkey), origin=terms.origin)
-    notes = [entry.note if isinstance(entry, Entry) else entry for entry in entries]
-    tree = Tree.of_data(notes)
+    notes, tree = _notes_and_tree(entries)
     if (head.size, head.root) != (tree.size, tree.root()):
         raise BundleError(f"the head over {head.size} entries is not over the {tree.size} entries given")
     files = {CHARTER: charter, CHECKPOINT: checkpoint, **hash_tiles(tree), **entry_tiles(notes)}
@@ -99,6 +106,22 @@ def write_bundle(
     rows = [ManifestFile(path=p, bytes=len(c), digest=blob_digest(c)) for p, c in sorted(files.items())]
     manifest = Manifest(origin=terms.origin, size=tree.size, files=tuple(rows))
     _write_folder(directory, {**files, MANIFEST: signer.sign(manifest.text())})
+
+
+def _notes_and_tree(
+    entries: Sequence[Entry | DeletedEntry] | Sequence[Entry] | Sequence[bytes],
+) -> tuple[list[bytes | None], Tree]:
+    notes: list[bytes | None] = []
+    tree = Tree()
+    for entry in entries:
+        if isinstance(entry, DeletedEntry):
+            notes.append(None)
+            tree.append(entry.leaf)
+        else:
+            note = entry.note if isinstance(entry, Entry) else entry
+            notes.append(note)
+            tree.append(leaf_hash(note))
+    return notes, tree
 
 
 def _write_folder(directory: Path, files: Mapping[str, bytes]) -> None:

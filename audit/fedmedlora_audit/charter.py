@@ -22,6 +22,7 @@ import rfc8785
 from fedmedlora_audit.errors import CharterError, NoteError
 from fedmedlora_audit.events import COORDINATOR_ID
 from fedmedlora_audit.note import ALG_ED25519, WITNESS_ALGORITHMS, VerifierKey
+from fedmedlora_audit.retention import DEFAULT_YEARS, MAX_YEARS
 
 CKKS_SUITE: Final = "ckks/1"
 SUITES: Final[Mapping[str, str]] = {"ckks": CKKS_SUITE, "none": "plain/1"}
@@ -86,6 +87,7 @@ class CharterTerms:
         demands: Checks that this charter asks for beyond the law (ids of AUDIT "Checks").
         vote_every: A vote is taken in every so-manieth round (PROTOCOL §4.7); 0 for never.
         custody: Who holds the CKKS key; None in every other suite.
+        retention_years: How long the log is kept whole after the end of the run; 1 to 100.
     """
 
     digest: str
@@ -106,6 +108,7 @@ class CharterTerms:
     graph: GraphNumbers | None = None
     vote_every: int = 0
     custody: KeyCustody | None = None
+    retention_years: int = DEFAULT_YEARS
 
     @property
     def n(self) -> int:
@@ -151,6 +154,7 @@ class CharterTerms:
             graph=_graph(rules, len(members)),
             vote_every=_vote_every(rules),
             custody=_custody(rules, frozenset(members)) if suite == CKKS_SUITE else None,
+            retention_years=_retention_years(study.values),
         )
         _check_numbers(terms)
         _check_distinct(terms)
@@ -265,6 +269,15 @@ def _vote_every(rules: "_Fields") -> int:
     if every < 1:
         raise CharterError("secure_aggregation.vote.every_rounds is at least 1")
     return every
+
+
+def _retention_years(study: Mapping[str, Any]) -> int:
+    """Read how long the log is kept; a charter without the number keeps it for six years."""
+    audit = study.get("audit")
+    years = audit.get("retention_years", DEFAULT_YEARS) if isinstance(audit, dict) else DEFAULT_YEARS
+    if not isinstance(years, int) or isinstance(years, bool) or not 1 <= years <= MAX_YEARS:
+        raise CharterError(f"audit.retention_years lies between 1 and {MAX_YEARS}")
+    return years
 
 
 def _demands(study: Mapping[str, Any]) -> frozenset[str]:

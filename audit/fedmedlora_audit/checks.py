@@ -7,6 +7,8 @@ and a finding of the auditor have one name.
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
+from fedmedlora_audit.stamps import NO_STAMPS
+
 
 class Check(NamedTuple):
     """A check: its sentence, and the types of events it looks at (empty: every event)."""
@@ -133,6 +135,12 @@ LAW_CHECKS: Final[Mapping[str, Check]] = {
         "round.closed",
         "round.rolled_back",
     ),
+    "H1": _on(
+        "Entries were deleted in whole tiles, after the charter's years, under no hold, as the log says.",
+        "retention.hold",
+        "retention.release",
+        "retention.pruned",
+    ),
     "G44": _on(
         "Sites commit to a sparse graph if the charter has one, and only then.",
         "update.ready",
@@ -174,11 +182,28 @@ UNWITNESSED: Final[Mapping[str, str]] = {
 """What those checks say of a bundle without such a head."""
 
 NOT_YET: Final[Mapping[str, str]] = {
-    "C7": "External time stamps are not written by this release.",
+    "C7": NO_STAMPS,
     "A3": "The sums were not recomputed: that needs evidence beside the bundle (--evidence).",
 }
 """Checks without material in this release; one that the charter asks for makes the verdict incomplete."""
 
 DP_CHECKS: Final = ("D1", "D2", "D3", "D4", "D5")
-NO_DP: Final = "The study has no differential privacy, so there is no budget to recompute."
+DP_SAID: Final = {
+    False: "The study has no differential privacy, so there is no budget to recompute.",
+    True: "This release does not recompute privacy budgets.",
+}
+"""What those checks say, by whether the charter asks for them."""
 NOTHING_PRUNED: Final = "Nothing was pruned: every entry is in the bundle."
+WHOLE_CHECKS: Final = (*(LAW_CHECKS.keys() - {"H1"}), "E1", "E2", "G45", "P1", "E8", "C7", "J1", "A3")
+"""Checks that look at every event: of a log with deleted entries they may fail, and never pass."""
+
+UNJUDGED: Final[Mapping[str, str]] = {**NOT_YET, **UNWITNESSED}
+"""What checks say that have nothing to judge, until they have."""
+CLAIMS: Final[Mapping[str, str]] = {
+    **{name: check.sentence for name, check in LAW_CHECKS.items()},
+    **FILE_CHECKS,
+    **HEAD_CHECKS,
+    **WITNESS_CHECKS,
+    **NOT_YET,
+}
+"""What each check claims when it passes."""

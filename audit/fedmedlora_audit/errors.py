@@ -93,6 +93,14 @@ class TrustError(AuditError):
         super().__init__(sentence, check="T1")
 
 
+class StampError(AuditError):
+    """A time stamp is malformed, over something else, or not made by a trusted authority."""
+
+    def __init__(self, sentence: str, *, check: str = "C7") -> None:
+        """Keep the sentence; a bad stamp is a finding of check C7 unless said otherwise."""
+        super().__init__(sentence, check=check)
+
+
 class ExportError(AuditError):
     """A row does not fit the value sets of the form it was to be exported in: our mistake."""
 

@@ -28,6 +28,7 @@ from pydantic import (
 )
 
 from fedmedlora_audit import event_data as of
+from fedmedlora_audit import retention as keep
 from fedmedlora_audit.errors import EventError
 from fedmedlora_audit.event_data import AbortReason, Closed, Count, Data, Digest, Id, Round
 from fedmedlora_audit.merkle import leaf_hash
@@ -82,6 +83,9 @@ EventType = Literal[
     "site.left",
     "audit.exported",
     "log.closed",
+    "retention.hold",
+    "retention.release",
+    "retention.pruned",
 ]
 
 
@@ -135,6 +139,9 @@ KINDS: Final[Mapping[str, Kind]] = {
     "site.left": Kind("coordinator", of.SiteLeft, "D", None),
     "audit.exported": Kind("coordinator", of.LogHead, "R", None),
     "log.closed": Kind("coordinator", of.LogHead, "E", None),
+    "retention.hold": Kind("coordinator", keep.RetentionHold, "C", False),
+    "retention.release": Kind("coordinator", keep.RetentionRelease, "E", False),
+    "retention.pruned": Kind("coordinator", keep.RetentionPruned, "D", False),
 }
 
 

@@ -5,20 +5,24 @@ pins by a route of its own, never from the coordinator or from the bundle: a bun
 keys would prove nothing.
 """
 
+import base64
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import rfc8785
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from pydantic import AfterValidator, Field, ValidationError
 
 from fedmedlora_audit.charter import CharterTerms, MemberKeys
-from fedmedlora_audit.errors import NoteError, TrustError
+from fedmedlora_audit.errors import CharterError, NoteError, StampError, TrustError
 from fedmedlora_audit.event_data import Closed, Digest, Id
-from fedmedlora_audit.events import COORDINATOR_ID
+from fedmedlora_audit.events import COORDINATOR_ID, Actor
 from fedmedlora_audit.note import VerifierKey
+from fedmedlora_audit.stamps import load_root
 
 
 def _vkey(value: str) -> str:
@@ -29,7 +33,16 @@ def _vkey(value: str) -> str:
     return value
 
 
+def _tsa_root(value: str) -> str:
+    try:
+        load_root(value)
+    except StampError as error:
+        raise ValueError(error.sentence) from None
+    return value
+
+
 Vkey = Annotated[str, AfterValidator(_vkey)]
+TsaRoot = Annotated[str, AfterValidator(_tsa_root)]
 
 
 class TrustedMember(Closed):
@@ -50,6 +63,8 @@ class Trust(Closed):
         quorum: Cosignatures that a head will need once witnesses sign heads (the charter's threshold).
         members: Keys by member id.
         genesis: Leaf hash of the log's first entry.
+        tsa_roots: Certificates (base64 of DER) of the time-stamping authorities whose stamps count; None
+            when the reviewer trusts none, and C7 is not judged.
     """
 
     schema_: Literal["fltrust/1"] = Field(default="fltrust/1", alias="schema")
@@ -60,15 +75,20 @@ class Trust(Closed):
     quorum: Annotated[int, Field(ge=0, le=10_000)]
     members: dict[Id, TrustedMember]
     genesis: Digest
+    tsa_roots: Annotated[tuple[TsaRoot, ...], Field(min_length=1, max_length=32)] | None = None
 
     @classmethod
-    def from_terms(cls, terms: CharterTerms, *, genesis: bytes | str) -> Self:
+    def from_terms(
+        cls, terms: CharterTerms, *, genesis: bytes | str, tsa_roots: Sequence[x509.Certificate] = ()
+    ) -> Self:
         """Make the trust file of a charter that a site has checked against its own pins.
 
         Args:
             terms: The accepted charter.
             genesis: Leaf hash of the first entry of the site's mirror.
+            tsa_roots: Certificates of the time-stamping authorities that count.
         """
+        encoded = tuple(base64.b64encode(root.public_bytes(Encoding.DER)).decode() for root in tsa_roots)
         return cls(
             origin=terms.origin,
             log_vkey=terms.log_vkey,
@@ -77,6 +97,7 @@ class Trust(Closed):
             quorum=terms.threshold,
             members={site: _member(keys) for site, keys in terms.members.items()},
             genesis=genesis if isinstance(genesis, str) else genesis.hex(),
+            tsa_roots=encoded or None,
         )
 
     @classmethod
@@ -108,7 +129,31 @@ class Trust(Closed):
 
     def to_json(self) -> bytes:
         """Return the file's text: canonical JSON and a newline."""
-        return rfc8785.dumps(self.model_dump(by_alias=True)) + b"\n"
+        return rfc8785.dumps(self.model_dump(mode="json", by_alias=True, exclude_none=True)) + b"\n"
+
+    def event_vkey_of(self, actor: Actor) -> str | None:
+        """Return the key that an actor's events are signed with; None for a stranger."""
+        if actor.role == "coordinator":
+            return self.coordinator_vkey
+        member = self.members.get(actor.id)
+        return member.event_vkey if member else None
+
+    def differences(self, terms: CharterTerms) -> list[CharterError]:
+        """Name where a charter is not the one of this trust file (T1), or has other members (G32)."""
+        found = []
+        if terms.digest != self.charter:
+            found.append(CharterError("the charter is not the trusted one", check="T1"))
+        if self.from_terms(terms, genesis=self.genesis).members != self.members:
+            found.append(CharterError("the charter's members or keys are not the trusted ones", check="G32"))
+        named = (terms.origin, terms.log_vkey, terms.coordinator_vkey)
+        if named != (self.origin, self.log_vkey, self.coordinator_vkey):
+            found.append(CharterError("the charter names another log or other keys", check="T1"))
+        return found
+
+    @property
+    def tsa_certificates(self) -> tuple[x509.Certificate, ...]:
+        """The authorities' certificates; empty when the reviewer trusts none."""
+        return tuple(load_root(root) for root in self.tsa_roots or ())
 
     def write(self, path: Path) -> None:
         """Write the trust file."""

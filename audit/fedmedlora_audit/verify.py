@@ -8,14 +8,13 @@ cannot is said to be not judged.
 Verdict: ``fail`` if any check failed; ``incomplete`` if none failed but a check that the charter asks for
 could not be made; else ``pass``. Bad bundles never raise.
 
-Example::
-
     verdict = verify_bundle(Path("bundle"), Trust.load(Path("trust.json")))
     print(verdict.verdict, verdict.checks["U2"].sentence)
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -23,15 +22,14 @@ from fedmedlora_audit import bundle as of
 from fedmedlora_audit.charter import CharterTerms
 from fedmedlora_audit.checkpoint import Checkpoint, open_checkpoint
 from fedmedlora_audit.checks import (
+    CLAIMS,
     DP_CHECKS,
-    FILE_CHECKS,
+    DP_SAID,
     HEAD_CHECKS,
     LAW_CHECKS,
-    NO_DP,
-    NOT_YET,
     NOTHING_PRUNED,
-    UNWITNESSED,
-    WITNESS_CHECKS,
+    UNJUDGED,
+    WHOLE_CHECKS,
 )
 from fedmedlora_audit.errors import AuditError, BundleError, EventError
 from fedmedlora_audit.events import Entry, Event, entry_of, parse_event
@@ -41,7 +39,9 @@ from fedmedlora_audit.law import State, findings, fold
 from fedmedlora_audit.merkle import Tree
 from fedmedlora_audit.note import VerifierKey
 from fedmedlora_audit.residue import Residue
-from fedmedlora_audit.tiles import hash_tiles, read_entries, tile_names
+from fedmedlora_audit.retention_review import KEPT_TAIL, NO_CLOCK, gone_of, is_keeping, judge_remains
+from fedmedlora_audit.stamps import judge_stamps
+from fedmedlora_audit.tiles import Remains, claimed_size, hash_tiles, read_entries, read_remains, tile_names
 from fedmedlora_audit.trust import Trust
 from fedmedlora_audit.verdict import CheckResult, Finding, Verdict
 from fedmedlora_audit.witnessing import JudgedWitnesses, judge_witnesses
@@ -52,7 +52,12 @@ MAX_FINDINGS: Final = 1000
 
 
 def verify_bundle(
-    directory: Path, trust: Trust, heads: Path | None = None, sums: SumJudge | None = None
+    directory: Path,
+    trust: Trust,
+    heads: Path | None = None,
+    sums: SumJudge | None = None,
+    *,
+    now: datetime | None = None,
 ) -> Verdict:
     """Judge a bundle.
 
@@ -61,11 +66,12 @@ def verify_bundle(
         trust: What the auditor takes as given, received by another route.
         heads: Folder with one folder per site that holds its ``checkpoint`` and ``journal.jsonl``.
         sums: Recomputes sums from evidence that was handed in beside the bundle.
+        now: The auditor's clock, by which no deletion lies ahead; None: deletions are not judged.
 
     Returns:
         The verdict; a bad bundle gives ``fail``, never an exception.
     """
-    audit = _Audit(trust)
+    audit = _Audit(trust, now)
     try:
         files, problems = of.read_files(directory)
     except (BundleError, OSError) as error:
@@ -78,7 +84,9 @@ def verify_bundle(
     audit.judge_checkpoint(files.get(of.CHECKPOINT))
     audit.judge_entries(files)
     audit.judge_events()
+    audit.judge_remains()
     audit.judge_witnesses(files)
+    audit.judge_stamps(files)
     audit.judge_heads(heads)
     audit.judge_sums(sums)
     return audit.verdict()
@@ -87,20 +95,23 @@ def verify_bundle(
 class _Audit:
     """One run of the verifier: collects findings and counts as it goes down the list."""
 
-    def __init__(self, trust: Trust) -> None:
-        self.trust = trust
+    def __init__(self, trust: Trust, now: datetime | None) -> None:
+        self.trust, self.now = trust, now
         self.residue = Residue(trust)
         self.findings: list[Finding] = []
         self.broken: set[str] = set()
         self.counts: Counter[str] = Counter()
-        self.not_judged: dict[str, str] = {**NOT_YET, **UNWITNESSED}
-        self.found_true: dict[str, str] = {}  # what a passed check says instead of its claim
+        self.not_judged: dict[str, str] = dict(UNJUDGED)
+        self.found_true = {"H1": NOTHING_PRUNED}  # what a passed check says instead of its claim
         self.terms: CharterTerms | None = None
         self.head: Checkpoint | None = None
         self.tree = Tree()
         self.notes: list[bytes] = []
+        self.indexes: Sequence[int] = ()  # of the notes; with gaps where entries were deleted
+        self.read: list[tuple[int, Event]] = []  # events of the right form, signed or not
         self.entries: list[Entry] = []
         self.state: State | None = None
+        self.remains: Remains | None = None  # of a log from which entries were deleted
         self.exporter: str | None = None
         self.promised: int | None = None
         self.witnesses = JudgedWitnesses()
@@ -149,15 +160,9 @@ class _Audit:
             self.find(error.check, f"{of.CHARTER}: {error.sentence}", file=of.CHARTER)
             self.find("T1", "the charter cannot be read", file=of.CHARTER)
             return
-        expected = Trust.from_terms(terms, genesis=self.trust.genesis)
         self.counts["T1"], self.counts["G32"] = 1, terms.n
-        if terms.digest != self.trust.charter:
-            self.find("T1", "the charter is not the trusted one", file=of.CHARTER)
-        if expected.members != self.trust.members:
-            self.find("G32", "the charter's members or keys are not the trusted ones", file=of.CHARTER)
-        named = (terms.origin, terms.log_vkey, terms.coordinator_vkey)
-        if named != (self.trust.origin, self.trust.log_vkey, self.trust.coordinator_vkey):
-            self.find("T1", "the charter names another log or other keys", file=of.CHARTER)
+        for difference in self.trust.differences(terms):
+            self.find(difference.check, difference.sentence, file=of.CHARTER)
         self.terms = terms
 
     def judge_checkpoint(self, note: bytes | None) -> None:
@@ -174,12 +179,12 @@ class _Audit:
 
     def judge_entries(self, files: Mapping[str, bytes]) -> None:
         """C1, C5: entries give the root, and the tiles are those of the entries."""
-        size = self.head.size if self.head is not None else _claimed_size(files)
-        self.notes, problem = read_entries(files, size)
-        self.tree = Tree.of_data(self.notes)
+        size = self.head.size if self.head is not None else claimed_size(files)
+        problem = self._read_entries(files, size)
         self.counts["C1"] = self.counts["C5"] = len(self.notes)
         if problem is not None:
             self.find(problem.check, problem.sentence, index=len(self.notes), file=problem.file)
+            self.not_judged["H1"] = "Entries are missing, and not in the whole tiles that pruning deletes."
         if self.promised not in (None, size):
             self.find("B1", "the manifest promises another number of entries", file=of.MANIFEST)
         if self.head is None:
@@ -196,16 +201,30 @@ class _Audit:
             for path in sorted({path for path in files if path.startswith("tile/entries/")} - named):
                 self.find("C5", f"{path}: entries beyond the checkpoint", file=path)
 
+    def _read_entries(self, files: Mapping[str, bytes], size: int) -> BundleError | None:
+        """Read all entries, or what is left where whole tiles were deleted; returns what else is wrong."""
+        self.notes, problem = read_entries(files, size)
+        self.tree, self.indexes = Tree.of_data(self.notes), range(len(self.notes))
+        if problem is None or problem.check != "C5":
+            return problem
+        self.remains = read_remains(files, size)
+        if self.remains is None:
+            return problem
+        self.tree, self.indexes = self.remains.tree, list(self.remains.notes)
+        self.notes = list(self.remains.notes.values())
+        return None
+
     # -- events
 
     def judge_events(self) -> None:
         """Judge form, signature and law of every event."""
-        self.state = State.begin(self.terms) if self.terms is not None else None
-        if self.state is None:
+        if self.terms is not None and self.remains is None:
+            self.state = State.begin(self.terms)
+        elif self.terms is None:
             self._law_stops("Without the charter the law could not be applied.")
         if self.notes and self.tree.leaf(0).hex() != self.trust.genesis:
             self.find("K1", "the first entry is not the trusted genesis", index=0)
-        for index, note in enumerate(self.notes):
+        for index, note in zip(self.indexes, self.notes, strict=True):
             event = self._opened(index, note)
             if event is None:
                 self._law_stops(f"Not judged from event {index} on, which could not be read.")
@@ -214,6 +233,16 @@ class _Audit:
         if self.state is not None and self.state.pending is not None:
             pending = self.state.pending
             self.find("R4", f"the {pending.type} of {pending.site} has no receipt", index=self.state.size - 1)
+
+    def judge_remains(self) -> None:
+        """H1: what is missing was deleted lawfully."""
+        if self.remains is None or self.terms is None:
+            return
+        judged = judge_remains(self.terms, self.remains, dict(self.read), self.now)
+        self.findings += judged.findings
+        self.counts["H1"], self.found_true["H1"] = judged.events, judged.sentence
+        if self.now is None:
+            self.not_judged["H1"] = NO_CLOCK
 
     def _opened(self, index: int, note: bytes) -> Event | None:
         """E1, E2, G45, P1: read one event; None if its form is wrong."""
@@ -224,7 +253,8 @@ class _Audit:
             self.find(error.check, error.sentence, index)
             return None
         event = unverified.event
-        vkey = self._key_of(event)
+        self.read.append((index, event))
+        vkey = self.trust.event_vkey_of(event.actor)
         try:
             if vkey is None:
                 self.find("E2", f"{event.actor.id} has no trusted key", index)
@@ -237,12 +267,6 @@ class _Audit:
         except EventError as error:
             self.find(error.check, error.sentence, index)
         return event
-
-    def _key_of(self, event: Event) -> str | None:
-        if event.actor.role == "coordinator":
-            return self.trust.coordinator_vkey
-        member = self.trust.members.get(event.actor.id)
-        return member.event_vkey if member else None
 
     def _lawful(self, entry: Entry) -> None:
         state = self.state
@@ -282,13 +306,22 @@ class _Audit:
         if not judged.quorums:
             return  # what the checks say where there is nothing to judge
         del self.not_judged["E8"]
-        if judged.covered == self.tree.size:
+        left = self.tree.size - judged.covered
+        if not left or is_keeping(self.read, judged.covered):
             del self.not_judged["C3"]
+            self.found_true |= {"C3": KEPT_TAIL} if left else {}
         else:
-            left = self.tree.size - judged.covered
             self.not_judged["C3"] = f"No quorum has cosigned the last {left} entries yet."
 
-    # -- heads
+    def judge_stamps(self, files: Mapping[str, bytes]) -> None:
+        """C7: when each closed round's head existed, by a clock that is nobody's in the study."""
+        roots = self.trust.tsa_certificates
+        judged = judge_stamps(files, self.tree, self.trust.origin, self.read, roots)
+        self.findings += judged.findings
+        self.counts["C7"], self.not_judged["C7"] = judged.count, judged.sentence
+        if judged.whole:
+            del self.not_judged["C7"]
+            self.found_true["C7"] = judged.sentence
 
     def judge_heads(self, folder: Path | None) -> None:
         """C4, C6, J1: heads and journals fetched from the sites agree with the log."""
@@ -300,7 +333,8 @@ class _Audit:
         judged = judge_heads(folder, self.trust, self.tree, [entry.event for entry in self.entries])
         self.fetched = judged.fetched
         for check, sentence, file in judged.findings:
-            self.find(check, sentence, file=file)
+            if check != "J1" or self.remains is None:
+                self.find(check, sentence, file=file)
         self.counts["C4"] += judged.heads
         self.counts["C6"], self.counts["J1"] = judged.heads, judged.refusals
         if not judged.heads:
@@ -327,20 +361,19 @@ class _Audit:
     # -- the verdict
 
     def verdict(self) -> Verdict:
-        law = {name: check.sentence for name, check in LAW_CHECKS.items()}
-        sentences = {**law, **FILE_CHECKS, **HEAD_CHECKS, **WITNESS_CHECKS, **NOT_YET}
+        if self.remains is not None:  # what needs the deleted entries never passes
+            self.not_judged |= dict.fromkeys(WHOLE_CHECKS, gone_of(self.remains))
         demands = self.terms.demands if self.terms is not None else frozenset[str]()
-        results = {name: self._result(name, sentence) for name, sentence in sentences.items()}
+        results = {name: self._result(name, sentence) for name, sentence in CLAIMS.items()}
         for name in DP_CHECKS:
             asked = name in demands
-            sentence = "This release does not recompute privacy budgets." if asked else NO_DP
-            results[name] = CheckResult("not judged" if asked else "pass", 0, None, sentence)
-        results["H1"] = self._pruning()
+            results[name] = CheckResult("not judged" if asked else "pass", 0, None, DP_SAID[asked])
         for name in (finding.check for finding in self.findings):
             if name not in results:
                 results[name] = self._result(name, name)
         unmade = any(results[name].result == "not judged" for name in demands if name in results)
-        failed = bool(self.findings) or self.state is None
+        unmade |= self.remains is not None  # the law was not applied
+        failed = bool(self.findings) or (self.state is None and self.remains is None)
         return Verdict(
             verdict="fail" if failed else "incomplete" if unmade else "pass",
             events=len(self.notes),
@@ -364,14 +397,3 @@ class _Audit:
         if check in self.not_judged:
             return CheckResult("not judged", self.counts[check], None, self.not_judged[check])
         return CheckResult("pass", self.counts[check], None, self.found_true.get(check, sentence))
-
-    def _pruning(self) -> CheckResult:
-        whole = self.head is not None and len(self.notes) == self.head.size
-        if whole:
-            return CheckResult("pass", 0, None, NOTHING_PRUNED)
-        return CheckResult("not judged", 0, None, "Entries are missing; this release knows no pruning.")
-
-
-def _claimed_size(files: Mapping[str, bytes]) -> int:
-    """Count the leaf hashes of the lowest tiles: how long the log is when no checkpoint says so."""
-    return sum(len(content) // 32 for path, content in files.items() if path.startswith("tile/0/"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -40,7 +41,7 @@ def judge(bundle: Path, trust: Trust, heads: Path | None, evidence: Path | None,
     if not bundle.is_dir():
         raise BundleError("there is no such bundle folder", file=str(bundle))
     sums = None if evidence is None else _sum_judge(evidence, spot)
-    return verify_bundle(bundle, trust, heads=heads, sums=sums)
+    return verify_bundle(bundle, trust, heads=heads, sums=sums, now=datetime.now(UTC))
 
 
 def need_extra(option: str, extra: str, error: ModuleNotFoundError) -> typer.Exit:

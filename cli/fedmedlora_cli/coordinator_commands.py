@@ -108,6 +108,62 @@ def evidence(
 
 
 @app.command()
+def hold(
+    reason: Annotated[str, typer.Option(help="litigation, investigation, authority, incident or other.")],
+    folder: FolderOption = Path(),
+) -> None:
+    """Place a legal hold: no entry of the log is deleted until it is released (not while serving).
+
+    Example: fedmedlora coordinator hold --dir centre --reason litigation
+    """
+    from fedmedlora_coordinator import keeping
+
+    number = keeping.hold(folder, reason)
+    say(f"hold {number} is in force until: fedmedlora coordinator release --dir {folder} --hold {number}")
+
+
+@app.command()
+def release(
+    number: Annotated[int, typer.Option("--hold", min=1, help="Number of the hold.")],
+    folder: FolderOption = Path(),
+) -> None:
+    """Release a legal hold (not while serving).
+
+    Example: fedmedlora coordinator release --dir centre --hold 1
+    """
+    from fedmedlora_coordinator import keeping
+
+    keeping.release(folder, number)
+    say(f"hold {number} is released")
+
+
+@app.command()
+def prune(folder: FolderOption = Path(), json_file: JsonOption = None) -> None:
+    """Delete entries whose years are over; hashes, heads and stamps stay. Exit 1 if none may go.
+
+    Example: fedmedlora coordinator prune --dir centre
+    """
+    from fedmedlora_coordinator import keeping
+
+    found = keeping.prune(folder)
+    show_facts({"deleted": [list(span) for span in found.ranges], "refused": found.refused}, json_file)
+    raise typer.Exit(0 if found.refused is None else 1)
+
+
+@app.command()
+def stamp(folder: FolderOption = Path(), json_file: JsonOption = None) -> None:
+    """Ask the time-stamping authority for the stamps that are lacking; exit 1 if it gives none.
+
+    Example: fedmedlora coordinator stamp --dir centre
+    """
+    from fedmedlora_coordinator import reports
+
+    found = reports.stamp_lacking(folder)
+    show_facts(found, json_file)
+    raise typer.Exit(0 if found["problem"] is None else 1)
+
+
+@app.command()
 def export(
     out: Annotated[Path, typer.Option(help="Folder to write the bundle to.")],
     folder: FolderOption = Path(),

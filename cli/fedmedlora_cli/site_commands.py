@@ -174,12 +174,16 @@ def export(
 def trust(
     out: Annotated[Path, typer.Option(help="File to write.")],
     folder: FolderOption = Path(),
+    tsa_certificates: Annotated[
+        Path | None,
+        typer.Option(help="PEM file of the time-stamping authority's certificates, got from the authority."),
+    ] = None,
 ) -> None:
     """Write the trust file for a reviewer from this site's own pins, never from the coordinator.
 
-    Example: fedmedlora site trust --dir st-mary --out trust.json
+    Example: fedmedlora site trust --dir st-mary --out trust.json --tsa-certificates tsa.pem
     """
     from fedmedlora_site import reports
 
-    reports.write_trust(folder, out)
+    reports.write_trust(folder, out, tsa_certificates=tsa_certificates)
     say(f"wrote {out}")

@@ -8,15 +8,23 @@ from typing import Annotated, Any
 
 import typer
 
+from fedmedlora_audit.retention import DEFAULT_YEARS
 from fedmedlora_cli.output import JsonOption, say, write_json
 from fedmedlora_cli.study_graph import check_graph, graph_facts
 from fedmedlora_cli.wire_facts import wire_facts, wire_lines
 from fedmedlora_core.config import load_toml
 from fedmedlora_core.errors import ConfigError
 from fedmedlora_core.secure_aggregation import CKKS_CONTEXT_FILE
-from fedmedlora_core.study import INITIAL_FOLDER, STUDY_FILE, Study
+from fedmedlora_core.study import INITIAL_FOLDER, STUDY_FILE, AuditTerms, Study
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+YearsOption = Annotated[
+    int, typer.Option(min=1, max=100, help="Years for which the log is kept whole after the run.")
+]
+ContinuesOption = Annotated[
+    Path | None, typer.Option(help="Bundle of a log that was closed on doubt; the new one names its head.")
+]
 
 
 @app.command()
@@ -56,10 +64,9 @@ def new(
         int,
         typer.Option(min=0, max=49, help="Above 128 members: random drop-outs to provide for, in percent."),
     ] = 10,
-    continues: Annotated[
-        Path | None,
-        typer.Option(help="Bundle of a log that was closed on doubt; the new one names its head."),
-    ] = None,
+    timestamps: Annotated[bool, typer.Option(help="Audits demand a time stamp of every round.")] = False,
+    retention_years: YearsOption = DEFAULT_YEARS,
+    continues: ContinuesOption = None,
 ) -> None:
     """Write a study package from the members' cards: the charter and the initial adapter.
 
@@ -81,7 +88,8 @@ def new(
     if (secure == "ckks") != (ckks_context is not None):
         raise ConfigError("--secure ckks and --ckks-context go together; `site ckks-key` makes the context")
     kept = {"study_id": id, "title": title, "seed": seed, "profile": profile, "base": base}
-    kept |= {"coordinator_card": coordinator_card, "member_cards": member}
+    audit = AuditTerms(quorum=True, timestamps=timestamps, retention_years=retention_years)
+    kept |= {"coordinator_card": coordinator_card, "member_cards": member, "audit": audit}
     kept |= {"ckks_context": ckks_context, "drop_percent": drop_percent, "continues": continues}
     _write(out, overrides=overrides, **kept)
 

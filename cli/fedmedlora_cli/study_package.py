@@ -62,6 +62,7 @@ def build_package(
     ckks_context: Path | None = None,
     continues: Path | None = None,
     drop_percent: int = 10,
+    audit: AuditTerms | None = None,
 ) -> Study:
     """Write `study.toml` and `initial/` into `out`.
 
@@ -78,6 +79,7 @@ def build_package(
         ckks_context: Public CKKS context to put into the package.
         continues: Bundle of a log that was closed on doubt, or None.
         drop_percent: Drop-outs, in hundredths of the members, that a sparse graph has to survive.
+        audit: What an auditor demands; None demands witnesses and keeps the log for six years.
 
     Returns:
         The study.
@@ -113,7 +115,7 @@ def build_package(
         members=[Member.model_validate(card.model_dump(), strict=False) for card in members],
         initial_digest=initial.digest,
         dimension=initial.dimension,
-        audit=AuditTerms(quorum=True),
+        audit=audit or AuditTerms(quorum=True),
     )
     check_graph(study)
     initial.save(out / INITIAL_FOLDER)

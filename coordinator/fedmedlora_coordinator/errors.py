@@ -27,6 +27,10 @@ class StoreError(CoordinatorError):
     """The durable state is damaged, forked or rolled back; the coordinator stops rather than go on."""
 
 
+class TsaError(CoordinatorError):
+    """The time-stamping authority did not answer, or with something that is no stamp (its fault)."""
+
+
 class StateError(CoordinatorError):
     """A step was asked for out of order (our mistake)."""
 

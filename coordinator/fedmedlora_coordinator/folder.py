@@ -82,6 +82,11 @@ class Folder:
         return self.root / "head"
 
     @property
+    def stamps(self) -> Path:
+        """Time stamps by the size of the head they are over."""
+        return self.root / "stamps"
+
+    @property
     def blobs(self) -> Path:
         """Payloads by digest."""
         return self.root / "blobs"

@@ -10,7 +10,7 @@ Any StoreError is final for the process: after a failed write the truth is on th
 
 import asyncio
 import datetime as dt
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from fedmedlora_audit.chain import Author, Chain
@@ -21,6 +21,7 @@ from fedmedlora_audit.errors import AuditError, LawError, NoteError
 from fedmedlora_audit.event_data import Data, Receipt
 from fedmedlora_audit.events import COORDINATOR_ID, Entry, Event, Object, Saw, parse_event
 from fedmedlora_audit.law import State, apply, check, is_late
+from fedmedlora_audit.law.remains import pass_over, recall
 from fedmedlora_audit.merkle import Tree, leaf_hash
 from fedmedlora_audit.note import NoteSigner, VerifierKey
 from fedmedlora_coordinator.errors import ForbiddenError, PeerRefusedError, StoreError
@@ -50,6 +51,17 @@ class Batch:
     checkpoint: bytes
 
 
+def need_lawful_gaps(state: State, missing: Iterable[int]) -> None:
+    """Check that every entry without a note is one that `retention.pruned` names.
+
+    Raises:
+        StoreError: One is not: the store is damaged.
+    """
+    for index in missing:
+        if not any(start <= index < end for start, end in state.retention.pruned):
+            raise StoreError(f"entry {index} of the store is damaged")
+
+
 class Ledger:
     """One study's log, open for writing by this process alone."""
 
@@ -71,6 +83,7 @@ class Ledger:
         self.terms = terms
         self.state = State.begin(terms)
         self.entries: list[Entry] = []
+        self.deleted = 0  # entries whose notes are gone; with any, the log can be kept and not be served
         self._store = store
         self._keys = keys
         self._author = Author(COORDINATOR_ID, "coordinator", keys.event, terms.origin)
@@ -88,8 +101,8 @@ class Ledger:
 
     @property
     def size(self) -> int:
-        """Number of entries."""
-        return len(self.entries)
+        """Number of entries, deleted ones included."""
+        return len(self.entries) + self.deleted
 
     def submit(self, site: str, note: bytes, payload_check: PayloadCheck) -> tuple[bytes, int]:
         """Take a site's event; the same note again gets the same answer.
@@ -257,7 +270,12 @@ class Ledger:
             self._chain = Chain(entry.event.seq, entry.leaf.hex())
 
     def _replay(self) -> None:
-        for stored in self._store.entries():
+        rows = self._store.entries()
+        pruned = any(not row.note for row in rows)
+        for stored in rows:
+            if not stored.note:
+                self._pass_over(stored.leaf)
+                continue
             leaf = leaf_hash(stored.note)
             if leaf != stored.leaf or stored.index != self.size:
                 raise StoreError(f"entry {stored.index} of the store is damaged")
@@ -267,8 +285,27 @@ class Ledger:
             except (AuditError, KeyError):
                 raise StoreError(f"entry {stored.index} is not signed by a party of this study") from None
             self._tree.append(leaf)
-            self._fold(Entry(stored.index, leaf, stored.note, event))
+            entry = Entry(stored.index, leaf, stored.note, event)
+            if pruned:
+                self._recall(entry)
+            else:
+                self._fold(entry)
+        need_lawful_gaps(self.state, (row.index for row in rows if not row.note))
         self._check_heads()
+
+    def _pass_over(self, leaf: bytes) -> None:
+        self._tree.append(leaf)
+        pass_over(self.state, leaf)
+        self._index_of[leaf] = self.size
+        self.deleted += 1
+
+    def _recall(self, entry: Entry) -> None:
+        for error in recall(self.state, entry):
+            raise StoreError(f"entry {entry.index} of the log breaks the law: {error}")
+        self.entries.append(entry)
+        self._index_of[entry.leaf] = entry.index
+        if entry.event.actor.id == COORDINATOR_ID:
+            self._chain = Chain(entry.event.seq, entry.leaf.hex())
 
     def _check_heads(self) -> None:
         """Refuse a store that lacks anything a signed head promised; catch the head file up after a kill."""

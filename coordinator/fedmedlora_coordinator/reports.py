@@ -3,19 +3,23 @@
 from functools import partial
 from pathlib import Path
 
-from fedmedlora_audit.bundle import write_bundle
+from fedmedlora_audit.bundle import DeletedEntry, write_bundle
 from fedmedlora_audit.checkpoint import Checkpoint, sign_checkpoint
 from fedmedlora_audit.cosignature import with_cosignatures
 from fedmedlora_audit.errors import AuditError, BundleError
 from fedmedlora_audit.events import Entry, entry_of, parse_event
 from fedmedlora_audit.law import State, apply, waiting
+from fedmedlora_audit.law.remains import pass_over, recall
+from fedmedlora_audit.stamps import stamp_path
 from fedmedlora_audit.witnessing import HEADS
 from fedmedlora_coordinator.blobs import BlobStore
-from fedmedlora_coordinator.errors import StoreError
+from fedmedlora_coordinator.errors import StoreError, TsaError
 from fedmedlora_coordinator.folder import Folder
-from fedmedlora_coordinator.ledger import Keys
+from fedmedlora_coordinator.ledger import Keys, need_lawful_gaps
 from fedmedlora_coordinator.register import Register
+from fedmedlora_coordinator.settings import CoordinatorSettings
 from fedmedlora_coordinator.setup import load_event_signer, load_log_signer
+from fedmedlora_coordinator.stamping import kept_stamps, lacking_stamps, make_stamper, wanted_stamps
 from fedmedlora_coordinator.store import read_cosignatures, read_entries
 from fedmedlora_coordinator.study import RunningStudy, adopt_study
 from fedmedlora_core.codec import EXTRAS
@@ -38,14 +42,14 @@ def status(root: Path) -> dict[str, object]:
     running = _running(folder)
     if running is None:
         return {**found, "study": None}
-    state, entries = replayed(folder, running)
+    state, rows = read_log(folder, running)
+    entries = [row for row in rows if isinstance(row, Entry)]
+    if len(entries) != len(rows):
+        return {**found, **_kept(running, state), "deleted_entries": len(rows) - len(entries)}
     now = waiting(state)
     outcomes = [current.outcome for current in state.rounds.values()]
     return {
         **found,
-        "study": running.terms.study_id,
-        "charter": running.terms.digest,
-        "entries": len(entries),
         "round": len(state.rounds),
         "rounds": running.terms.rounds,
         "closed": outcomes.count("closed"),
@@ -56,10 +60,65 @@ def status(root: Path) -> dict[str, object]:
         "arrived": list(now.arrived),
         "waiting_for": [site for site in now.expected if site not in now.arrived],
         "base": state.base,
-        "released": state.released,
-        "run_closed": state.run_closed,
+        **_kept(running, state),
+        **_stamped(folder, entries),
         **_clipped(folder, running, state),
     }
+
+
+def _kept(running: RunningStudy, state: State) -> dict[str, object]:
+    """What is known of any log, deleted entries or not: what it is, where it ends, how long it is kept."""
+    retention = state.retention
+    closed = retention.closed_at is not None
+    return {
+        "study": running.terms.study_id,
+        "charter": running.terms.digest,
+        "entries": state.size,
+        "released": state.released,
+        "run_closed": state.run_closed,
+        "kept_until": retention.expires_on(running.terms.retention_years) if closed else None,
+        "holds": sorted(retention.holds),
+    }
+
+
+def _stamped(folder: Folder, entries: list[Entry]) -> dict[str, object]:
+    """Which closed rounds have a time stamp, and which have none."""
+    wanted, lacking = wanted_stamps(entries), lacking_stamps(folder, entries)
+    url = CoordinatorSettings.load(folder.config).stamps.tsa_url
+    said = f"{len(wanted) - len(lacking)} of {len(wanted)} closed rounds are stamped"
+    return {
+        "time_stamps": said if url else f"skipped: no authority is named (stamps.tsa_url); {said}",
+        "unstamped_rounds": list(lacking.values()),
+    }
+
+
+def stamp_lacking(root: Path) -> dict[str, object]:
+    """Ask the authority for every stamp that is lacking, up to the first that it does not give.
+
+    Args:
+        root: The coordinator's folder; it may be being served.
+
+    Returns:
+        What `status` says of time stamps afterwards, and why the authority gave no further one, if so.
+
+    Raises:
+        ConfigError: There is no study, or no authority is named (the operator's).
+        StoreError: The store cannot be read or breaks the law.
+    """
+    folder = Folder(root)
+    folder.require()
+    running = require_study(folder)
+    state, entries = replayed(folder, running)
+    stamper = make_stamper(folder, CoordinatorSettings.load(folder.config).stamps)
+    if stamper is None:
+        raise ConfigError(f"{folder.config}: no time-stamping authority is named (stamps.tsa_url)")
+    problem: str | None = None
+    try:
+        for size in sorted(lacking_stamps(folder, entries)):
+            stamper.stamp(Checkpoint(running.terms.origin, size, state.tree.root(size)))
+    except TsaError as error:
+        problem = str(error)
+    return {**_stamped(folder, entries), "problem": problem}
 
 
 def _clipped(folder: Folder, running: RunningStudy, state: State) -> dict[str, object]:
@@ -93,10 +152,11 @@ def export_bundle(root: Path, out: Path) -> int:
     folder = Folder(root)
     folder.require()
     running = require_study(folder)
-    state, entries = replayed(folder, running)
+    state, entries = read_log(folder, running)
     if not entries:
         raise ConfigError(f"{root}: the log is empty; there is nothing to export yet")
     heads = _cosigned_heads(folder, running, state)
+    stamps = {stamp_path(size): stamp for size, stamp in kept_stamps(folder, state.size).items()}
     checkpoint = heads.pop(state.size, None) or _head(folder, running, state, state.size)
     try:
         write_bundle(
@@ -105,7 +165,7 @@ def export_bundle(root: Path, out: Path) -> int:
             entries=entries,
             checkpoint=checkpoint,
             signer=load_event_signer(folder),
-            extra={f"{HEADS}{size}": note for size, note in heads.items()},
+            extra={f"{HEADS}{size}": note for size, note in heads.items()} | stamps,
         )
     except (BundleError, OSError) as error:
         raise ConfigError(f"{out}: {error}") from None
@@ -144,19 +204,50 @@ def _running(folder: Folder) -> RunningStudy | None:
 
 
 def replayed(folder: Folder, running: RunningStudy) -> tuple[State, list[Entry]]:
-    """Fold the stored entries; signatures are checked again, because an export vouches for them."""
-    state = State.begin(running.terms)
-    entries: list[Entry] = []
-    for stored in read_entries(folder.store):
+    """Fold the stored entries of a whole log; see `read_log`.
+
+    Raises:
+        ConfigError: Entries were deleted, so there is no state of the study any more (the operator's).
+        StoreError: The store cannot be read or breaks the law.
+    """
+    state, rows = read_log(folder, running)
+    entries = [row for row in rows if isinstance(row, Entry)]
+    if len(entries) != len(rows):
+        raise ConfigError(
+            f"{folder.root}: entries of this log were deleted; the study cannot be read any more"
+        )
+    return state, entries
+
+
+def read_log(folder: Folder, running: RunningStudy) -> tuple[State, list[Entry | DeletedEntry]]:
+    """Fold the stored entries, or what is left; signatures are checked again: an export vouches for them.
+
+    Raises:
+        StoreError: The store cannot be read or breaks the law.
+    """
+    state, rows = State.begin(running.terms), read_entries(folder.store)
+    entries: list[Entry | DeletedEntry] = []
+    take = _recalled if any(not row.note for row in rows) else apply
+    for stored in rows:
+        if not stored.note:
+            pass_over(state, stored.leaf)
+            entries.append(DeletedEntry(stored.leaf))
+            continue
         try:
             unverified = parse_event(stored.note)
             event = unverified.verify(state.key_of(unverified.event.actor))
             entry = entry_of(stored.index, stored.note, event)
-            apply(state, entry)
+            take(state, entry)
         except AuditError as error:
             raise StoreError(f"entry {stored.index} of the store: {error}") from None
         entries.append(entry)
+    need_lawful_gaps(state, (row.index for row in rows if not row.note))
     return state, entries
+
+
+def _recalled(state: State, entry: Entry) -> None:
+    for error in recall(state, entry):
+        raise error
 
 
 def require_study(folder: Folder) -> RunningStudy:

@@ -26,6 +26,7 @@ from fedmedlora_coordinator.register import Register
 from fedmedlora_coordinator.service import FederationService
 from fedmedlora_coordinator.settings import CoordinatorSettings
 from fedmedlora_coordinator.setup import load_event_signer, load_log_signer, load_storage_key
+from fedmedlora_coordinator.stamping import StampKeeper, make_stamper
 from fedmedlora_coordinator.store import LogStore
 from fedmedlora_coordinator.study import RunningStudy, adopt_study
 from fedmedlora_coordinator.transport import (
@@ -35,6 +36,7 @@ from fedmedlora_coordinator.transport import (
     mutual_credentials,
 )
 from fedmedlora_coordinator.witnesses import Witnesses
+from fedmedlora_core.errors import ConfigError
 from fedmedlora_protos.v1 import federation_pb2_grpc as pb_grpc
 
 _LOG = logging.getLogger(__name__)
@@ -148,6 +150,8 @@ class Federation:
             observer=self._observe,
             die_at=options.die_at,
         )
+        if self._ledger.deleted:
+            raise ConfigError(f"{folder.root}: entries of this log were deleted; it is kept, not served")
         self._payloads.learn(self._ledger.entries)
         self._presence = Presence(started=time.monotonic())
         self._witnesses = Witnesses(self._ledger, self._store)
@@ -163,6 +167,7 @@ class Federation:
             monotonic=time.monotonic,
             on_clipped=self._observe_clipped,
         )
+        self._stamps = self._stamp_keeper()
         self._service = FederationService(
             ledger=self._ledger,
             blobs=self._blobs,
@@ -173,6 +178,11 @@ class Federation:
             wake=self._conductor.wake,
             fatal=self._fail,
         )
+
+    def _stamp_keeper(self) -> StampKeeper | None:
+        settings = self._settings.stamps
+        stamper = make_stamper(self._folder, settings)
+        return None if stamper is None else StampKeeper(self._ledger, self._folder, stamper, settings)
 
     async def start(self, stack: AsyncExitStack) -> None:
         """Open the federation listener."""
@@ -186,17 +196,29 @@ class Federation:
     async def run(self) -> None:
         """Conduct the study; returns when it is closed and delivered, if that was asked for."""
         conduct = asyncio.create_task(self._conductor.run())
+        stamping = asyncio.create_task(self._stamp())
         try:
             await asyncio.wait({conduct, self._fatal}, return_when=asyncio.FIRST_COMPLETED)
             if self._fatal.done():
                 self._fatal.result()
             conduct.result()
+            if not self._until_closed:
+                await self._fatal
+            await self.delivered()
         finally:
             conduct.cancel()
-        if self._until_closed:
-            await self.delivered()
+            stamping.cancel()
+        if self._stamps is not None:
+            await self._stamps.catch_up()  # what is still lacking then, `coordinator stamp` asks for
+
+    async def _stamp(self) -> None:
+        """Have closed rounds stamped; nothing of the study waits for it, and nothing ends with it."""
+        if self._stamps is None:
             return
-        await self._fatal
+        try:
+            await self._stamps.run()
+        except Exception:  # noqa: BLE001 - a bug here must not end a study
+            _LOG.exception("no further time stamps are asked for: restart the coordinator")
 
     async def delivered(self) -> None:
         """Wait until every member has been sent the whole log, or has been away for the grace time.

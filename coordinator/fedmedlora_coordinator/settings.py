@@ -57,6 +57,15 @@ class Evidence(Section):
     keep_rounds: int = Field(default=0, ge=0)  # with "keep": shred after this many later rounds; 0 never
 
 
+class Stamps(Section):
+    """Which authority dates the heads that close rounds (RFC 3161); without a URL none does."""
+
+    tsa_url: str = Field(default="", pattern=r"^(https?://\S+)?$")
+    tsa_certificates: str = "tsa.pem"  # PEM in this folder: its roots, and issuers it does not send along
+    timeout_seconds: float = Field(default=10.0, gt=0, le=60)
+    retry_seconds: float = Field(default=60.0, gt=0)  # after the authority did not answer
+
+
 class CoordinatorSettings(Section):
     """The whole of coordinator.toml."""
 
@@ -64,6 +73,7 @@ class CoordinatorSettings(Section):
     timing: Timing = Timing()
     limits: Limits = Limits()
     evidence: Evidence = Evidence()
+    stamps: Stamps = Stamps()
 
     @classmethod
     def load(cls, path: Path) -> "CoordinatorSettings":

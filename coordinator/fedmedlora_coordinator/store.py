@@ -3,12 +3,14 @@
 Contract:
     * `append` is one transaction: its entries (an event and, for a site's event, the receipt) and the head
       that covers them are all durable when it returns, or none of them is.
-    * Nothing is ever changed or deleted: the database itself refuses UPDATE and DELETE.
+    * Nothing is ever changed or deleted: the database itself refuses UPDATE and DELETE. One act lifts that:
+      `delete_notes` empties the notes of a range, in one transaction that puts the refusal back.
     * The last head also lies in a file of its own, replaced only by comparing with the one written before.
       That file is never restored from a backup: a store older than the head is a roll-back and is refused.
     * One writer. Any StoreError ends the process; the next start reads the truth from the disk.
 """
 
+import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +30,7 @@ from sqlalchemy import (
     func,
     insert,
     select,
+    update,
 )
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -59,21 +62,25 @@ _COSIGNATURES = Table(
     Column("line", LargeBinary, nullable=False),
     sqlite_strict=True,
 )
+
+
+def _refusal(table: str, act: str) -> str:
+    """Return the statement that makes the database refuse an act on a table."""
+    return (
+        f"CREATE TRIGGER {table}_no_{act.lower()} BEFORE {act} ON {table} "
+        "BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END"
+    )
+
+
 for _table in (_ENTRIES, _HEADS, _COSIGNATURES):
     for _act in ("UPDATE", "DELETE"):
-        event.listen(
-            _table,
-            "after_create",
-            DDL(  # type: ignore[no-untyped-call]
-                f"CREATE TRIGGER {_table.name}_no_{_act.lower()} BEFORE {_act} ON {_table.name} "
-                "BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END"
-            ).execute_if(dialect="sqlite"),
-        )
+        _statement = DDL(_refusal(_table.name, _act))  # type: ignore[no-untyped-call]
+        event.listen(_table, "after_create", _statement.execute_if(dialect="sqlite"))
 
 
 @dataclass(frozen=True)
 class StoredEntry:
-    """One row of the log."""
+    """One row of the log; of a deleted entry the note is empty."""
 
     index: int
     leaf: bytes
@@ -157,6 +164,34 @@ class LogStore:
                 connection.execute(insert(_HEADS), [{"size": size, "note": head}])
         except SQLAlchemyError as exc:
             raise StoreError(f"the log could not be written ({type(exc).__name__})") from None
+
+    def delete_notes(self, start: int, end: int) -> bool:
+        """Delete the notes from ``start`` to before ``end`` and keep the hashes; tell whether any was there.
+
+        The bytes are overwritten in the database and the file is shortened. What the file system or a backup
+        still holds is beyond it.
+
+        Raises:
+            StoreError: The disk refused; nothing was deleted.
+        """
+        gone = (
+            update(_ENTRIES)
+            .where(_ENTRIES.c.entry_index >= start, _ENTRIES.c.entry_index < end)
+            .where(func.length(_ENTRIES.c.note) > 0)
+            .values(note=b"")
+        )
+        try:
+            with self._engine.begin() as connection:
+                connection.exec_driver_sql("PRAGMA secure_delete = ON")
+                connection.exec_driver_sql(f"DROP TRIGGER {_ENTRIES.name}_no_update")
+                count = connection.execute(gone).rowcount
+                connection.exec_driver_sql(_refusal(_ENTRIES.name, "UPDATE"))
+            if count:
+                driver: Any = self._engine.raw_connection().driver_connection
+                driver.execute("VACUUM")  # outside of any transaction
+        except (SQLAlchemyError, sqlite3.Error) as exc:
+            raise StoreError(f"entries could not be deleted ({type(exc).__name__})") from None
+        return count > 0
 
     def cosignatures(self) -> list[tuple[int, str, bytes]]:
         """Return all cosignatures as (size of the head, site, signature line), by size and site."""

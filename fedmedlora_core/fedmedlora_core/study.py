@@ -102,9 +102,13 @@ class AuditTerms(Section):
 
     Attributes:
         quorum: Heads of the log count only when T members have cosigned them, and nothing is opened before.
+        timestamps: An audit is complete only if every closed round carries an external time stamp.
+        retention_years: How long the log is kept whole after the end of the run, in years.
     """
 
     quorum: bool = False
+    timestamps: bool = False
+    retention_years: Annotated[int, Field(ge=1, le=100)] = 6
 
 
 class ModelTerms(Section):

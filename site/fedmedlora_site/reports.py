@@ -9,9 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cryptography import x509
+
 from fedmedlora_audit.bundle import write_bundle
 from fedmedlora_audit.charter import CharterTerms
+from fedmedlora_audit.errors import StampError
 from fedmedlora_audit.law import duties, waiting
+from fedmedlora_audit.stamps import read_roots
 from fedmedlora_audit.trust import Trust
 from fedmedlora_core.study import Study
 from fedmedlora_site.acceptance import check_members, load_accepted
@@ -103,22 +107,32 @@ def export_bundle(root: Path, out: Path) -> None:
     )
 
 
-def write_trust(root: Path, out: Path) -> None:
+def write_trust(root: Path, out: Path, *, tsa_certificates: Path | None = None) -> None:
     """Write the trust file for a reviewer: from this site's own pins, never from the coordinator.
 
     Args:
         root: The site's folder.
         out: File to write.
+        tsa_certificates: PEM file of the time-stamping authority that counts, got from the authority itself;
+            None if time stamps are not to be judged.
 
     Raises:
-        FolderError: There is no log here yet.
+        FolderError: There is no log here yet, or the PEM file holds no certificate.
         AcceptanceError: The accepted charter names other keys than the pins.
     """
     opened = _open(root)
     _need_log(opened)
     check_members(opened.study, Pins.load(opened.folder.pins), opened.config.site.id)
-    trust = Trust.from_terms(opened.terms, genesis=opened.mirror.entries[0].leaf)
+    roots = () if tsa_certificates is None else _certificates(tsa_certificates)
+    trust = Trust.from_terms(opened.terms, genesis=opened.mirror.entries[0].leaf, tsa_roots=roots)
     write_atomic(out, trust.to_json(), mode=0o644)
+
+
+def _certificates(path: Path) -> tuple[x509.Certificate, ...]:
+    try:
+        return read_roots(path.read_bytes())
+    except (OSError, StampError):
+        raise FolderError(f"{path}: holds no PEM certificate of a time-stamping authority") from None
 
 
 def _open(root: Path) -> _Opened:

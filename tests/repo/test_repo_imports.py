@@ -12,10 +12,11 @@ from fedmedlora_testkit.repository import ROOT, sources
 
 HEAVY = ("torch", "transformers", "peft", "tokenizers", "tenseal")
 WIRE = ("grpc", "google.protobuf")
+STAMPS = "rfc3161_client"
 PROMISES = {
-    "audit": ("fedmedlora_audit", (*HEAVY, *WIRE, "numpy", "scipy", "sqlalchemy", "safetensors")),
+    "audit": ("fedmedlora_audit", (*HEAVY, *WIRE, "numpy", "scipy", "sqlalchemy", "safetensors", STAMPS)),
     "crypto": ("fedmedlora_crypto", (*HEAVY, *WIRE, "scipy", "sqlalchemy", "safetensors")),
-    "coordinator": ("fedmedlora_coordinator", (*HEAVY, "scipy", "matplotlib", "seqeval")),
+    "coordinator": ("fedmedlora_coordinator", (*HEAVY, "scipy", "matplotlib", "seqeval", STAMPS)),
 }
 BLOCKED = """
 import importlib, sys

@@ -2,6 +2,7 @@
 
 from fedmedlora_audit.event_data import Data, Receipt
 from fedmedlora_audit.events import COORDINATOR_ID, Event
+from fedmedlora_audit.law.retention_rules import only_keeping_after_pruning
 from fedmedlora_audit.law.rule import (
     ROUND_ANSWERS,
     STEP_OF_ANSWER,
@@ -23,6 +24,9 @@ AFTER_RUN = frozenset(
         "model.released",
         "audit.exported",
         "log.closed",
+        "retention.hold",
+        "retention.release",
+        "retention.pruned",
     }
 )
 """What may still be said once the run is closed."""
@@ -144,6 +148,7 @@ BEFORE = (
     refers_backward,
     in_time,
     receipt_comes_next,
+    only_keeping_after_pruning,
 )
 """Rules judged before those of the type, in this order."""
 

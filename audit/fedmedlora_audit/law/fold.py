@@ -25,6 +25,7 @@ from fedmedlora_audit.events import COORDINATOR_ID, Entry
 from fedmedlora_audit.law.duties import ASKED
 from fedmedlora_audit.law.rule import is_late, late_answers
 from fedmedlora_audit.law.state import ClosedRound, PendingReceipt, Round, Session, State
+from fedmedlora_audit.retention import RetentionHold, RetentionPruned, RetentionRelease
 from fedmedlora_audit.session import list_hash
 
 Fold = Callable[[State, Entry, Any], None]
@@ -227,8 +228,25 @@ def _released(state: State, _entry: Entry, data: ModelReleased) -> None:
     state.released = data.adapter
 
 
-def _run_closed(state: State, _entry: Entry, _data: object) -> None:
+def _run_closed(state: State, entry: Entry, _data: object) -> None:
     state.run_closed = True
+    state.retention.closed_at, state.retention.closed_on = entry.index, entry.event.time
+
+
+def _hold(state: State, entry: Entry, data: RetentionHold) -> None:
+    state.retention.holds[data.hold] = entry.leaf.hex()
+    state.retention.placed = data.hold
+    state.retention.events.append(entry.index)
+
+
+def _hold_released(state: State, entry: Entry, data: RetentionRelease) -> None:
+    state.retention.holds.pop(data.hold, None)
+    state.retention.events.append(entry.index)
+
+
+def _pruned(state: State, entry: Entry, data: RetentionPruned) -> None:
+    state.retention.pruned.append((data.start, data.end))
+    state.retention.events.append(entry.index)
 
 
 def _log_closed(state: State, _entry: Entry, _data: object) -> None:
@@ -267,8 +285,24 @@ FOLDS: Final[Mapping[str, Fold]] = {
     "model.released": _released,
     "run.closed": _run_closed,
     "log.closed": _log_closed,
+    "retention.hold": _hold,
+    "retention.release": _hold_released,
+    "retention.pruned": _pruned,
 }
 """Types that are not listed change nothing but the chain of their author."""
+
+KEPT_FOLDS: Final[Mapping[str, Fold]] = {
+    name: FOLDS[name]
+    for name in (
+        "model.released",
+        "run.closed",
+        "log.closed",
+        "retention.hold",
+        "retention.release",
+        "retention.pruned",
+    )
+}
+"""What still counts of a log whose entries were partly deleted."""
 
 LATE_FOLDS: Final[Mapping[str, Fold]] = {
     "keys.advertised": _advertised_late,

@@ -19,6 +19,7 @@ from fedmedlora_audit.event_data import AggregatePublished, LeftOut, UnmaskReque
 from fedmedlora_audit.events import Actor, Entry, Saw
 from fedmedlora_audit.merkle import Tree
 from fedmedlora_audit.note import VerifierKey
+from fedmedlora_audit.retention import Retention
 
 
 class PendingReceipt(NamedTuple):
@@ -179,6 +180,7 @@ class State:
     sids: dict[str, Session] = field(default_factory=dict)
     consented: dict[tuple[str, str], list[Session]] = field(default_factory=dict)  # (base, purpose)
     unspent: dict[str, set[str]] = field(default_factory=dict)  # id -> sids whose secrets it may still hold
+    retention: Retention = field(default_factory=Retention)
 
     @classmethod
     def begin(cls, terms: CharterTerms) -> Self:

@@ -57,9 +57,11 @@ from fedmedlora_crypto.secagg.messages import decode_keys, decode_opened, decode
 from fedmedlora_crypto.shamir import ShareValueError, parse_share
 from fedmedlora_protos import wire
 from fedmedlora_protos.v1 import federation_pb2 as pb
+from fedmedlora_testkit.audit_attacks import retention
 from fedmedlora_testkit.audit_log import StudyLog, witness_of
 from fedmedlora_testkit.secagg import SID, Ward
 from fedmedlora_testkit.studies import make_study
+from fedmedlora_testkit.tsa import open_as_recorded, recorded_stamp, trust_files
 
 Decode = Callable[[bytes], object]
 
@@ -273,6 +275,9 @@ DECODERS: dict[str, Decoder] = {
         lambda: [head().split(b"\n\n")[0] + b"\n"],
         lambda data: parse_checkpoint(data.decode("utf-8", "replace")),
     ),
+    "trust": AUDIT(lambda: trust_files(log().terms), Trust.from_json),
+    "stamp": AUDIT(lambda: [recorded_stamp()[0]], open_as_recorded),
+    "event-of-retention": AUDIT(lambda: [retention.hold(log()), retention.pruned(log(), 0, 0)], parse_event),
     "cosigned-head": AUDIT(
         lambda: [with_cosignatures(head(), cosignature_lines())],
         lambda data: open_cosigned(
@@ -286,7 +291,6 @@ DECODERS: dict[str, Decoder] = {
         lambda: cosignature_lines()[:1],
         lambda data: open_line(data, witness_of(log().sites[0]).verifier, checkpoint_of(head())),
     ),
-    "trust": AUDIT(lambda: [Trust.from_terms(log().terms, genesis="0" * 64).to_json()], Trust.from_json),
     "charter": AUDIT(lambda: [log().charter], CharterTerms.from_json),
     "study": Decoder(lambda: [make_study().canonical_json()], Study.from_canonical_json, CoreError),
     "manifest": AUDIT(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from fedmedlora_audit import event_data as of
 from fedmedlora_audit.trust import Trust
@@ -29,6 +30,7 @@ from fedmedlora_site.pins import Pins
 from fedmedlora_site.training import RehearsalTrainer, Report, TrainingJob, TrainingOutcome
 from fedmedlora_testkit.stage import Stage, play, reasons
 from fedmedlora_testkit.stage_site import ADAPTER, OWN
+from fedmedlora_testkit.tsa import recorded_stamp
 
 BOX_BYTES = 2 * SHARE_BYTES + TAG_BYTES
 
@@ -256,6 +258,12 @@ def test_status_bundle_and_trust_come_from_the_mirror_and_the_pins(tmp_path: Pat
     reports.write_trust(stage.root, tmp_path / "trust.json")
     verdict = verify_bundle(tmp_path / "bundle", Trust.load(tmp_path / "trust.json"))
     assert verdict.verdict == "pass"
+    pem = tmp_path / "tsa.pem"
+    pem.write_bytes(recorded_stamp()[2].public_bytes(Encoding.PEM))
+    reports.write_trust(stage.root, tmp_path / "stamped.json", tsa_certificates=pem)
+    assert Trust.load(tmp_path / "stamped.json").tsa_certificates == (recorded_stamp()[2],)
+    with pytest.raises(FolderError, match="no PEM certificate"):
+        reports.write_trust(stage.root, tmp_path / "no.json", tsa_certificates=tmp_path / "missing.pem")
     pins = Pins.load(stage.root / "pins.toml")
     swapped = {**pins.members, "site-b": pins.members["site-c"]}
     pins.model_copy(update={"members": swapped}).write(stage.root / "pins.toml")
