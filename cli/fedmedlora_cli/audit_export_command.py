@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, Annotated, Any
@@ -50,7 +51,7 @@ def export(
         raise BundleError("there is no such bundle folder", file=str(bundle))
     if out.resolve().is_relative_to(bundle.resolve()):
         raise typer.BadParameter("a further file would break the bundle: choose another place for --out")
-    verdict = verify_bundle(bundle, Trust.load(trust))
+    verdict = verify_bundle(bundle, Trust.load(trust), now=datetime.now(UTC))
     facts: dict[str, Any] = _facts(verdict, form.value)
     if verdict.verdict == "fail" and not unverified:
         write_json(json_file, facts)

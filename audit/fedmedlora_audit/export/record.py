@@ -14,9 +14,9 @@ from fedmedlora_audit.bundle import CHECKPOINT, read_files
 from fedmedlora_audit.cosignature import checkpoint_of
 from fedmedlora_audit.errors import AuditError, BundleError, CheckpointError, NoteError
 from fedmedlora_audit.events import Entry, Event, entry_of, parse_event
-from fedmedlora_audit.merkle import HASH_BYTES, Tree
+from fedmedlora_audit.merkle import Tree
 from fedmedlora_audit.note import ALG_ED25519, SIGNATURE_BYTES, parse_note
-from fedmedlora_audit.tiles import read_entries
+from fedmedlora_audit.tiles import claimed_size, read_entries, read_remains
 from fedmedlora_audit.verdict import Verdict
 
 Verification = Literal["verified", "incomplete", "unverified"]
@@ -152,11 +152,15 @@ def _sizes(files: Mapping[str, bytes]) -> Iterator[int]:
     """Yield the sizes that the log may have: what the head says, what the lowest hash tiles say."""
     with suppress(CheckpointError):
         yield checkpoint_of(files.get(CHECKPOINT, b"")).size
-    yield sum(len(tile) // HASH_BYTES for path, tile in files.items() if path.startswith("tile/0/"))
+    yield claimed_size(files)
 
 
 def _judged(files: Mapping[str, bytes], size: int, verdict: Verdict) -> dict[int, bytes] | None:
     """Read the notes of a log of this size, by index; None if they are not those that were judged."""
     notes, _ = read_entries(files, size)
-    same = Tree.of_data(notes).root().hex() == verdict.root
-    return dict(enumerate(notes)) if same else None
+    if Tree.of_data(notes).root().hex() == verdict.root:
+        return dict(enumerate(notes))
+    remains = read_remains(files, size)
+    if remains is not None and remains.tree.root().hex() == verdict.root:
+        return dict(remains.notes)
+    return None

@@ -18,6 +18,8 @@ from fedmedlora_audit.checkpoint import Checkpoint, sign_checkpoint
 from fedmedlora_audit.checks import WHOLE_CHECKS
 from fedmedlora_audit.cosignature import cosign, with_cosignatures
 from fedmedlora_audit.errors import BundleError, CharterError
+from fedmedlora_audit.export import export_line
+from fedmedlora_audit.export.record import read_records
 from fedmedlora_audit.law import State, check
 from fedmedlora_audit.law.remains import pass_over, recall
 from fedmedlora_audit.merkle import leaf_hash, verify_consistency, verify_inclusion
@@ -81,6 +83,16 @@ def test_lawful_pruning_gives_no_finding_and_no_pass_for_what_is_gone(tmp_path: 
         "Entries 0 to 511 were deleted after 6 years, under no legal hold."
     )
     assert verdict.events == len(made.notes) - 512
+
+
+def test_what_is_left_is_exported_with_its_own_indexes_and_marked(tmp_path: Path) -> None:
+    made = lawful()
+    folder = made.bundle(tmp_path / "bundle", {0, 1})
+    records = list(read_records(folder, verify_bundle(folder, made.trust)))
+    assert [record.entry.index for record in records] == list(range(512, len(made.notes)))
+    rows = [json.loads(export_line(record, "jsonl")) for record in records]
+    assert {row["verification"] for row in rows} == {"incomplete"}
+    assert [row["leaf_hash"] for row in rows] == [leaf_hash(note).hex() for note in made.notes[512:]]
 
 
 def test_a_member_who_kept_everything_shows_the_whole_log(tmp_path: Path) -> None:
