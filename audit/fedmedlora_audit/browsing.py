@@ -3,7 +3,7 @@
 Rules:
     * An entry is shown with its inclusion proof only after that proof was verified against a head that the
       log's key signed; a quorum head over it is verified and named as well.
-    * A receipt is the coordinator's own event that names the entry's leaf.
+    * A receipt is the coordinator's own event that names the entry's leaf, under the coordinator's signature.
 
 What this does not do: judge the log. An entry that is proven is in the log; whether it was lawful there,
 `verify` says.
@@ -172,7 +172,9 @@ class Browser:
             (
                 later
                 for later in self.entries
-                if isinstance(later.event.data, Receipt) and leaf in later.event.refs
+                if isinstance(later.event.data, Receipt)
+                and leaf in later.event.refs
+                and not self._signature(later.event, later.note)
             ),
             None,
         )

@@ -29,9 +29,9 @@ from fedmedlora_audit.blob import BlobTree, chunk_count
 from fedmedlora_audit.errors import BundleError
 from fedmedlora_audit.event_data import Closed, Count, Digest, Id, Round
 from fedmedlora_audit.events import Entry
+from fedmedlora_audit.finding import Finding
 from fedmedlora_audit.law import Session, State
 from fedmedlora_audit.merkle import CHUNK_BYTES, leaf_hash
-from fedmedlora_audit.verdict import Finding
 
 CHECK: Final = "A3"
 INDEX: Final = "evidence.json"

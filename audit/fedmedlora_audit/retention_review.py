@@ -16,13 +16,13 @@ from typing import Final
 from fedmedlora_audit.chain import event_time
 from fedmedlora_audit.charter import CharterTerms
 from fedmedlora_audit.events import Event, entry_of
+from fedmedlora_audit.finding import Finding
 from fedmedlora_audit.law import State
 from fedmedlora_audit.law.remains import pass_over, recall
 from fedmedlora_audit.law.retention_rules import AFTER_PRUNING
 from fedmedlora_audit.retention import Range
 from fedmedlora_audit.stamps import SKEW_SECONDS
 from fedmedlora_audit.tiles import Remains
-from fedmedlora_audit.verdict import Finding
 
 GONE: Final = "{count} entries were deleted (H1): what needs them cannot be judged."
 

@@ -28,8 +28,8 @@ from cryptography import x509
 from fedmedlora_audit.checkpoint import Checkpoint
 from fedmedlora_audit.errors import StampError
 from fedmedlora_audit.events import Event
+from fedmedlora_audit.finding import Finding
 from fedmedlora_audit.merkle import Tree
-from fedmedlora_audit.verdict import Finding
 
 CHECK: Final = "C7"
 STAMPS: Final = "stamps/"

@@ -6,28 +6,12 @@ from typing import Any, Literal
 
 from fedmedlora_audit.charter import CharterTerms
 from fedmedlora_audit.events import Entry
+from fedmedlora_audit.finding import Finding
 from fedmedlora_audit.heads import FetchedHead
 from fedmedlora_audit.law import State
 from fedmedlora_audit.witnessing import JudgedWitnesses
 
 Result = Literal["pass", "fail", "not judged"]
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that is wrong.
-
-    Attributes:
-        check: Id of the broken check.
-        sentence: What is wrong.
-        index: Index of the event to blame, if any.
-        file: Path of the file to blame, if any.
-    """
-
-    check: str
-    sentence: str
-    index: int | None = None
-    file: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

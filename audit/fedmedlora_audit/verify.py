@@ -34,6 +34,7 @@ from fedmedlora_audit.checks import (
 from fedmedlora_audit.errors import AuditError, BundleError, EventError
 from fedmedlora_audit.events import Entry, Event
 from fedmedlora_audit.evidence import SumJudge
+from fedmedlora_audit.finding import Finding
 from fedmedlora_audit.heads import FetchedHead, judge_heads
 from fedmedlora_audit.law import State, findings, fold
 from fedmedlora_audit.merkle import Tree
@@ -44,7 +45,7 @@ from fedmedlora_audit.retention_review import KEPT_TAIL, NO_CLOCK, gone_of, is_k
 from fedmedlora_audit.stamps import judge_stamps
 from fedmedlora_audit.tiles import Remains, claimed_size, hash_tiles, read_entries, read_remains, tile_names
 from fedmedlora_audit.trust import Trust
-from fedmedlora_audit.verdict import CheckResult, Finding, Verdict
+from fedmedlora_audit.verdict import CheckResult, Verdict
 from fedmedlora_audit.witnessing import JudgedWitnesses, judge_witnesses
 
 __all__ = ["CheckResult", "Finding", "Verdict", "verify_bundle"]

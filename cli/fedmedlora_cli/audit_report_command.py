@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +21,7 @@ from fedmedlora_cli.audit_judgement import (
     judge,
     need_extra,
 )
+from fedmedlora_cli.audit_verifier import verifier_digest, verifier_version
 from fedmedlora_cli.output import JsonOption, say, write_json
 
 
@@ -47,9 +47,10 @@ def report(
     made = build_report(
         verdict,
         known,
-        verifier=_verifier(),
+        verifier=verifier_version(),
+        verifier_digest=verifier_digest(),
         judged_at=datetime.now(UTC),
-        repeat=_command(bundle, trust, heads, evidence),
+        repeat=_command(bundle, trust, heads, evidence, spot),
     )
     out.write_text(render_page(made), encoding="utf-8")
     write_json(json_file, made.to_json())
@@ -58,15 +59,9 @@ def report(
     raise typer.Exit(EXIT_CODES[verdict.verdict])
 
 
-def _verifier() -> str:
-    try:
-        return f"fedmedlora {version('fedmedlora')}"
-    except PackageNotFoundError:
-        return "fedmedlora, run from its sources"
-
-
-def _command(bundle: Path, trust: Path, heads: Path | None, evidence: Path | None) -> str:
+def _command(bundle: Path, trust: Path, heads: Path | None, evidence: Path | None, spot: int | None) -> str:
     words = ["fedmedlora", "audit", "verify", str(bundle), "--trust", str(trust)]
     words += ["--heads", str(heads)] if heads is not None else []
     words += ["--evidence", str(evidence)] if evidence is not None else []
+    words += ["--spot", str(spot)] if spot is not None else []
     return shlex.join(words)

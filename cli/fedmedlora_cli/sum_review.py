@@ -24,8 +24,8 @@ from fedmedlora_audit.evidence import (
     rows_of,
     sizes_of,
 )
+from fedmedlora_audit.finding import Finding
 from fedmedlora_audit.law import Session, State
-from fedmedlora_audit.verdict import Finding
 from fedmedlora_core.errors import CodecError
 from fedmedlora_core.ring_chunks import packing_of_blob
 from fedmedlora_crypto.errors import CryptoError, WrongSumError

@@ -30,7 +30,7 @@ SPELT_OUT: Final = 3
 
 
 def build_report(
-    verdict: Verdict, trust: Trust, *, verifier: str, judged_at: datetime, repeat: str
+    verdict: Verdict, trust: Trust, *, verifier: str, verifier_digest: str, judged_at: datetime, repeat: str
 ) -> Report:
     """Return the report of a verdict.
 
@@ -38,6 +38,7 @@ def build_report(
         verdict: From `verify_bundle`.
         trust: What it was judged by.
         verifier: Name and version of the program that judged.
+        verifier_digest: SHA-256 of that program's sources, 64 hex.
         judged_at: When, with its time zone.
         repeat: The command that gives the same verdict again.
     """
@@ -47,7 +48,7 @@ def build_report(
         headline=headline_of(verdict, checks),
         meaning=meaning_of(verdict, checks),
         first_fault=_first_fault(verdict),
-        scope=_scope(verdict, trust, verifier, judged_at),
+        scope=_scope(verdict, trust, (verifier, verifier_digest), judged_at),
         witnesses=_witnesses(verdict, trust),
         checks=checks,
         findings=_findings(verdict),
@@ -72,7 +73,7 @@ def _grouped(vkey: str) -> str:
     return " ".join(digest[place : place + 4] for place in range(0, len(digest), 4))
 
 
-def _scope(verdict: Verdict, trust: Trust, verifier: str, judged_at: datetime) -> Scope:
+def _scope(verdict: Verdict, trust: Trust, verifier: tuple[str, str], judged_at: datetime) -> Scope:
     events = [entry.event for entry in verdict.entries]
     genesis = next((event.data for event in events if isinstance(event.data, Genesis)), None)
     terms = verdict.terms
@@ -86,14 +87,16 @@ def _scope(verdict: Verdict, trust: Trust, verifier: str, judged_at: datetime) -
     return Scope(
         study=terms.study_id if terms is not None else "",
         origin=verdict.origin,
-        run=events[-1].run if events else "",
+        runs=tuple(dict.fromkeys(event.run for event in events if event.run)),
         events=verdict.events,
+        followed=len(events),
         root=verdict.root,
         first_time=events[0].time if events else "",
         last_time=events[-1].time if events else "",
         exporter=verdict.exporter,
         software=genesis.software if genesis is not None else "",
-        verifier=verifier,
+        verifier=verifier[0],
+        verifier_digest=verifier[1],
         judged_at=judged_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         charter=trust.charter,
         charter_is_trusted=verdict.checks["T1"].result == "pass" if "T1" in verdict.checks else False,

@@ -20,24 +20,30 @@ class Scope:
     """Part 1: what was judged, by what, and with whose keys.
 
     Attributes:
+        runs: Ids of the runs in the log, in its order.
+        followed: How many entries, from the first on, the law could be applied to; times, people and oddities
+            are told of these alone.
         first_time: Time of the first event, as its author dated it; empty if no event could be read.
-        last_time: Time of the last event.
+        last_time: Time of the last event that could be followed.
         exporter: Who signed the list of files; None if nobody known did.
         software: What the coordinator ran, as it says itself.
         verifier: What judged.
+        verifier_digest: SHA-256 of the sources that judged, 64 hex.
         judged_at: When, by the clock of the machine that judged.
     """
 
     study: str
     origin: str
-    run: str
+    runs: tuple[str, ...]
     events: int
+    followed: int
     root: str
     first_time: str
     last_time: str
     exporter: str | None
     software: str
     verifier: str
+    verifier_digest: str
     judged_at: str
     charter: str
     charter_is_trusted: bool

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from fedmedlora_audit.events import Entry, Event
 from fedmedlora_audit.law import State
+from fedmedlora_audit.report.clocks import clock_oddities
 from fedmedlora_audit.report.model import Oddity
 
 Told = tuple[str, str]
@@ -87,7 +88,7 @@ def oddities(entries: Sequence[Entry], state: State | None) -> tuple[Oddity, ...
             rows.append(
                 Oddity(entry.index, event.time, event.round, kind, event.actor.id, sentence),
             )
-    return tuple(rows)
+    return tuple(sorted((*rows, *clock_oddities(entries)), key=lambda row: row.index))
 
 
 def _late_answers(entries: Sequence[Entry], state: State | None) -> set[int]:

@@ -22,9 +22,9 @@ from fedmedlora_audit.evidence import (
     rows_of,
     sizes_of,
 )
+from fedmedlora_audit.finding import Finding
 from fedmedlora_audit.law import State
 from fedmedlora_audit.merkle import CHUNK_BYTES
-from fedmedlora_audit.verdict import Finding
 from fedmedlora_audit.verify import verify_bundle
 from fedmedlora_testkit.audit_forger import Forger
 from fedmedlora_testkit.audit_log import StudyLog

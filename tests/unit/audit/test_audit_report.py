@@ -43,7 +43,12 @@ def witnessed() -> StudyLog:
 
 def report_of(made: Forger, verdict: Verdict) -> Report:
     return build_report(
-        verdict, made.trust, verifier="fedmedlora 0.1.0", judged_at=JUDGED, repeat="fedmedlora audit verify b"
+        verdict,
+        made.trust,
+        verifier="fedmedlora 0.1.0",
+        verifier_digest="0" * 64,
+        judged_at=JUDGED,
+        repeat="fedmedlora audit verify b",
     )
 
 
@@ -79,6 +84,7 @@ def test_a_passing_log_is_told_with_its_scope(plain: Report) -> None:
         dropped().entries[-1].event.time,
     )
     assert (scope.members, scope.threshold, scope.colluding) == (4, 3, 1)
+    assert (scope.runs, scope.followed, scope.verifier_digest) == (("run-1",), scope.events, "0" * 64)
     assert (scope.judged_at, scope.charter_is_trusted) == ("2026-04-01T12:00:00Z", True)
     assert scope.charter == dropped().terms.digest
 
@@ -225,6 +231,8 @@ def test_a_log_that_the_law_cannot_follow_says_so_instead_of_listing_rounds(tmp_
     made.notes[20] = made.signer.sign("hello\n")
     report = report_of(made, made.judge(tmp_path / "bundle"))
     assert (report.rounds_known, report.rounds) == (False, ())
+    assert (report.scope.events, report.scope.followed) == (len(dropped().entries), 20)
+    assert report.scope.last_time == dropped().entries[19].event.time
 
 
 def test_an_empty_folder_still_makes_a_report(tmp_path: Path) -> None:

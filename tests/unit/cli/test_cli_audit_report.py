@@ -17,8 +17,10 @@ from typing import Any
 import pytest
 from jinja2 import Environment
 
+import fedmedlora_audit
 from fedmedlora_audit.report import Report, build_report
 from fedmedlora_audit.verify import verify_bundle
+from fedmedlora_cli import audit_report_command, audit_verifier
 from fedmedlora_cli.__main__ import main
 from fedmedlora_cli.audit_page import render_page
 from fedmedlora_testkit.audit_forger import Forger
@@ -174,7 +176,12 @@ def test_hostile_text_in_any_field_stays_text(tmp_path: Path) -> None:
     case = Case(tmp_path, "fail")
     verdict = verify_bundle(tmp_path / "bundle", case.made.trust)
     honest = build_report(
-        verdict, case.made.trust, verifier="v", judged_at=datetime(2026, 1, 1, tzinfo=UTC), repeat="r"
+        verdict,
+        case.made.trust,
+        verifier="v",
+        verifier_digest="0" * 64,
+        judged_at=datetime(2026, 1, 1, tzinfo=UTC),
+        repeat="r",
     )
     report: Report = hostile(honest)
     page = render_page(report)
@@ -189,7 +196,12 @@ def test_without_escaping_the_same_text_would_run(monkeypatch: pytest.MonkeyPatc
     case = Case(tmp_path, "pass")
     verdict = verify_bundle(tmp_path / "bundle", case.made.trust)
     report = build_report(
-        verdict, case.made.trust, verifier=HOSTILE, judged_at=datetime(2026, 1, 1, tzinfo=UTC), repeat="r"
+        verdict,
+        case.made.trust,
+        verifier=HOSTILE,
+        verifier_digest="0" * 64,
+        judged_at=datetime(2026, 1, 1, tzinfo=UTC),
+        repeat="r",
     )
     careless = Environment
     monkeypatch.setattr(audit_page, "Environment", lambda **given: careless(**{**given, "autoescape": False}))
@@ -244,3 +256,46 @@ def test_the_command_on_the_page_gives_the_same_verdict_again(tmp_path: Path) ->
     with pytest.raises(SystemExit) as ended:
         main(words[1:])
     assert ended.value.code == 1
+
+
+def test_the_digest_on_the_page_is_that_of_the_verifiers_sources(tmp_path: Path) -> None:
+    _, page = Case(tmp_path, "pass").page()
+    command = "find . -name '*.py' | LC_ALL=C sort | xargs sha256sum | sha256sum"
+    said = subprocess.run(
+        ["/bin/sh", "-c", command],
+        cwd=Path(fedmedlora_audit.__file__).parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()[0]
+    assert said in page
+    assert audit_verifier.verifier_digest() == said
+
+
+def test_a_changed_rule_changes_the_digest_of_the_verifier(tmp_path: Path) -> None:
+    (tmp_path / "law").mkdir()
+    for name in ("verify.py", "law/rules.py"):
+        (tmp_path / name).write_text("RULE = 1\n")
+    before = audit_verifier.verifier_digest(tmp_path)
+    (tmp_path / "law" / "cache.pyc").write_bytes(b"compiled")
+    assert audit_verifier.verifier_digest(tmp_path) == before
+    (tmp_path / "law" / "rules.py").write_text("RULE = 2\n")
+    assert audit_verifier.verifier_digest(tmp_path) != before
+
+
+def test_a_log_that_could_be_followed_in_part_says_how_far_and_claims_no_quiet_rest(tmp_path: Path) -> None:
+    case = Case(tmp_path, "pass")
+    case.made.notes[20] = case.made.signer.sign("hello\n")
+    case.made.seal(tmp_path / "bundle")
+    text = words(case.page()[1])
+    rest = len(case.made.notes) - 20
+    assert "the rules could be followed through 20 of them only" in text
+    assert f"What stands in the other {rest} entries is not in this list." in text
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    assert "is not in this list" not in words(Case(whole, "pass").page()[1])
+
+
+def test_a_spot_check_is_repeated_as_a_spot_check() -> None:
+    said = audit_report_command._command(Path("b"), Path("t"), None, Path("e"), 7)
+    assert said == "fedmedlora audit verify b --trust t --evidence e --spot 7"

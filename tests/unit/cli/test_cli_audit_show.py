@@ -180,3 +180,15 @@ def test_a_head_of_another_log_opens_nothing(folder: Path, tmp_path: Path) -> No
     with pytest.raises(SystemExit) as ended:
         main(["audit", "show", str(bundle), "--trust", str(folder / "trust.json")])
     assert ended.value.code == 2
+
+
+def test_a_receipt_that_the_coordinator_did_not_sign_is_not_shown(folder: Path, tmp_path: Path) -> None:
+    made = Forger(LOG)
+    place = made.index("receipt")
+    accepted = next(at for at, entry in enumerate(LOG.entries) if entry.leaf.hex() in made.event(place).refs)
+    made.notes[place] = made.notes[place].replace(b'"time":"2026', b'"time":"2025')
+    made.seal(tmp_path / "bundle")
+    for bundle, shown_at in ((tmp_path / "bundle", None), (folder / "bundle", place)):
+        browser = browsing.Browser.open(bundle, made.trust)
+        receipt = browser.prove(accepted).receipt
+        assert (receipt.index if receipt is not None else None) == shown_at
