@@ -93,7 +93,7 @@ def cosign(checkpoint: Checkpoint, signer: NoteSigner, *, time: int) -> bytes:
     """
     if signer.verifier.algorithm not in WITNESS_ALGORITHMS.values():
         raise NoteError(f"the key {signer.name} signs notes, not cosignatures")
-    signature = signer.sign_bytes(_message(checkpoint, time, signer.verifier))
+    signature = signer.sign_bytes(cosignature_message(checkpoint, time, signer.verifier))
     return signature_line(signer.verifier, time.to_bytes(TIME_BYTES, "big") + signature)
 
 
@@ -109,7 +109,7 @@ def open_cosignature(line: SignatureLine, key: VerifierKey, checkpoint: Checkpoi
         raise CheckpointError(f"the cosignature by {line.name} is not by a known witness key", check="C3")
     time = int.from_bytes(line.signature[:TIME_BYTES], "big")
     try:
-        verify_bytes(key, _message(checkpoint, time, key), line.signature[TIME_BYTES:])
+        verify_bytes(key, cosignature_message(checkpoint, time, key), line.signature[TIME_BYTES:])
     except NoteError:
         raise CheckpointError(f"the cosignature by {line.name} does not hold", check="C3") from None
     return time
@@ -180,7 +180,7 @@ def checkpoint_of(note: bytes) -> Checkpoint:
         raise CheckpointError(f"checkpoint: {error.sentence}") from None
 
 
-def _message(checkpoint: Checkpoint, time: int, key: VerifierKey) -> bytes:
+def cosignature_message(checkpoint: Checkpoint, time: int, key: VerifierKey) -> bytes:
     """Return what a witness signs: a text, or the structure `cosigned_message` of the specification."""
     if key.algorithm == ALG_COSIGNATURE:
         return f"cosignature/v1\ntime {time}\n{checkpoint.body}".encode()

@@ -10,6 +10,7 @@ Rules:
 What this does not do: judge whether the event may be said now (the law), or whose key counts (the charter).
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -32,7 +33,7 @@ from fedmedlora_audit import retention as keep
 from fedmedlora_audit.errors import EventError
 from fedmedlora_audit.event_data import AbortReason, Closed, Count, Data, Digest, Id, Round
 from fedmedlora_audit.merkle import leaf_hash
-from fedmedlora_audit.note import NoteSigner, VerifierKey, parse_note
+from fedmedlora_audit.note import Claim, NoteSigner, UnverifiedNote, VerifierKey, holds, parse_note
 
 SCHEMA: Final = "flaudit/1"
 MAX_EVENT_BYTES: Final = 65_535
@@ -267,6 +268,16 @@ class Event(Closed):
         """Return the one spelling of this event (RFC 8785)."""
         return rfc8785.dumps(_plain(self.model_dump(by_alias=True)))
 
+    def is_written(self, text: bytes) -> bool:
+        """Tell whether this is the one spelling of the event, without the price of `canonical_json`.
+
+        An event holds no floats, no integers beyond 2^53 and no keys outside ASCII; for what is left, sorted
+        JSON without blanks is RFC 8785. A text that differs from it is compared with the real thing.
+        """
+        plain = self.model_dump(by_alias=True, exclude_none=True)
+        quick = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return quick.encode() == text or self.canonical_json() == text
+
 
 def _plain(value: object) -> Any:
     """Turn tuples into lists and drop optional fields that are absent."""
@@ -282,7 +293,7 @@ class UnverifiedEvent:
     """An event of the right form whose signature nobody has checked yet."""
 
     event: Event
-    note: bytes
+    note: UnverifiedNote
 
     def verify(self, key: VerifierKey) -> Event:
         """Return the event if this key signed it.
@@ -290,7 +301,15 @@ class UnverifiedEvent:
         Raises:
             NoteError: The signature does not hold, is not alone, or is of another key.
         """
-        key.open(self.note)
+        return self.taken(key, held=holds(self.claim(key)))
+
+    def claim(self, key: VerifierKey) -> Claim:
+        """Return what has to hold for this key to have signed it; see `VerifierKey.claim_alone`."""
+        return key.claim_alone(self.note)
+
+    def taken(self, key: VerifierKey, *, held: bool) -> Event:
+        """Return the event if the claim was found to hold; raises as `verify` does otherwise."""
+        key.need(held)
         if self.event.actor.key != key.key_id:
             raise EventError("the event names another key than the one that signed", check="E2")
         return self.event
@@ -336,18 +355,19 @@ def parse_event(note: bytes) -> UnverifiedEvent:
     """
     if len(note) > MAX_EVENT_BYTES:
         raise EventError(f"an event has at most {MAX_EVENT_BYTES} bytes, got {len(note)}")
-    text = parse_note(note).text.encode()
+    parsed = parse_note(note)
+    text = parsed.text.encode()
     try:
         event = Event.model_validate_json(text)
-        canonical = event.canonical_json() + b"\n"
+        canonical = text.endswith(b"\n") and event.is_written(text[:-1])
     except ValidationError as error:
         where = ".".join(str(part) for part in error.errors(include_input=False)[0]["loc"])
         raise EventError(f"not an event of schema {SCHEMA}: field {where or 'data'}") from None
     except (ValueError, RecursionError):
         raise EventError(f"not an event of schema {SCHEMA}") from None
-    if canonical != text:
+    if not canonical:
         raise EventError("an event is written in canonical JSON, followed by one newline")
-    return UnverifiedEvent(event, note)
+    return UnverifiedEvent(event, parsed)
 
 
 def open_event(note: bytes, key: VerifierKey) -> Event:

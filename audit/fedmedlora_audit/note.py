@@ -26,7 +26,8 @@ import re
 import secrets
 import unicodedata
 from dataclasses import dataclass
-from typing import Final, Self
+from functools import lru_cache
+from typing import Final, NamedTuple, Self
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -125,6 +126,15 @@ def _parse_line(line: str) -> SignatureLine:
     return SignatureLine(parts[1], blob[:KEY_ID_BYTES].hex(), blob[KEY_ID_BYTES:])
 
 
+class Claim(NamedTuple):
+    """A signature yet to be checked: kind and bytes of the key, the signature, what it is over."""
+
+    algorithm: int
+    public: bytes
+    signature: bytes
+    message: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class VerifierKey:
     """A public key with its name: opens notes of one author.
@@ -175,11 +185,8 @@ class VerifierKey:
         Raises:
             NoteError: Another form, another signer, or a signature that does not hold.
         """
-        # R5.1.1
         parsed = parse_note(note)
-        if len(parsed.lines) != 1:  # G45: a junk line would change the leaf and frame an honest author
-            raise NoteError(f"a note has exactly one signature line, got {len(parsed.lines)}", check="G45")
-        self.verify(parsed)
+        self.need(holds(self.claim_alone(parsed)))
         return parsed.text
 
     def verify(self, note: UnverifiedNote) -> None:
@@ -188,15 +195,40 @@ class VerifierKey:
         Raises:
             NoteError: There is no line of this key, more than one, or its signature does not hold.
         """
+        self.need(holds(self.claim(note)))
+
+    def claim(self, note: UnverifiedNote) -> Claim:
+        """Return what has to hold for this key to have signed a parsed note; see `holds` and `need`.
+
+        Raises:
+            NoteError: There is no line of this key, or more than one.
+        """
         if self.algorithm != ALG_ED25519:
             raise NoteError(f"the key {self.name} signs cosignatures, not notes")
         own = [line for line in note.lines if (line.name, line.key_id) == (self.name, self.key_id)]
         if len(own) != 1:
             raise NoteError(f"expected one signature by {self.name} ({self.key_id}), found {len(own)}")
-        try:
-            Ed25519PublicKey.from_public_bytes(self.public).verify(own[0].signature, note.text.encode())
-        except InvalidSignature:
-            raise NoteError(f"the signature by {self.name} ({self.key_id}) does not hold") from None
+        return Claim(self.algorithm, self.public, own[0].signature, note.text.encode())
+
+    def claim_alone(self, note: UnverifiedNote) -> Claim:
+        """Return the same for a note that may carry no other line (G45).
+
+        Raises:
+            NoteError: Another signer, or several lines.
+        """
+        # R5.1.1
+        if len(note.lines) != 1:  # G45: a junk line would change the leaf and frame an honest author
+            raise NoteError(f"a note has exactly one signature line, got {len(note.lines)}", check="G45")
+        return self.claim(note)
+
+    def need(self, held: bool) -> None:
+        """Demand that this key's claim was found to hold.
+
+        Raises:
+            NoteError: It was not.
+        """
+        if not held:
+            raise NoteError(f"the signature by {self.name} ({self.key_id}) does not hold")
 
 
 class NoteSigner:
@@ -273,16 +305,29 @@ def verify_bytes(key: VerifierKey, message: bytes, signature: bytes) -> None:
     Raises:
         NoteError: The signature does not hold.
     """
-    mldsa = key.algorithm == ALG_COSIGNATURE_MLDSA
+    key.need(holds(Claim(key.algorithm, key.public, signature, message)))
+
+
+def holds(claim: Claim) -> bool:
+    """Tell whether a signature holds: the one costly step of opening a note, apart so that others may do it.
+
+    Whoever calls this hands the answer to `VerifierKey.need`.
+    """
     try:
-        if mldsa:
-            MLDSA44PublicKey.from_public_bytes(key.public).verify(signature, message)
-        else:
-            Ed25519PublicKey.from_public_bytes(key.public).verify(signature, message)
+        _public_key(claim.algorithm, claim.public).verify(claim.signature, claim.message)
     except (InvalidSignature, ValueError):
-        raise NoteError(f"the signature by {key.name} ({key.key_id}) does not hold") from None
+        return False
+    return True
 
 
+@lru_cache(maxsize=4096)  # a log has few keys and many signatures
+def _public_key(algorithm: int, public: bytes) -> Ed25519PublicKey | MLDSA44PublicKey:
+    if algorithm == ALG_COSIGNATURE_MLDSA:
+        return MLDSA44PublicKey.from_public_bytes(public)
+    return Ed25519PublicKey.from_public_bytes(public)
+
+
+@lru_cache(maxsize=4096)  # names that are refused raise, and are not kept
 def _check_name(name: str) -> None:
     if not name or "+" in name or any(unicodedata.category(c)[0] in "ZC" for c in name):
         raise NoteError("a key name is not empty and has no blanks, control characters or plus signs")

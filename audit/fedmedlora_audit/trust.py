@@ -9,6 +9,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -138,6 +139,11 @@ class Trust(Closed):
         member = self.members.get(actor.id)
         return member.event_vkey if member else None
 
+    def event_key_of(self, actor: Actor) -> VerifierKey | None:
+        """Return the same key, ready to open notes with; parsed once for a whole log."""
+        vkey = self.event_vkey_of(actor)
+        return None if vkey is None else _parsed(vkey)
+
     def differences(self, terms: CharterTerms) -> list[CharterError]:
         """Name where a charter is not the one of this trust file (T1), or has other members (G32)."""
         found = []
@@ -167,6 +173,11 @@ class Trust(Closed):
         return {
             party: hashlib.sha256(VerifierKey.parse(key).public).hexdigest() for party, key in keys.items()
         }
+
+
+@lru_cache(maxsize=4096)
+def _parsed(vkey: str) -> VerifierKey:
+    return VerifierKey.parse(vkey)
 
 
 def _member(keys: MemberKeys) -> TrustedMember:

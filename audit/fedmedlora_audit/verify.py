@@ -13,7 +13,7 @@ could not be made; else ``pass``. Bad bundles never raise.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -32,13 +32,14 @@ from fedmedlora_audit.checks import (
     WHOLE_CHECKS,
 )
 from fedmedlora_audit.errors import AuditError, BundleError, EventError
-from fedmedlora_audit.events import Entry, Event, entry_of, parse_event
+from fedmedlora_audit.events import Entry, Event
 from fedmedlora_audit.evidence import SumJudge
 from fedmedlora_audit.finding import Finding
 from fedmedlora_audit.heads import FetchedHead, judge_heads
 from fedmedlora_audit.law import State, findings, fold
 from fedmedlora_audit.merkle import Tree
 from fedmedlora_audit.note import VerifierKey
+from fedmedlora_audit.opening import Opened, open_events
 from fedmedlora_audit.residue import Residue
 from fedmedlora_audit.retention_review import KEPT_TAIL, NO_CLOCK, gone_of, is_keeping, judge_remains
 from fedmedlora_audit.stamps import judge_stamps
@@ -49,7 +50,10 @@ from fedmedlora_audit.witnessing import JudgedWitnesses, judge_witnesses
 
 __all__ = ["CheckResult", "Finding", "Verdict", "verify_bundle"]
 
+Progress = Callable[[int, int], None]
+
 MAX_FINDINGS: Final = 1000
+PROGRESS_EVERY: Final = 64
 
 
 def verify_bundle(
@@ -58,6 +62,8 @@ def verify_bundle(
     heads: Path | None = None,
     sums: SumJudge | None = None,
     *,
+    workers: int = 1,
+    progress: Progress = lambda done, total: None,
     now: datetime | None = None,
 ) -> Verdict:
     """Judge a bundle.
@@ -67,6 +73,9 @@ def verify_bundle(
         trust: What the auditor takes as given, received by another route.
         heads: Folder with one folder per site that holds its ``checkpoint`` and ``journal.jsonl``.
         sums: Recomputes sums from evidence that was handed in beside the bundle.
+        workers: Processes to judge a long log with, this one included; the verdict is the same for all.
+            With more than one, the program's start must be guarded, as `multiprocessing` asks.
+        progress: Called now and then with the events judged and their number.
         now: The auditor's clock, by which no deletion lies ahead; None: deletions are not judged.
 
     Returns:
@@ -84,7 +93,7 @@ def verify_bundle(
     audit.judge_charter(files.get(of.CHARTER))
     audit.judge_checkpoint(files.get(of.CHECKPOINT))
     audit.judge_entries(files)
-    audit.judge_events()
+    audit.judge_events(workers, progress)
     audit.judge_remains()
     audit.judge_witnesses(files)
     audit.judge_stamps(files)
@@ -217,7 +226,7 @@ class _Audit:
 
     # -- events
 
-    def judge_events(self) -> None:
+    def judge_events(self, workers: int, progress: Progress) -> None:
         """Judge form, signature and law of every event."""
         if self.terms is not None and self.remains is None:
             self.state = State.begin(self.terms)
@@ -225,12 +234,15 @@ class _Audit:
             self._law_stops("Without the charter the law could not be applied.")
         if self.notes and self.tree.leaf(0).hex() != self.trust.genesis:
             self.find("K1", "the first entry is not the trusted genesis", index=0)
-        for index, note in zip(self.indexes, self.notes, strict=True):
-            event = self._opened(index, note)
+        opened_events = open_events(self.notes, self.trust.event_key_of, workers)
+        for place, (index, opened) in enumerate(zip(self.indexes, opened_events, strict=True)):
+            event = self._opened(index, self.notes[place], opened)
             if event is None:
                 self._law_stops(f"Not judged from event {index} on, which could not be read.")
             elif self.state is not None:
-                self._lawful(entry_of(index, note, event))
+                self._lawful(Entry(index, self.tree.leaf(index), self.notes[place], event))
+            if place % PROGRESS_EVERY == 0 or place + 1 == len(self.notes):
+                progress(place + 1, len(self.notes))
         if self.state is not None and self.state.pending is not None:
             pending = self.state.pending
             self.find("R4", f"the {pending.type} of {pending.site} has no receipt", index=self.state.size - 1)
@@ -245,29 +257,19 @@ class _Audit:
         if self.now is None:
             self.not_judged["H1"] = NO_CLOCK
 
-    def _opened(self, index: int, note: bytes) -> Event | None:
-        """E1, E2, G45, P1: read one event; None if its form is wrong."""
+    def _opened(self, index: int, note: bytes, opened: Opened) -> Event | None:
+        """E1, E2, G45, P1: what was found when an event was opened; None if its form is wrong."""
         self.counts.update(("E1", "E2", "G45", "P1"))
-        try:
-            unverified = parse_event(note)
-        except AuditError as error:
-            self.find(error.check, error.sentence, index)
+        if opened.problem is not None:
+            self.find(*opened.problem, index)
+        if opened.event is None:
             return None
-        event = unverified.event
-        self.read.append((index, event))
-        vkey = self.trust.event_vkey_of(event.actor)
-        try:
-            if vkey is None:
-                self.find("E2", f"{event.actor.id} has no trusted key", index)
-            else:
-                unverified.verify(VerifierKey.parse(vkey))
-        except AuditError as error:
-            self.find(error.check, error.sentence, index)
+        self.read.append((index, opened.event))
         try:
             self.residue.check(note)
         except EventError as error:
             self.find(error.check, error.sentence, index)
-        return event
+        return opened.event
 
     def _lawful(self, entry: Entry) -> None:
         state = self.state

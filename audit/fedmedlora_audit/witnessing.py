@@ -8,7 +8,7 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from fedmedlora_audit import bundle as of
 from fedmedlora_audit.cosignature import CosignedHead, open_cosigned
@@ -47,6 +47,14 @@ class JudgedWitnesses:
         return self.quorums[-1] if self.quorums else 0
 
 
+class _Keys(NamedTuple):
+    """The keys that heads are opened with, parsed once for all of them, and the one origin accepted."""
+
+    log: VerifierKey
+    witnesses: Mapping[str, VerifierKey]
+    origin: str
+
+
 def judge_witnesses(
     files: Mapping[str, bytes],
     trust: Trust,
@@ -67,10 +75,15 @@ def judge_witnesses(
         demanded: Whether the charter lets nothing be opened without a quorum.
     """
     judged = JudgedWitnesses()
+    keys = _Keys(
+        VerifierKey.parse(trust.log_vkey),
+        {site: VerifierKey.parse(member.witness_vkey) for site, member in trust.members.items()},
+        trust.origin,
+    )
     names = [of.CHECKPOINT, *sorted(path for path in files if path.startswith(HEADS))]
     for name in names:
         if name in files:
-            _judge_head(judged, name, files[name], trust, tree)
+            _judge_head(judged, name, files[name], keys, tree)
     judged.quorums = sorted(s for s, head in judged.heads.items() if len(head.times) >= trust.quorum)
     if demanded and state is not None:
         _judge_openings(judged, state, entries)
@@ -78,11 +91,10 @@ def judge_witnesses(
     return judged
 
 
-def _judge_head(judged: JudgedWitnesses, name: str, note: bytes, trust: Trust, tree: Tree) -> None:
+def _judge_head(judged: JudgedWitnesses, name: str, note: bytes, keys: _Keys, tree: Tree) -> None:
     """C2, C3, C4: one head, its lines, and whether it is a head of this log."""
-    keys = {site: VerifierKey.parse(member.witness_vkey) for site, member in trust.members.items()}
     try:
-        head = open_cosigned(note, VerifierKey.parse(trust.log_vkey), keys, origin=trust.origin)
+        head = open_cosigned(note, keys.log, keys.witnesses, origin=keys.origin)
     except AuditError as error:
         if name != of.CHECKPOINT or error.check == "C3":  # the checkpoint's own signature is judged apart
             judged.findings.append((error.check, f"{name}: {error.sentence}", None, name))

@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fedmedlora_bench.audit.rows import audit_rows
+from fedmedlora_bench.audit.rows import conditions as audit_conditions
 from fedmedlora_bench.readme_table import replace_part
 from fedmedlora_bench.report.sections import Grid, section_of
 from fedmedlora_bench.secagg.rows import Row, beside_rows, columns, conditions, cost_rows
@@ -40,10 +42,18 @@ def render_any(name: str) -> Callable[[Mapping[str, Any]], str]:
     return render
 
 
+def render_audit(result: Mapping[str, Any]) -> str:
+    """Lay out a result of `fedmedlora bench audit` as Markdown."""
+    lines = ["|  | measured | wanted |", "|---|---:|---:|"]
+    lines += ["| " + " | ".join(row) + " |" for row in audit_rows(result)]
+    return "\n".join([*lines, "", audit_conditions(result)])
+
+
 PARTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "secagg": render_secagg,
     "simulate": render_any("simulate"),
     "ckks": render_any("ckks"),
+    "audit": render_audit,
 }
 """Name of a part, which is also that of its file of results, and how it is laid out."""
 
@@ -61,7 +71,7 @@ def write_plots(results: Path) -> None:
     """Write the plots that the document shows beside their results, as SVG."""
     for name, render in PARTS.items():
         file = results / f"{name}.json"
-        if render is not render_secagg and file.is_file():
+        if render not in (render_secagg, render_audit) and file.is_file():
             for plot in section_of(name, json.loads(file.read_text(encoding="utf-8"))).plots:
                 (results / f"{plot.name}.svg").write_bytes(plot.render("svg"))
 

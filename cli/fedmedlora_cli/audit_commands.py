@@ -19,6 +19,7 @@ from fedmedlora_cli.audit_judgement import (
     HeadsOption,
     SpotOption,
     TrustOption,
+    WorkersOption,
     judge,
 )
 from fedmedlora_cli.audit_report_command import report
@@ -43,13 +44,14 @@ def verify(
     heads: HeadsOption = None,
     evidence: EvidenceOption = None,
     spot: SpotOption = None,
+    workers: WorkersOption = None,
     json_file: JsonOption = None,
 ) -> None:
     """Recompute the log and check every rule; exit 0 pass, 1 fail, 2 could not judge.
 
     Example: fedmedlora audit verify bundle --trust trust.json --evidence evidence
     """
-    verdict = judge(bundle, Trust.load(trust), heads, evidence, spot)
+    verdict = judge(bundle, Trust.load(trust), heads, evidence, spot, workers)
     write_json(json_file, verdict.to_json())
     if json_file is None or str(json_file) != "-":
         _print(verdict)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,6 +15,8 @@ from fedmedlora_audit.evidence import SumJudge
 from fedmedlora_audit.trust import Trust
 from fedmedlora_audit.verify import Verdict, verify_bundle
 
+MOST_WORKERS = 4
+"""More processes check signatures faster than one process can apply the law to what they have checked."""
 EXIT_CODES = {"pass": 0, "fail": 1, "incomplete": 2}
 
 BundleArgument = Annotated[Path, typer.Argument(help="The exported bundle.", metavar="BUNDLE")]
@@ -27,10 +31,21 @@ EvidenceOption = Annotated[
 SpotOption = Annotated[
     int | None, typer.Option(min=1, help="Check this many random chunks of each sum instead of all.")
 ]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="Processes for a long log; all cores, but at most 4, if left out."),
+]
 
 
-def judge(bundle: Path, trust: Trust, heads: Path | None, evidence: Path | None, spot: int | None) -> Verdict:
-    """Judge a bundle.
+def judge(
+    bundle: Path,
+    trust: Trust,
+    heads: Path | None,
+    evidence: Path | None,
+    spot: int | None,
+    workers: int | None = None,
+) -> Verdict:
+    """Judge a bundle, with a bar on standard error where somebody watches.
 
     Raises:
         BundleError: There is no such folder (the caller's mistake).
@@ -41,7 +56,27 @@ def judge(bundle: Path, trust: Trust, heads: Path | None, evidence: Path | None,
     if not bundle.is_dir():
         raise BundleError("there is no such bundle folder", file=str(bundle))
     sums = None if evidence is None else _sum_judge(evidence, spot)
-    return verify_bundle(bundle, trust, heads=heads, sums=sums, now=datetime.now(UTC))
+    hidden = not sys.stderr.isatty()
+    with typer.progressbar(length=1, label="events", file=sys.stderr, hidden=hidden) as bar:
+        return verify_bundle(
+            bundle,
+            trust,
+            heads=heads,
+            sums=sums,
+            now=datetime.now(UTC),
+            workers=workers or min(_cores(), MOST_WORKERS),
+            progress=lambda done, total: _draw(bar, done, total),
+        )
+
+
+def _draw(bar: Any, done: int, total: int) -> None:
+    bar.length = total
+    bar.update(done - bar.pos)
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def need_extra(option: str, extra: str, error: ModuleNotFoundError) -> typer.Exit:

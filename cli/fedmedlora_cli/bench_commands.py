@@ -12,7 +12,7 @@ from rich.console import Console
 from fedmedlora_bench import ckks as ckks_bench
 from fedmedlora_bench.progress import Progress
 from fedmedlora_bench.simulate import Plan, run_growth, run_simulation, simulation_line
-from fedmedlora_cli import bench_report_command, bench_secagg_command
+from fedmedlora_cli import bench_audit_command, bench_report_command, bench_secagg_command
 from fedmedlora_cli.demo.table import results_table
 from fedmedlora_cli.output import JsonOption, say, write_json
 from fedmedlora_core.errors import ConfigError
@@ -128,4 +128,5 @@ def simulate(
 
 
 app.command("secagg")(bench_secagg_command.command)
+app.command("audit")(bench_audit_command.command)
 app.command("report")(bench_report_command.command)
