@@ -269,14 +269,11 @@ class Event(Closed):
         return rfc8785.dumps(_plain(self.model_dump(by_alias=True)))
 
     def is_written(self, text: bytes) -> bool:
-        """Tell whether this is the one spelling of the event, without the price of `canonical_json`.
-
-        An event holds no floats, no integers beyond 2^53 and no keys outside ASCII; for what is left, sorted
-        JSON without blanks is RFC 8785. A text that differs from it is compared with the real thing.
-        """
+        """Tell whether this is the one spelling of the event, without the price of `canonical_json`."""
+        # No floats, no integers beyond 2^53, no keys outside ASCII: sorted JSON is RFC 8785 then.
         plain = self.model_dump(by_alias=True, exclude_none=True)
-        quick = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        return quick.encode() == text or self.canonical_json() == text
+        quick = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+        return quick == text or self.canonical_json() == text
 
 
 def _plain(value: object) -> Any:

@@ -66,6 +66,7 @@ def open_events(notes: Sequence[bytes], key_of: KeyOf, workers: int = 1) -> Iter
         notes: The signed notes.
         key_of: The key an author is trusted to sign with, None for a stranger.
         workers: Processes to use, this one included; short logs are opened in this one alone.
+            With more than one, the program's start must be guarded, as `multiprocessing` asks.
 
     Yields:
         One result per note, the same for any number of workers.

@@ -51,7 +51,6 @@ from fedmedlora_audit.witnessing import JudgedWitnesses, judge_witnesses
 __all__ = ["CheckResult", "Finding", "Verdict", "verify_bundle"]
 
 Progress = Callable[[int, int], None]
-
 MAX_FINDINGS: Final = 1000
 PROGRESS_EVERY: Final = 64
 
@@ -73,8 +72,7 @@ def verify_bundle(
         trust: What the auditor takes as given, received by another route.
         heads: Folder with one folder per site that holds its ``checkpoint`` and ``journal.jsonl``.
         sums: Recomputes sums from evidence that was handed in beside the bundle.
-        workers: Processes to judge a long log with, this one included; the verdict is the same for all.
-            With more than one, the program's start must be guarded, as `multiprocessing` asks.
+        workers: Processes for a long log, this one included (`open_events`); the verdict is the same.
         progress: Called now and then with the events judged and their number.
         now: The auditor's clock, by which no deletion lies ahead; None: deletions are not judged.
 
@@ -234,15 +232,15 @@ class _Audit:
             self._law_stops("Without the charter the law could not be applied.")
         if self.notes and self.tree.leaf(0).hex() != self.trust.genesis:
             self.find("K1", "the first entry is not the trusted genesis", index=0)
-        opened_events = open_events(self.notes, self.trust.event_key_of, workers)
-        for place, (index, opened) in enumerate(zip(self.indexes, opened_events, strict=True)):
-            event = self._opened(index, self.notes[place], opened)
+        events = open_events(self.notes, self.trust.event_key_of, workers)
+        for done, (index, note, opened) in enumerate(zip(self.indexes, self.notes, events, strict=True), 1):
+            event = self._opened(index, note, opened)
             if event is None:
                 self._law_stops(f"Not judged from event {index} on, which could not be read.")
             elif self.state is not None:
-                self._lawful(Entry(index, self.tree.leaf(index), self.notes[place], event))
-            if place % PROGRESS_EVERY == 0 or place + 1 == len(self.notes):
-                progress(place + 1, len(self.notes))
+                self._lawful(Entry(index, self.tree.leaf(index), note, event))
+            if done % PROGRESS_EVERY == 0 or done == len(self.notes):
+                progress(done, len(self.notes))
         if self.state is not None and self.state.pending is not None:
             pending = self.state.pending
             self.find("R4", f"the {pending.type} of {pending.site} has no receipt", index=self.state.size - 1)
