@@ -1,6 +1,7 @@
 """Write the vectors of the audit trail: `python tests/vectors/generate_audit.py [FOLDER]`.
 
-`tree.json` holds roots and proofs, `names.json` session names, `events.json` one signed event and every
+`tree.json` holds roots and proofs, `proofs.json` bent proofs by class with what each must give, and the
+published constants, `names.json` session names, `events.json` one signed event and every
 refused spelling of it, `run.json` a whole study of four sites, one of which drops out: charter, notes, head
 and trust file. The same code gives the same bytes; a test compares them with what is committed.
 """
@@ -20,6 +21,7 @@ from fedmedlora_audit.session import list_hash, session_id, view_of  # noqa: E40
 from fedmedlora_audit.trust import Trust  # noqa: E402
 from fedmedlora_testkit.audit_defects import DEFECTS, SIGNER, refusal_text  # noqa: E402
 from fedmedlora_testkit.audit_log import StudyLog, digest_of  # noqa: E402
+from fedmedlora_testkit.audit_probes import PUBLISHED, consistency_probes, inclusion_probes  # noqa: E402
 
 LEAF_DATA = [
     "",
@@ -50,6 +52,15 @@ def tree_vectors() -> dict[str, Any]:
             for n in sizes
             for m in range(1, n + 1)
         ],
+    }
+
+
+def proof_vectors() -> dict[str, Any]:
+    """Good and bent proofs of trees of several sizes, each with its class and whether it must be accepted."""
+    return {
+        "published": PUBLISHED,
+        "inclusion": [probe.table() for probe in inclusion_probes()],
+        "consistency": [probe.table() for probe in consistency_probes()],
     }
 
 
@@ -101,7 +112,13 @@ def run_vectors() -> dict[str, Any]:
 def write(folder: Path) -> None:
     """Write all files."""
     folder.mkdir(parents=True, exist_ok=True)
-    vectors = {"tree": tree_vectors, "names": name_vectors, "events": event_vectors, "run": run_vectors}
+    vectors = {
+        "tree": tree_vectors,
+        "proofs": proof_vectors,
+        "names": name_vectors,
+        "events": event_vectors,
+        "run": run_vectors,
+    }
     for name, make in vectors.items():
         text = json.dumps(make(), indent=1, sort_keys=True, ensure_ascii=False)
         (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")

@@ -3,21 +3,30 @@
 import importlib.util
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fedmedlora_audit.bundle import write_bundle
-from fedmedlora_audit.errors import EventError
+from fedmedlora_audit.errors import EventError, ProofError
 from fedmedlora_audit.event_data import IdDigest
 from fedmedlora_audit.events import open_event
-from fedmedlora_audit.merkle import leaf_hash, verify_consistency, verify_inclusion
+from fedmedlora_audit.merkle import (
+    EMPTY_ROOT,
+    Tree,
+    leaf_hash,
+    node_hash,
+    verify_consistency,
+    verify_inclusion,
+)
 from fedmedlora_audit.note import VerifierKey
 from fedmedlora_audit.session import list_hash, session_id, view_of
 from fedmedlora_audit.trust import Trust
 from fedmedlora_audit.verify import verify_bundle
 from fedmedlora_testkit.audit_log import StudyLog
+from fedmedlora_testkit.audit_probes import CONSISTENCY_CLASSES, INCLUSION_CLASSES
 
 VECTORS = Path(__file__).resolve().parents[2] / "vectors"
 
@@ -49,6 +58,55 @@ def test_tree_vectors() -> None:
         proof = [bytes.fromhex(part) for part in row["proof"]]
         old, new = row["old"], row["new"]
         verify_consistency(old_size=old, old_root=roots[old], new_size=new, new_root=roots[new], proof=proof)
+
+
+def accepted(verify: Callable[..., None], **given: Any) -> bool:
+    try:
+        verify(**given)
+    except ProofError:
+        return False
+    return True
+
+
+def test_every_probe_of_an_inclusion_proof_gives_what_it_says() -> None:
+    rows = load("proofs")["inclusion"]
+    for row in rows:
+        given = {
+            "leaf": bytes.fromhex(row["leaf"]),
+            "index": row["index"],
+            "size": row["size"],
+            "proof": [bytes.fromhex(part) for part in row["proof"]],
+            "root": bytes.fromhex(row["root"]),
+        }
+        assert accepted(verify_inclusion, **given) is row["accepted"], row
+    assert {row["class"] for row in rows} == INCLUSION_CLASSES
+    assert sum(row["accepted"] for row in rows) == sum(row["class"] == "good" for row in rows)
+
+
+def test_every_probe_of_a_consistency_proof_gives_what_it_says() -> None:
+    rows = load("proofs")["consistency"]
+    for row in rows:
+        given = {
+            "old_size": row["old_size"],
+            "old_root": bytes.fromhex(row["old_root"]),
+            "new_size": row["new_size"],
+            "new_root": bytes.fromhex(row["new_root"]),
+            "proof": [bytes.fromhex(part) for part in row["proof"]],
+        }
+        assert accepted(verify_consistency, **given) is row["accepted"], row
+    assert {row["class"] for row in rows} == CONSISTENCY_CLASSES
+    assert sum(row["accepted"] for row in rows) == sum(row["class"] == "good" for row in rows)
+
+
+def test_published_constants_are_ours() -> None:
+    table = load("proofs")["published"]
+    assert EMPTY_ROOT.hex() == table["empty_root"]
+    for row in table["leaves"]:
+        assert leaf_hash(bytes.fromhex(row["data"])).hex() == row["hash"]
+    node = table["node"]
+    assert node_hash(bytes.fromhex(node["left"]), bytes.fromhex(node["right"])).hex() == node["hash"]
+    tree = table["tree"]
+    assert Tree.of_data(map(bytes.fromhex, tree["leaf_data"])).root().hex() == tree["root"]
 
 
 def test_name_vectors() -> None:

@@ -171,6 +171,14 @@ def test_low_order_event_keys_are_refused(office: Office, point: bytes) -> None:
     refused(office, dataclasses.replace(make_request(office.token), event_vkey=key.vkey), Reason.WEAK_KEY)
 
 
+@pytest.mark.parametrize("point", sorted(LOW_ORDER_KEYS))
+def test_low_order_witness_keys_are_refused(office: Office, point: bytes) -> None:
+    # R2.1.2
+    number = key_id("site-a", ALG_COSIGNATURE, point)
+    key = VerifierKey("site-a", number, ALG_COSIGNATURE, point)
+    refused(office, dataclasses.replace(make_request(office.token), witness_vkey=key.vkey), Reason.WEAK_KEY)
+
+
 def test_an_event_key_in_the_witness_role_is_refused(office: Office) -> None:
     request = make_request(office.token)
     refused(office, dataclasses.replace(request, witness_vkey=request.event_vkey), Reason.BAD_REQUEST)

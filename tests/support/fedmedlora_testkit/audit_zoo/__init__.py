@@ -1,0 +1,18 @@
+"""The attack zoo: whole bundles that somebody falsified, each with the check that must name it (AUDIT)."""
+
+from fedmedlora_testkit.audit_zoo import additions, keys, rewrites, witnessed
+from fedmedlora_testkit.audit_zoo.cage import AWAITED, ELSEWHERE, ZOO, Scene, Specimen
+from fedmedlora_testkit.audit_zoo.switches import without
+
+__all__ = [
+    "AWAITED",
+    "ELSEWHERE",
+    "ZOO",
+    "Scene",
+    "Specimen",
+    "additions",
+    "keys",
+    "rewrites",
+    "without",
+    "witnessed",
+]
