@@ -181,8 +181,8 @@ def test_unverified_is_what_lets_a_failing_bundle_out(desk: Desk, monkeypatch: p
     judge = verify_bundle
     clean = judge(MADE.seal(desk.root / "clean"), MADE.trust)
 
-    def blind(bundle: Path, trust: Any) -> Any:
-        found = judge(bundle, trust)
+    def blind(bundle: Path, trust: Any, **options: Any) -> Any:
+        found = judge(bundle, trust, **options)
         return replace(clean, root=found.root, events=found.events)
 
     monkeypatch.setattr(audit_export_command, "verify_bundle", blind)
