@@ -27,6 +27,7 @@ from typing import Literal
 import numpy as np
 
 from fedmedlora_audit.note import ALG_COSIGNATURE, NoteSigner
+from fedmedlora_bench.resident import forget_peak, peak
 from fedmedlora_coordinator.aggregate import Summation, aggregate
 from fedmedlora_coordinator.blobs import BlobStore
 from fedmedlora_coordinator.model import GlobalModel
@@ -217,14 +218,6 @@ def _coordinator(root: Path, study: Study, adapter: Adapter, threads: int) -> Ca
     return lambda: aggregate(summation, blobs, model)
 
 
-def _resident(field: str) -> int:
-    """A figure of /proc/self/status in bytes."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field + ":"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError(f"this system does not say {field}")
-
-
 def main() -> None:
     """Set one role up, do its part of a round, and print its peak."""
     parser = argparse.ArgumentParser()
@@ -240,13 +233,12 @@ def main() -> None:
         work = ready(Path(folder), study, adapter, options.threads)
         gc.collect()
         ctypes.CDLL(None).malloc_trim(0)  # what the setting up left free is not part of the base
-        Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts again from here
-        base = _resident("VmRSS")
+        base = forget_peak()
         kept = work()
-        peak = _resident("VmHWM")
+        most = peak()
         del kept
-    above = (peak - base) / (4 * options.dimension)
-    found = Memory(options.role, options.dimension, options.sites, base, peak, round(above, 3))
+    above = (most - base) / (4 * options.dimension)
+    found = Memory(options.role, options.dimension, options.sites, base, most, round(above, 3))
     sys.stdout.write(json.dumps(asdict(found)) + "\n")
 
 

@@ -24,12 +24,13 @@ from typing import Any
 
 from fedmedlora_audit.bundle import read_files
 from fedmedlora_audit.checkpoint import Checkpoint
-from fedmedlora_audit.cosignature import checkpoint_of, cosignature_message
+from fedmedlora_audit.cosignature import checkpoint_of, cosignature_message, witness_keys
 from fedmedlora_audit.events import parse_event
 from fedmedlora_audit.note import Claim, VerifierKey, holds, parse_note
 from fedmedlora_audit.tiles import read_entries
 from fedmedlora_audit.trust import Trust
 from fedmedlora_audit.verify import Verdict, verify_bundle
+from fedmedlora_bench.resident import forget_peak, peak
 
 
 def judge_apart(bundle: Path, trust: Path, *, workers: int, repeats: int) -> dict[str, Any]:
@@ -62,7 +63,7 @@ def claims_of(bundle: Path, trust: Trust) -> list[Claim]:
     for note in notes:
         unverified = parse_event(note)
         claims.append(unverified.claim(keys[unverified.event.actor.id]))
-    witnesses = {name: VerifierKey.parse(member.witness_vkey) for name, member in members}
+    witnesses = witness_keys(trust.members)
     log_key = VerifierKey.parse(trust.log_vkey)
     for path, note in files.items():
         if path == "checkpoint" or path.startswith("heads/"):
@@ -87,10 +88,9 @@ def _cosignatures(note: bytes, head: Checkpoint, witnesses: dict[str, VerifierKe
 def measure(bundle: Path, trust: Trust, *, workers: int, repeats: int) -> dict[str, Any]:
     """Measure memory in a first pass, then seconds in turn."""
     gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts again from here
-    base = _resident("VmRSS")
+    base = forget_peak()
     verdict = verify_bundle(bundle, trust, workers=workers)
-    peak = _resident("VmHWM")
+    above = peak() - base
     worker_peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     text, events = _text(verdict), verdict.events
     del verdict
@@ -120,7 +120,7 @@ def measure(bundle: Path, trust: Trust, *, workers: int, repeats: int) -> dict[s
             "verify_over_signatures": wall["one"] / wall["signatures"],
             "verify_over_signatures_cpu": cpu["one"] / cpu["signatures"],
         },
-        "peak_above_base_bytes": peak - base,
+        "peak_above_base_bytes": above,
         "worker_peak_bytes": worker_peak if workers > 1 else 0,
     }
 
@@ -140,13 +140,6 @@ def _timed(work: Callable[[], Any]) -> tuple[tuple[float, float], Any]:
 def _cpu() -> float:
     used = os.times()
     return used.user + used.system + used.children_user + used.children_system
-
-
-def _resident(field: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field + ":"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError(f"this system does not say {field}")
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
+from fedmedlora_bench.resident import forget_peak, peak
 from fedmedlora_bench.secagg.case import Case
 from fedmedlora_bench.secagg.ours import (
     CoordinatorWork,
@@ -26,9 +27,6 @@ from fedmedlora_core.packing import FRAME_BYTES
 
 _FLOAT_BYTES = 4
 _SENT = "sent.json"
-_STATUS = Path("/proc/self/status")
-_CLEAR = Path("/proc/self/clear_refs")
-_RESET_PEAK = "5"
 
 
 def keep(case: Case, played: Played) -> None:
@@ -52,7 +50,7 @@ def of_site(case: Case) -> dict[str, float]:
     sites = {i: SiteWork(case, terms, i) for i in range(1, case.sites + 1)}
     exchange = exchange_of(sites, CoordinatorWork(case, terms))
     sites[1].fix(exchange.shares)
-    base = start_of_peak()
+    base = forget_peak()
     sites[1].upload(room_with_update(case, 1), lambda _: None)
     return figures(case, base)
 
@@ -67,7 +65,7 @@ def of_coordinator(case: Case) -> dict[str, float]:
     )
     work = CoordinatorWork(case, terms_of(case, bytes.fromhex(sent["sid"])))
     exchange = Exchange(keys, bytes.fromhex(sent["view"]), shares)
-    base = start_of_peak()
+    base = forget_peak()
     files = {str(site): (folder / f"upload-{site}").open("rb", buffering=0) for site in case.survivors}
     try:
         work.sum(exchange, lambda site, index: _chunk(files[site], index), opened)
@@ -79,23 +77,8 @@ def of_coordinator(case: Case) -> dict[str, float]:
 
 def figures(case: Case, base: int) -> dict[str, float]:
     """Peak above the base, in bytes and in vectors."""
-    above = _status("VmHWM") - base
+    above = peak() - base
     return {"base_bytes": base, "above_base_bytes": above, "vectors": above / (_FLOAT_BYTES * case.params)}
-
-
-def start_of_peak() -> int:
-    """Forget the peak so far and return the bytes that are resident now."""
-    _CLEAR.write_text(_RESET_PEAK, encoding="ascii")
-    return _status("VmRSS")
-
-
-def _status(name: str) -> int:
-    """Read one line of the kernel's account of this process, in bytes."""
-    for line in _STATUS.read_text(encoding="ascii").splitlines():
-        key, _, value = line.partition(":")
-        if key == name:
-            return int(value.split()[0]) * 1024
-    raise KeyError(name)
 
 
 def _chunk(file: FileIO, index: int) -> bytes:
