@@ -13,7 +13,7 @@ could not be made; else ``pass``. Bad bundles never raise.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -131,6 +131,10 @@ class _Audit:
         if len(self.findings) < MAX_FINDINGS or check not in self.broken:  # no check passes by the limit
             self.broken.add(check)
             self.findings.append(Finding(check, sentence, index, file))
+
+    def take(self, found: Iterable[Finding]) -> None:
+        for finding in found:
+            self.find(finding.check, finding.sentence, finding.index, finding.file)
 
     def file_problem(self, problem: BundleError) -> None:
         where = f"{problem.file}: " if problem.file else ""
@@ -250,7 +254,7 @@ class _Audit:
         if self.remains is None or self.terms is None:
             return
         judged = judge_remains(self.terms, self.remains, dict(self.read), self.now)
-        self.findings += judged.findings
+        self.take(judged.findings)
         self.counts["H1"], self.found_true["H1"] = judged.events, judged.sentence
         if self.now is None:
             self.not_judged["H1"] = NO_CLOCK
@@ -318,7 +322,7 @@ class _Audit:
         """C7: when each closed round's head existed, by a clock that is nobody's in the study."""
         roots = self.trust.tsa_certificates
         judged = judge_stamps(files, self.tree, self.trust.origin, self.read, roots)
-        self.findings += judged.findings
+        self.take(judged.findings)
         self.counts["C7"], self.not_judged["C7"] = judged.count, judged.sentence
         if judged.whole:
             del self.not_judged["C7"]
@@ -350,8 +354,7 @@ class _Audit:
         if judge is None or self.state is None:
             return
         judged = judge(self.state, self.entries)
-        for finding in judged.findings:
-            self.find(finding.check, finding.sentence, finding.index, finding.file)
+        self.take(judged.findings)
         self.counts["A3"] = judged.sums
         self.not_judged["A3"] = judged.sentence
         demanded = self.terms is not None and "A3" in self.terms.demands
