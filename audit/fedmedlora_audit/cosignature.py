@@ -16,9 +16,8 @@ What this does not do: keep a witness's state, which has to be on its disk befor
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
-from fedmedlora_audit.charter import CharterTerms
 from fedmedlora_audit.checkpoint import Checkpoint, open_checkpoint, parse_checkpoint
 from fedmedlora_audit.errors import CheckpointError, NoteError
 from fedmedlora_audit.note import (
@@ -135,9 +134,17 @@ def with_cosignatures(note: bytes, lines: Iterable[bytes]) -> bytes:
     return note + b"".join(sorted(lines))
 
 
-def witness_keys(terms: CharterTerms) -> dict[str, VerifierKey]:
-    """Return every member's witness key of a charter."""
-    return {site: VerifierKey.parse(member.witness_vkey) for site, member in terms.members.items()}
+class Member(Protocol):
+    """A member as a charter or a trust file names it."""
+
+    @property
+    def witness_vkey(self) -> str:
+        """Its witness key."""
+
+
+def witness_keys(members: Mapping[str, Member]) -> dict[str, VerifierKey]:
+    """Return every member's witness key."""
+    return {site: VerifierKey.parse(member.witness_vkey) for site, member in members.items()}
 
 
 def open_cosigned(

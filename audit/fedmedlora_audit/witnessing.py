@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 from fedmedlora_audit import bundle as of
-from fedmedlora_audit.cosignature import CosignedHead, open_cosigned
+from fedmedlora_audit.cosignature import CosignedHead, open_cosigned, witness_keys
 from fedmedlora_audit.errors import AuditError
 from fedmedlora_audit.events import Entry
 from fedmedlora_audit.law import State
@@ -77,7 +77,7 @@ def judge_witnesses(
     judged = JudgedWitnesses()
     keys = _Keys(
         VerifierKey.parse(trust.log_vkey),
-        {site: VerifierKey.parse(member.witness_vkey) for site, member in trust.members.items()},
+        witness_keys(trust.members),
         trust.origin,
     )
     names = [of.CHECKPOINT, *sorted(path for path in files if path.startswith(HEADS))]

@@ -264,6 +264,9 @@ class Ledger:
             apply(self.state, entry)
         except LawError as error:
             raise StoreError(f"entry {entry.index} of the log breaks the law: {error}") from None
+        self._keep(entry)
+
+    def _keep(self, entry: Entry) -> None:
         self.entries.append(entry)
         self._index_of[entry.leaf] = entry.index
         if entry.event.actor.id == COORDINATOR_ID:
@@ -302,10 +305,7 @@ class Ledger:
     def _recall(self, entry: Entry) -> None:
         for error in recall(self.state, entry):
             raise StoreError(f"entry {entry.index} of the log breaks the law: {error}")
-        self.entries.append(entry)
-        self._index_of[entry.leaf] = entry.index
-        if entry.event.actor.id == COORDINATOR_ID:
-            self._chain = Chain(entry.event.seq, entry.leaf.hex())
+        self._keep(entry)
 
     def _check_heads(self) -> None:
         """Refuse a store that lacks anything a signed head promised; catch the head file up after a kill."""

@@ -27,7 +27,7 @@ class Witnesses:
         self._ledger = ledger
         self._store = store
         self._terms: CharterTerms = ledger.terms
-        self._keys = witness_keys(ledger.terms)
+        self._keys = witness_keys(ledger.terms.members)
         self._lines: dict[int, dict[str, bytes]] = {}
         for size, site, line in store.cosignatures():
             self._lines.setdefault(size, {})[site] = line

@@ -162,11 +162,9 @@ class Codec:
         if not 0 <= weight <= self.weight_max:
             raise CodecError(f"the weight must lie in 0..{self.weight_max}")
         d = update.shape[0]
-        if out is None:
-            out = np.empty(d + 1 + len(extras), dtype=np.uint32)
-        elif out.shape != (d + 1 + len(extras),):
+        encoded = np.empty(d + 1 + len(extras), dtype=np.uint32) if out is None else out
+        if encoded.shape != (d + 1 + len(extras),):
             raise CodecError("the encoding has a word for each value, the weight and each exact integer")
-        encoded = out
         for offset, value in enumerate((weight, *extras)):
             if not 0 <= value * self.n < self.half:
                 raise CodecError("an exact integer does not fit the ring")

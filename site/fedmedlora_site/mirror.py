@@ -54,7 +54,7 @@ class Mirror:
         self._terms = terms
         self._own_id = own_id
         self._log_key = VerifierKey.parse(terms.log_vkey)
-        self._witnesses = witness_keys(terms)
+        self._witnesses = witness_keys(terms.members)
         self._cosigned_path = root / "cosigned"
         self.witnessed = 0  # entries under the newest head with a quorum of cosignatures, in this process
         self._broken = False

@@ -23,16 +23,7 @@ from fedmedlora_testkit.audit_defects import DEFECTS, SIGNER, refusal_text  # no
 from fedmedlora_testkit.audit_log import StudyLog, digest_of  # noqa: E402
 from fedmedlora_testkit.audit_probes import PUBLISHED, consistency_probes, inclusion_probes  # noqa: E402
 
-LEAF_DATA = [
-    "",
-    "00",
-    "10",
-    "2021",
-    "3031",
-    "40414243",
-    "5051525354555657",
-    "606162636465666768696a6b6c6d6e6f",
-]
+LEAF_DATA = PUBLISHED["tree"]["leaf_data"]
 
 
 def tree_vectors() -> dict[str, Any]:

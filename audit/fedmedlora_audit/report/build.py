@@ -5,6 +5,7 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import Final
 
+from fedmedlora_audit.chain import event_time
 from fedmedlora_audit.event_data import Genesis, KeyRevoked, KeyRotated, SiteLeft
 from fedmedlora_audit.events import COORDINATOR_ID
 from fedmedlora_audit.note import VerifierKey
@@ -65,7 +66,7 @@ def build_report(
 
 def utc(seconds: float) -> str:
     """Write a time as events do, in whole seconds of UTC."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return event_time(datetime.fromtimestamp(seconds, UTC))
 
 
 def _grouped(vkey: str) -> str:
@@ -97,7 +98,7 @@ def _scope(verdict: Verdict, trust: Trust, verifier: tuple[str, str], judged_at:
         software=genesis.software if genesis is not None else "",
         verifier=verifier[0],
         verifier_digest=verifier[1],
-        judged_at=judged_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        judged_at=event_time(judged_at),
         charter=trust.charter,
         charter_is_trusted=verdict.checks["T1"].result == "pass" if "T1" in verdict.checks else False,
         members=len(trust.members),

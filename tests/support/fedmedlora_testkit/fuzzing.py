@@ -283,7 +283,7 @@ DECODERS: dict[str, Decoder] = {
         lambda data: open_cosigned(
             data,
             VerifierKey.parse(log().terms.log_vkey),
-            witness_keys(log().terms),
+            witness_keys(log().terms.members),
             origin=log().terms.origin,
         ),
     ),

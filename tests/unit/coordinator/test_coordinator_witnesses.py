@@ -44,7 +44,7 @@ def test_every_survivor_list_and_every_end_is_cosigned_by_all(tmp_path: Path) ->
     head = open_cosigned(
         (out / "checkpoint").read_bytes(),
         VerifierKey.parse(ward.terms.log_vkey),
-        witness_keys(ward.terms),
+        witness_keys(ward.terms.members),
         origin=ward.terms.origin,
     )
     head.need_quorum(4)
