@@ -146,6 +146,21 @@ LAW_CHECKS: Final[Mapping[str, Check]] = {
         "update.ready",
     ),
 }
+
+
+def times_applied(judged: Mapping[str, int]) -> dict[str, int]:
+    """Count how often each check of the law looked at an event.
+
+    Args:
+        judged: Events that the law judged, by type.
+    """
+    everything = sum(judged.values())
+    return {
+        check: sum(judged.get(type_, 0) for type_ in looked.types) if looked.types else everything
+        for check, looked in LAW_CHECKS.items()
+    }
+
+
 """Checks that the law makes, event by event."""
 
 FILE_CHECKS: Final[Mapping[str, str]] = {

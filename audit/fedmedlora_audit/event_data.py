@@ -5,6 +5,7 @@ Rules:
       site: a field that could carry clinical content does not exist.
     * Every list of ids is sorted and free of repetition, so a set has one spelling.
     * An unknown field is an error.
+    * Fields are declared in the order of their names: so they stand in the canonical text (RFC 8785).
 
 What this does not do: say who may write which type when - that is the law.
 """
@@ -96,8 +97,8 @@ class Data(Closed):
 class IdDigest(Closed):
     """A site and the digest of what it sent."""
 
-    id: Id
     digest: Digest
+    id: Id
 
 
 class LeftOut(Closed):
@@ -128,16 +129,16 @@ class Genesis(Data):
     """``log.genesis``: this log serves this charter."""
 
     charter: Digest
-    log_vkey: Vkey
     coordinator_vkey: Vkey
+    log_vkey: Vkey
     software: Software
 
 
 class Enrolled(Data):
     """``site.enrolled``: a member of the charter, with its keys."""
 
-    site: Id
     event_vkey: Vkey
+    site: Id
     witness_vkey: WitnessVkey
 
 
@@ -150,8 +151,8 @@ class CharterSigned(Data):
 class RunOpened(Data):
     """``run.opened``: all members have signed; training starts from this base adapter."""
 
-    charter: Digest
     base: Digest
+    charter: Digest
 
 
 class RunClosed(Data):
@@ -186,9 +187,9 @@ class UpdateReady(Data):
 class RoundClosed(Data):
     """``round.closed``: these survivors accepted the aggregate; the next round starts from ``next_base``."""
 
-    sid: Digest
-    next_base: Digest
     accepted: Ids
+    next_base: Digest
+    sid: Digest
 
 
 # -- a session ------------------------------------------------------------------------------------------
@@ -197,12 +198,12 @@ class RoundClosed(Data):
 class SessionOpened(Data):
     """``session.opened``: one secure sum, over the sites that have an update ready."""
 
-    sid: Digest
     attempt: Annotated[int, Field(ge=1, le=1000)]
-    purpose: Purpose
-    suite: Suite
     base: Digest
+    purpose: Purpose
     ready: Ids
+    sid: Digest
+    suite: Suite
 
 
 class InSession(Data):
@@ -214,10 +215,10 @@ class InSession(Data):
 class KeysBroadcast(Data):
     """``keys.broadcast``: U1 with the digest of each site's keys, and who was left out."""
 
-    sid: Digest
-    view: Digest
-    u1: IdDigests
     left_out: LeftOuts
+    sid: Digest
+    u1: IdDigests
+    view: Digest
 
 
 class SharesSent(Data):
@@ -231,76 +232,76 @@ class SharesFixed(Data):
     """``shares.fixed``: U2 with the digest of each site's encrypted shares (G34)."""
 
     sid: Digest
-    view: Digest
     u2: IdDigests
+    view: Digest
 
 
 class UpdateSubmitted(Data):
     """``update.submitted``: a masked upload, masked with exactly the U2 of this digest (G34)."""
 
+    h_u2: Digest
     sid: Digest
     view: Digest
-    h_u2: Digest
 
 
 class SurvivorsFixed(Data):
     """``survivors.fixed``: U3 with the digest of each masked upload."""
 
     sid: Digest
-    view: Digest
     u3: IdDigests
+    view: Digest
 
 
 class SurvivorsAgreed(Data):
     """``survivors.agreed``: consent to open the sum over exactly this U3 (G34, G37)."""
 
-    sid: Digest
-    view: Digest
     h_u2: Digest
     h_u3: Digest
+    sid: Digest
+    view: Digest
 
 
 class UnmaskRequest(Data):
     """``unmask.request``: whose consent is shown, whose self seeds and whose pair keys are wanted."""
 
+    pair_of: Ids
+    self_of: Ids
     sid: Digest
     signers: Ids
-    self_of: Ids
-    pair_of: Ids
 
 
 class UnmaskResponse(Data):
     """``unmask.response``: shares of self seeds of these sites, of pair keys of those - never both."""
 
-    sid: Digest
-    self_of: Ids
     pair_of: Ids
+    self_of: Ids
+    sid: Digest
 
 
 class AggregatePublished(Data):
     """``aggregate.published``: the ring sum, what it decodes to, and the base it leads to (G41)."""
 
-    sid: Digest
-    inputs: IdDigests
-    weight_sum: Count
     delta: Digest
+    inputs: IdDigests
     next_base: Digest
+    sid: Digest
+    weight_sum: Count
 
 
 class AggregateAccepted(Data):
     """``aggregate.accepted``: this site computed the next base itself and found the same (G41)."""
 
-    sid: Digest
-    ring: Digest
     next_base: Digest
+    ring: Digest
+    sid: Digest
 
 
 class VotesCounted(Data):
     """``votes.counted``, ``votes.checked``: of these voters so many found the new adapter worse (G42)."""
 
+    against: Count
     sid: Digest
     voters: Count
-    against: Count
 
     @property
     def rejected(self) -> bool:
@@ -311,8 +312,8 @@ class VotesCounted(Data):
 class RolledBack(Data):
     """``round.rolled_back``: the vote of this session refused the aggregate; the base stays."""
 
-    sid: Digest
     base: Digest
+    sid: Digest
 
 
 # -- answers and oddities -------------------------------------------------------------------------------
@@ -321,17 +322,17 @@ class RolledBack(Data):
 class Receipt(Data):
     """``receipt``: the coordinator has this site's event; ``refs`` holds its leaf."""
 
-    site: Id
     seq: Annotated[int, Field(ge=1, le=MAX_INT)]
+    site: Id
     type: Annotated[str, Field(pattern=r"^[a-z]+\.[a-z_]+$")]
 
 
 class StepRefused(Data):
     """``step.refused``: this site will not go on with this step."""
 
-    step: Step
     reason: RefusalReason
     sid: Digest | None = None
+    step: Step
 
 
 class DeliveryFailed(Data):
@@ -347,23 +348,23 @@ class DeliveryFailed(Data):
 class DpSpent(Data):
     """``dp.spent``: privacy spent by one round; equal for all sites, so it reveals nothing of one."""
 
-    epsilon_milli: Count
     delta: Annotated[str, Field(pattern=r"^[1-9]e-[1-9][0-9]?$")]
+    epsilon_milli: Count
 
 
 class KeyRotated(Data):
     """``key.rotated``: signed with the old key."""
 
-    site: Id
     event_vkey: Vkey
+    site: Id
     witness_vkey: WitnessVkey
 
 
 class KeyRevoked(Data):
     """``key.revoked``: this key signs nothing any more."""
 
-    site: Id
     key: Annotated[str, Field(pattern=r"^[0-9a-f]{8}$")]
+    site: Id
 
 
 class SiteLeft(Data):
@@ -375,5 +376,5 @@ class SiteLeft(Data):
 class LogHead(Data):
     """``audit.exported``, ``log.closed``: the log up to this size and root."""
 
-    size: Count
     root: Digest
+    size: Count

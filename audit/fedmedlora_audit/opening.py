@@ -5,12 +5,15 @@ goes to worker processes, in chunks, while this process reads the next events an
 before. What comes out, and in what order, does not depend on how many there are.
 """
 
+import gc
 import multiprocessing
+import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final
@@ -91,11 +94,27 @@ def check_claims(claims: Sequence[Claim]) -> bytes:
 def _pool(workers: int, stack: ExitStack) -> ProcessPoolExecutor | None:
     if workers < 2:
         return None
-    # Not forked: the caller may have threads, and a worker needs nothing that this process holds.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers - 1, mp_context=context)
+    pool = ProcessPoolExecutor(workers - 1, mp_context=multiprocessing.get_context(_start_method()))
     stack.callback(pool.shutdown, cancel_futures=True)
     return pool
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Pause Python's search for cycles: a log's events hold none, and every search walks all of them."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _start_method() -> str:
+    """Fork where that is safe, which takes milliseconds; a fresh start reads the program again, a second."""
+    alone = threading.active_count() == 1 and "fork" in multiprocessing.get_all_start_methods()
+    return "fork" if alone and sys.platform == "linux" else "spawn"  # a forked copy has the caller's locks
 
 
 def _read(note: bytes, key_of: KeyOf) -> _Read:

@@ -60,7 +60,9 @@ class Residue:
 
     def texts(self, text: str) -> Iterator[str]:
         """Every string of an event's canonical JSON that no type explains."""
-        for found in _STRING.findall(text):
+        # Without a backslash every second piece between quotation marks is a string: faster than a pattern.
+        strings = _STRING.findall(text) if "\\" in text else text.split('"')[1::2]
+        for found in strings:
             if found not in self._known and not _TYPED.fullmatch(found):
                 yield found
 

@@ -42,9 +42,9 @@ class RetentionPruned(Data):
     ``root`` is the root of the first ``end`` entries, so the event itself says what was deleted.
     """
 
-    start: Count
     end: Count
     root: Digest
+    start: Count
 
 
 @dataclass(slots=True)

@@ -30,6 +30,7 @@ from fedmedlora_audit.checks import (
     NOTHING_PRUNED,
     UNJUDGED,
     WHOLE_CHECKS,
+    times_applied,
 )
 from fedmedlora_audit.errors import AuditError, BundleError, EventError
 from fedmedlora_audit.events import Entry, Event
@@ -39,7 +40,7 @@ from fedmedlora_audit.heads import FetchedHead, judge_heads
 from fedmedlora_audit.law import State, findings, fold
 from fedmedlora_audit.merkle import Tree
 from fedmedlora_audit.note import VerifierKey
-from fedmedlora_audit.opening import Opened, open_events
+from fedmedlora_audit.opening import Opened, open_events, uncollected
 from fedmedlora_audit.residue import Residue
 from fedmedlora_audit.retention_review import KEPT_TAIL, NO_CLOCK, gone_of, is_keeping, judge_remains
 from fedmedlora_audit.stamps import judge_stamps
@@ -55,6 +56,7 @@ MAX_FINDINGS: Final = 1000
 PROGRESS_EVERY: Final = 64
 
 
+@uncollected()
 def verify_bundle(
     directory: Path,
     trust: Trust,
@@ -109,6 +111,7 @@ class _Audit:
         self.findings: list[Finding] = []
         self.broken: set[str] = set()
         self.counts: Counter[str] = Counter()
+        self.lawful: Counter[str] = Counter()  # events that the law judged
         self.not_judged: dict[str, str] = dict(UNJUDGED)
         self.found_true = {"H1": NOTHING_PRUNED}  # what a passed check says instead of its claim
         self.terms: CharterTerms | None = None
@@ -245,6 +248,8 @@ class _Audit:
                 self._lawful(Entry(index, self.tree.leaf(index), note, event))
             if done % PROGRESS_EVERY == 0 or done == len(self.notes):
                 progress(done, len(self.notes))
+        self.counts.update(dict.fromkeys(("E1", "E2", "G45", "P1"), len(self.notes)))
+        self.counts.update(times_applied(self.lawful))
         if self.state is not None and self.state.pending is not None:
             pending = self.state.pending
             self.find("R4", f"the {pending.type} of {pending.site} has no receipt", index=self.state.size - 1)
@@ -261,7 +266,6 @@ class _Audit:
 
     def _opened(self, index: int, note: bytes, opened: Opened) -> Event | None:
         """E1, E2, G45, P1: what was found when an event was opened; None if its form is wrong."""
-        self.counts.update(("E1", "E2", "G45", "P1"))
         if opened.problem is not None:
             self.find(*opened.problem, index)
         if opened.event is None:
@@ -277,9 +281,7 @@ class _Audit:
         state = self.state
         if state is None:
             return
-        for check, looked in LAW_CHECKS.items():
-            if not looked.types or entry.event.type in looked.types:
-                self.counts[check] += 1
+        self.lawful[entry.event.type] += 1
         self.entries.append(entry)
         try:
             for error in findings(state, entry.event, entry.leaf):

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from fedmedlora_bench.audit.demo_run import DemoRun
 from fedmedlora_bench.audit.judging import judge_apart
 from fedmedlora_bench.audit.study_log import StudyLog
 from fedmedlora_bench.progress import Progress
@@ -21,7 +22,13 @@ WRITTEN_ROUNDS = 3
 
 
 def run_audit(
-    *, rounds: int, sites: int, workers: int | None = None, repeats: int = 3, progress: Progress
+    *,
+    rounds: int,
+    sites: int,
+    workers: int | None = None,
+    repeats: int = 3,
+    demo: DemoRun | None = None,
+    progress: Progress,
 ) -> dict[str, Any]:
     """Measure everything in one run.
 
@@ -30,6 +37,7 @@ def run_audit(
         sites: Members; >= 4.
         workers: Processes of the verifier; all cores when None.
         repeats: Passes of the verifier; medians.
+        demo: A demo whose rounds the cost of the log is held against.
         progress: Where to draw.
 
     Returns:
@@ -58,6 +66,7 @@ def run_audit(
         "bundle_bytes_per_event": size / judged["events"],
         "bundle_gzip_bytes": len(gzip.compress(b"".join(content), mtime=0)),
         "write": written,
+        **({} if demo is None else {"demo": demo.share_of_log(written)}),
         "load": {"before": before, "after": os.getloadavg()[0]},
         "machine": machine(),
     }

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import sys
+import threading
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
@@ -50,6 +53,31 @@ def test_verdict_of_three_processes_is_that_of_one(
     one, three = (json.dumps(verify_bundle(folder, made.trust, workers=count).to_json()) for count in (1, 3))
     assert one == three
     assert ('"verdict": "pass"' in one) == (forge is Forger)
+
+
+def test_workers_are_forked_only_from_a_process_without_threads() -> None:
+    """A forked child of a program with threads may wait for ever for a lock that nobody will open."""
+    release = threading.Event()
+    thread = threading.Thread(target=release.wait)
+    thread.start()
+    assert opening._start_method() == "spawn"
+    release.set()
+    thread.join()
+    if threading.active_count() == 1 and sys.platform == "linux":
+        assert opening._start_method() == "fork"
+
+
+@pytest.mark.parametrize("was_on", [True, False])
+def test_garbage_collection_is_as_before_once_a_bundle_is_judged(was_on: bool) -> None:
+    found = gc.isenabled()
+    try:
+        (gc.enable if was_on else gc.disable)()
+        with pytest.raises(ZeroDivisionError), opening.uncollected():
+            assert not gc.isenabled()
+            raise ZeroDivisionError
+        assert gc.isenabled() == was_on
+    finally:
+        (gc.enable if found else gc.disable)()
 
 
 def test_short_log_is_opened_without_any_worker(clean: StudyLog, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,10 @@ def test_bench_audit_writes_every_figure_of_its_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "audit.json"
+    demo = tmp_path / "result.json"
+    demo.write_text('{"study": {"rounds": 2}, "audit": {"events": 100}, "seconds": {"training": 20.0}}')
     arguments = ["--rounds", "1", "--sites", "4", "--repeats", "1", "--workers", "1", "--json", str(file)]
+    arguments += ["--demo", str(demo)]
     with pytest.raises(SystemExit) as left:
         main(["bench", "audit", *arguments])
     assert not left.value.code
@@ -53,3 +56,19 @@ def test_bench_audit_writes_every_figure_of_its_table(
     assert "1 rounds, 4 sites" in capsys.readouterr().out
     assert all(row[0] in render_audit(result) for row in audit_rows(result))
     assert conditions(result) in render_audit(result)
+    write, share = result["write"], result["demo"]["log_share"]
+    own = [write[f"{part}_seconds_per_event"] for part in ("site_sign", "coordinator", "site_mirror")]
+    assert share == pytest.approx(100 * sum(own) / 20.0)
+    assert result["demo"]["seconds_per_round"] == 10.0
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"study": {"rounds": 2}}', "\xff"])
+def test_a_file_that_is_no_demo_s_result_is_refused_before_anything_runs(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "result.json"
+    file.write_text(text, encoding="latin-1")
+    with pytest.raises(SystemExit) as left:
+        main(["bench", "audit", "--demo", str(file)])
+    assert left.value.code == 2
+    assert "expected the result.json of a demo" in capsys.readouterr().err
