@@ -1,4 +1,4 @@
-"""Part 2 of the report, further down: outside time stamps, legal holds, and what was deleted (AUDIT "Report")."""
+"""Part 2 of the report, further down: time stamps, legal holds, and what was deleted (AUDIT "Report")."""
 
 from typing import Final
 
