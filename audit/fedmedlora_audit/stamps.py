@@ -150,12 +150,16 @@ class StampsJudged:
         count: Stamps that hold.
         sentence: What was found, for a reviewer.
         whole: Every closed round has a stamp that was made before the next event.
+        made: When the head of a size was stamped, by the authority's clock, of the stamps that hold.
+        timely: Sizes of the heads that were stamped before the next event.
     """
 
     sentence: str
     findings: list[Finding] = field(default_factory=list)
     count: int = 0
     whole: bool = False
+    made: dict[int, datetime] = field(default_factory=dict)
+    timely: set[int] = field(default_factory=set)
 
     def find(self, sentence: str, file: str, index: int | None = None) -> None:
         """Take a finding."""
@@ -182,7 +186,7 @@ def judge_stamps(
     if not roots or not paths:
         return StampsJudged(NO_STAMPS if roots else NO_ROOTS)
     judged, times = StampsJudged(""), _EventTimes(events)
-    closing, timely = closing_heads(events), set[int]()
+    closing, timely = closing_heads(events), judged.timely
     try:
         for path in paths:
             size = _judge_one(judged, path, files[path], (tree, origin, roots), times)
@@ -220,6 +224,7 @@ def _judge_one(
         judged.find(f"{path}: {error.sentence}", path)
         return None
     judged.count += 1
+    judged.made[size] = made
     skew = timedelta(seconds=SKEW_SECONDS)
     late_event = times.first_after(made + skew, size)
     if late_event is not None:

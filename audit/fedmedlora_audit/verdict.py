@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from fedmedlora_audit.charter import CharterTerms
-from fedmedlora_audit.events import Entry
+from fedmedlora_audit.events import Entry, Event
 from fedmedlora_audit.finding import Finding
 from fedmedlora_audit.heads import FetchedHead
 from fedmedlora_audit.law import State
+from fedmedlora_audit.stamps import StampsJudged
 from fedmedlora_audit.witnessing import JudgedWitnesses
 
 Result = Literal["pass", "fail", "not judged"]
@@ -48,6 +49,8 @@ class Verdict:
         terms: The charter's terms, None where it could not be read; for reports.
         witnesses: The cosigned heads of the bundle; for reports.
         fetched: What was found at each site whose head was fetched, by member; for reports.
+        stamps: The time stamps of the bundle; for reports.
+        read: The events that could be read, with their indexes, of a pruned log too; for reports.
     """
 
     verdict: Literal["pass", "fail", "incomplete"]
@@ -62,6 +65,8 @@ class Verdict:
     terms: CharterTerms | None = field(default=None, repr=False, compare=False)
     witnesses: JudgedWitnesses = field(default_factory=JudgedWitnesses, repr=False, compare=False)
     fetched: Mapping[str, FetchedHead] = field(default_factory=dict, repr=False, compare=False)
+    stamps: StampsJudged = field(default_factory=lambda: StampsJudged(""), repr=False, compare=False)
+    read: tuple[tuple[int, Event], ...] = field(default=(), repr=False, compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """Return the verdict as plain JSON values."""

@@ -43,7 +43,7 @@ from fedmedlora_audit.note import VerifierKey
 from fedmedlora_audit.opening import Opened, open_events, uncollected
 from fedmedlora_audit.residue import Residue
 from fedmedlora_audit.retention_review import KEPT_TAIL, NO_CLOCK, gone_of, is_keeping, judge_remains
-from fedmedlora_audit.stamps import judge_stamps
+from fedmedlora_audit.stamps import StampsJudged, judge_stamps
 from fedmedlora_audit.tiles import Remains, claimed_size, hash_tiles, read_entries, read_remains, tile_names
 from fedmedlora_audit.trust import Trust
 from fedmedlora_audit.verdict import CheckResult, Verdict
@@ -126,6 +126,7 @@ class _Audit:
         self.exporter: str | None = None
         self.promised: int | None = None
         self.witnesses = JudgedWitnesses()
+        self.stamps = StampsJudged("")
         self.fetched: Mapping[str, FetchedHead] = {}
 
     # -- findings
@@ -323,7 +324,7 @@ class _Audit:
     def judge_stamps(self, files: Mapping[str, bytes]) -> None:
         """C7: when each closed round's head existed, by a clock that is nobody's in the study."""
         roots = self.trust.tsa_certificates
-        judged = judge_stamps(files, self.tree, self.trust.origin, self.read, roots)
+        judged = self.stamps = judge_stamps(files, self.tree, self.trust.origin, self.read, roots)
         self.take(judged.findings)
         self.counts["C7"], self.not_judged["C7"] = judged.count, judged.sentence
         if judged.whole:
@@ -393,6 +394,8 @@ class _Audit:
             terms=self.terms,
             witnesses=self.witnesses,
             fetched=self.fetched,
+            stamps=self.stamps,
+            read=tuple(self.read),
         )
 
     def _result(self, check: str, sentence: str) -> CheckResult:

@@ -8,7 +8,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, Annotated, Any
@@ -19,7 +18,8 @@ from fedmedlora_audit.errors import BundleError
 from fedmedlora_audit.export import Format, export_line
 from fedmedlora_audit.export.record import Records, read_records
 from fedmedlora_audit.trust import Trust
-from fedmedlora_audit.verify import Verdict, verify_bundle
+from fedmedlora_audit.verify import Verdict
+from fedmedlora_cli.audit_judgement import BundleArgument, EvidenceOption, HeadsOption, TrustOption, judge
 from fedmedlora_cli.output import JsonOption, say, write_json
 
 
@@ -32,12 +32,14 @@ class Form(StrEnum):
 
 
 def export(
-    bundle: Annotated[Path, typer.Argument(help="The exported bundle.", metavar="BUNDLE")],
-    trust: Annotated[Path, typer.Option(help="Trust file, received by another route than the bundle.")],
+    bundle: BundleArgument,
+    trust: TrustOption,
     form: Annotated[
         Form, typer.Option("--format", help="JSON Lines, FHIR R4B AuditEvent (NDJSON), or OCSF 6003.")
     ],
     out: Annotated[Path, typer.Option(help="File to write; it appears whole or not at all.", dir_okay=False)],
+    heads: HeadsOption = None,
+    evidence: EvidenceOption = None,
     unverified: Annotated[
         bool, typer.Option("--unverified", help="Export a bundle that fails, and mark every row.")
     ] = False,
@@ -45,13 +47,15 @@ def export(
 ) -> None:
     """Verify a bundle and write its events for another system; exit 0 written, 1 the bundle fails.
 
+    Judged as by `audit verify`: every row names the verdict, so give what you gave there.
+
     Example: fedmedlora audit export bundle --trust trust.json --format fhir --out events.ndjson
     """
     if not bundle.is_dir():
         raise BundleError("there is no such bundle folder", file=str(bundle))
     if out.resolve().is_relative_to(bundle.resolve()):
         raise typer.BadParameter("a further file would break the bundle: choose another place for --out")
-    verdict = verify_bundle(bundle, Trust.load(trust), now=datetime.now(UTC))
+    verdict = judge(bundle, Trust.load(trust), heads, evidence, spot=None)
     facts: dict[str, Any] = _facts(verdict, form.value)
     if verdict.verdict == "fail" and not unverified:
         write_json(json_file, facts)

@@ -256,6 +256,8 @@ class Agent:
             if not await self._send():
                 return False
             self._tidy()
+            if self._held.tell_refusal():
+                continue
             duty = self._duty()
             current = state.round
             await self._rounds.drop_training(current.number if current and not current.sessions else None)

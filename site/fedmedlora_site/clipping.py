@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fedmedlora_site.durable import append
+from fedmedlora_site.durable import append, drop_torn_line
 
 
 class ClippingRecord:
@@ -18,15 +18,18 @@ class ClippingRecord:
 
     Args:
         path: The file; it need not exist.
+        repair: Drop a torn last line from the file; False when an agent may be at work on it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, repair: bool = False) -> None:
         """Read what an earlier run wrote."""
         self._path = path
         self.own: dict[str, int] = {}
         self.study: dict[str, float] = {}
         self.warned: set[int] = set()
         if path.is_file():
+            if repair:
+                drop_torn_line(path)
             for line in path.read_bytes().split(b"\n")[:-1]:
                 try:
                     self._take(json.loads(line))

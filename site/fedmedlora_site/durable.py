@@ -87,6 +87,14 @@ def append(path: Path, data: bytes) -> None:
         sync_folder(path.parent)
 
 
+def drop_torn_line(path: Path) -> None:
+    """Drop a last line that a crash left torn, so that the next one does not grow out of it."""
+    data = path.read_bytes()
+    whole = data.rfind(b"\n") + 1
+    if whole < len(data):
+        write_atomic(path, data[:whole])
+
+
 def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:
     """Write every byte of `data`; the system call may take several turns."""
     view = memoryview(data)

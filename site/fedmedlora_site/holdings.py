@@ -15,6 +15,7 @@ from pathlib import Path
 
 from fedmedlora_audit.chain import Author, event_time
 from fedmedlora_audit.charter import CharterTerms
+from fedmedlora_audit.event_data import StepRefused
 from fedmedlora_core.policy import SitePolicy
 from fedmedlora_core.study import INITIAL_FOLDER, Study
 from fedmedlora_site.acceptance import check_members, load_accepted
@@ -98,8 +99,8 @@ class Holdings:
             witness=Witness(folder.witness, keys.witness_signer, terms.origin, lambda: int(time.time())),
             outbox=Outbox(folder.outbox, author),
             markers=Markers(folder.markers),
-            journal=Journal(folder.journal, create=True),
-            clipping=ClippingRecord(folder.clipping),
+            journal=Journal(folder.journal, create=True, repair=True),
+            clipping=ClippingRecord(folder.clipping, repair=True),
             uploads=UploadFolder(folder.uploads),
             vault=Vault(folder.updates, keys.storage_key),
             bases=Bases(study, folder.study / INITIAL_FOLDER, folder.adapters),
@@ -128,6 +129,27 @@ class Holdings:
                 root=saw.root,
             )
         )
+
+    def tell_refusal(self) -> bool:
+        """Sign a refusal that an earlier process journalled and died before saying.
+
+        The log must not lack what an auditor reads in this journal (J1).
+
+        Returns:
+            Whether there was one.
+        """
+        refusal = next((r for r in self.journal.refusals if not self.outbox.has_told(r)), None)
+        if refusal is None or self.mirror.size == 0:
+            return False
+        data = {"step": refusal.step, "reason": refusal.reason, "sid": refusal.sid}
+        self.outbox.sign(
+            type="step.refused",
+            data=StepRefused.model_validate(data),
+            saw=self.mirror.saw,
+            time=datetime.now(UTC),
+            round=refusal.round,
+        )
+        return True
 
     def update_name(self, round_number: int) -> str:
         """Name under which the vault keeps a round's encoded update."""

@@ -10,7 +10,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from fedmedlora_site.durable import append
+from fedmedlora_site.durable import append, drop_torn_line
 
 
 @dataclass(frozen=True)
@@ -44,15 +44,18 @@ class Journal:
     Args:
         path: The file.
         create: Make an empty journal, so that an auditor can tell "nothing refused" from "not handed in".
+        repair: Drop a torn last line from the file; False when an agent may be at work on it.
     """
 
-    def __init__(self, path: Path, *, create: bool = False) -> None:
+    def __init__(self, path: Path, *, create: bool = False, repair: bool = False) -> None:
         """Read what an earlier run wrote."""
         if create and not path.exists():
             append(path, b"")
         self._path = path
         self._refusals: list[Refusal] = []
         if path.is_file():
+            if repair:
+                drop_torn_line(path)
             for line in path.read_bytes().split(b"\n")[:-1]:
                 try:
                     self._refusals.append(Refusal(**json.loads(line)))

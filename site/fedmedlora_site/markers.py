@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedmedlora_site.durable import append, write_atomic
+from fedmedlora_site.durable import append, drop_torn_line
 from fedmedlora_site.errors import FolderError
 
 
@@ -54,14 +54,14 @@ class Markers:
         self._consents: list[Consent] = []
         self._released: dict[str, str] = {}
         self._erased: set[str] = set()
+        if path.is_file():
+            drop_torn_line(path)
         lines = path.read_bytes().split(b"\n") if path.is_file() else [b""]
         for number, line in enumerate(lines[:-1], start=1):
             try:
                 self._fold(json.loads(line))
             except (ValueError, KeyError, TypeError):
                 raise FolderError(f"{path}:{number}: damaged; the site must not run without it") from None
-        if lines[-1]:  # torn by a crash: drop it, so that the next line does not grow out of it
-            write_atomic(path, b"".join(line + b"\n" for line in lines[:-1]))
 
     def mark_seen(self, sid: str, *, round_number: int) -> None:
         """Record that this site makes keys for a session; before they are advertised."""

@@ -14,11 +14,12 @@ from pathlib import Path
 
 from fedmedlora_audit.chain import Author, Chain
 from fedmedlora_audit.errors import AuditError
-from fedmedlora_audit.event_data import Data
+from fedmedlora_audit.event_data import Data, StepRefused
 from fedmedlora_audit.events import Event, Object, Saw, open_event
 from fedmedlora_audit.merkle import leaf_hash
 from fedmedlora_site.durable import make_folder, write_atomic
 from fedmedlora_site.errors import FolderError
+from fedmedlora_site.journal import Refusal
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,15 @@ class Outbox:
     def events(self) -> Sequence[Signed]:
         """All own events, oldest first."""
         return tuple(self._signed)
+
+    def has_told(self, refusal: Refusal) -> bool:
+        """Whether an event says that a step was refused, in the journal's words."""
+        return any(
+            isinstance(signed.event.data, StepRefused)
+            and (signed.event.data.step, signed.event.data.reason, signed.event.data.sid, signed.event.round)
+            == (refusal.step, refusal.reason, refusal.sid, refusal.round)
+            for signed in self._signed
+        )
 
     def sign(
         self,

@@ -39,8 +39,10 @@ def views() -> dict[str, list[str]]:
         "events.ocsf.json": ["export", "--format", "ocsf"],
         "audit.html": ["report"],
     }
-    real, needed = commands(), {"--trust", "--out"}
-    return {name: words for name, words in wanted.items() if needed <= real.get(f"audit {words[0]}", set())}
+    real = commands()
+    for words in wanted.values():  # an option that was renamed must not shrink the search
+        assert {"--trust", "--out", "--json"} <= real[f"audit {words[0]}"], words
+    return wanted
 
 
 VIEWS = views()
@@ -90,13 +92,16 @@ def write_further_outputs(out: Path) -> None:
     site, centre = ["--dir", str(out / "site-a")], ["--dir", str(out / "coordinator")]
     typed = {
         "bundle": ["site", "export", *site, "--out", str(made / "bundle")],
+        "coordinator-status": ["coordinator", "status", *centre],
         "status": ["site", "status", *site, "--json", str(made / "site-a.json")],
         "study": ["study", "show", str(out / "study")],
         "evidence": ["coordinator", "evidence", "--round", "1", *centre, "--out", str(made / "evidence")],
     }
     judged = [str(out / "bundle"), "--trust", str(out / "trust.json")]
     for name, (command, *more) in VIEWS.items():
-        typed[name] = ["audit", command, *judged, *more, "--out", str(made / name)]
+        written = ["--out", str(made / name), "--json", str(made / f"{name}.json")]
+        typed[name] = ["audit", command, *judged, *more, *written]
+    typed["show"] = ["audit", "show", *judged, "--index", "40"]
     for name, arguments in typed.items():
         done = run(*arguments)
         assert done.returncode == 0, (name, done.stderr)
@@ -188,6 +193,8 @@ PLACES: Mapping[str, tuple[str, Callable[[Path], None]]] = {
     "heads collected from sites": ("heads/site-b/checkpoint", append),
     "verdict": ("verdict.json", plant_in_json),
     "status and metrics of the coordinator": ("coordinator-status.json", plant_in_json),
+    "what the coordinator's status prints": ("outputs/coordinator-status.out", append),
+    "what a look at one event prints": ("outputs/show.out", append),
     "progress lines of all processes": ("outputs/progress.json", append),
     "status of a site": ("outputs/site-a.json", plant_in_json),
     "process log of the coordinator": ("logs/coordinator.log", append),
@@ -196,6 +203,7 @@ PLACES: Mapping[str, tuple[str, Callable[[Path], None]]] = {
     "transcript of commands": ("commands.txt", append),
     "carried by hand": ("carried/site-b.invitation.json", plant_in_json),
     **{f"view {name}": (f"outputs/{name}", append) for name in VIEWS},
+    **{f"facts of view {name}": (f"outputs/{name}.json", plant_in_json) for name in VIEWS},
 }
 
 

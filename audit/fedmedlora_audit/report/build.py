@@ -10,6 +10,7 @@ from fedmedlora_audit.event_data import Genesis, KeyRevoked, KeyRotated, SiteLef
 from fedmedlora_audit.events import COORDINATOR_ID
 from fedmedlora_audit.note import VerifierKey
 from fedmedlora_audit.report.claims import AREAS, OTHER_AREA, area_of, claim_of
+from fedmedlora_audit.report.keeping import keeping_of
 from fedmedlora_audit.report.model import (
     CheckRow,
     FindingRow,
@@ -51,6 +52,7 @@ def build_report(
         first_fault=_first_fault(verdict),
         scope=_scope(verdict, trust, (verifier, verifier_digest), judged_at),
         witnesses=_witnesses(verdict, trust),
+        keeping=keeping_of(verdict),
         checks=checks,
         findings=_findings(verdict),
         findings_left=_findings_left(verdict),

@@ -86,6 +86,53 @@ class Witnesses:
 
 
 @dataclass(frozen=True, slots=True)
+class StampRow:
+    """Part 2: a closed round, as an outside clock knows it.
+
+    Attributes:
+        size: Entries under the head that closes the round.
+        time: When the authority stamped it; empty if there is no stamp that holds.
+        timely: Whether that was before the next event.
+    """
+
+    round: int
+    size: int
+    time: str
+    timely: bool
+
+
+@dataclass(frozen=True, slots=True)
+class KeepingRow:
+    """Part 2: a legal hold, its end, or a deletion."""
+
+    index: int
+    time: str
+    kind: Literal["legal hold", "hold ended", "deletion"]
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """Part 2: how the log is kept, and by whose clock.
+
+    Attributes:
+        years: How long it is kept whole after the end of the run; None if the charter cannot be read.
+        until: When those years are over; empty if the run has not ended or the log could not be followed.
+        open_holds: Numbers of the holds that were not released.
+        rows: Holds and deletions, in the order of the log.
+        stamps: One row for each closed round; empty if no stamp holds.
+        stamps_said: What became of the stamps, in one sentence.
+    """
+
+    years: int | None
+    until: str
+    open_holds: tuple[int, ...]
+    rows: tuple[KeepingRow, ...]
+    stamps: tuple[StampRow, ...]
+    stamps_said: str
+
+
+@dataclass(frozen=True, slots=True)
 class CheckRow:
     """Part 3: one check.
 
@@ -203,6 +250,7 @@ class Report:
     first_fault: str
     scope: Scope
     witnesses: Witnesses
+    keeping: Keeping
     checks: tuple[CheckRow, ...]
     findings: tuple[FindingRow, ...]
     findings_left: tuple[tuple[str, int], ...]

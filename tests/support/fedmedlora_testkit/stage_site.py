@@ -49,8 +49,16 @@ def staged_study(*, quorum: bool = False, **overrides: Any) -> Study:
     )
 
 
-def make_site(root: Path, study: Study, own: str = OWN) -> Path:
-    """Make the folder of the real site, enrolled and with the study accepted."""
+def make_site(root: Path, study: Study, own: str = OWN, *, seeds: tuple[bytes, bytes] | None = None) -> Path:
+    """Make the folder of the real site, enrolled and with the study accepted.
+
+    Args:
+        root: Gets the folder, and the study package beside it.
+        study: The study.
+        own: The site.
+        seeds: Of its event key and its witness key; those of `seed_of` when None.
+    """
+    event_seed, witness_seed = seeds or (seed_of(own), seed_of(own + "/w"))
     folder = root / own
     for inner in ("data", "tls", "run"):
         (folder / inner).mkdir(parents=True, mode=0o700)
@@ -58,8 +66,8 @@ def make_site(root: Path, study: Study, own: str = OWN) -> Path:
     keys = Keystore(
         own,
         drawn.tls_key_pem,
-        seed_of(own),
-        seed_of(own + "/w"),
+        event_seed,
+        witness_seed,
         drawn.storage_key,
         drawn.round_secret,
     )

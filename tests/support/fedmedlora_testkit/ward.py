@@ -64,6 +64,8 @@ DIMENSION = 12
 class Ward:
     """n hospitals and one coordinator over one folder."""
 
+    clock_type = Clock
+
     def __init__(
         self,
         root: Path,
@@ -73,11 +75,12 @@ class Ward:
         keep_evidence: bool = False,
         keep_rounds: int = 0,
         dimension: int = DIMENSION,
+        initial: Adapter | None = None,
         quorum: bool = False,
         mldsa: Collection[str] = (),
         **overrides: Any,
     ) -> None:
-        self.clock = Clock()
+        self.clock = self.clock_type()
         self.folder = Folder(root / "coordinator")
         made = setup.init(
             self.folder.root, name="ward.example", address="h:1", enrolment_address="h:2", timing=TIMING
@@ -86,7 +89,7 @@ class Ward:
         for hospital in self.hospitals:
             if hospital.site in mldsa:
                 hospital.witness = hospital.post_quantum_witness()
-        self.initial = adapter = make_adapter(dimension)
+        self.initial = adapter = initial or make_adapter(dimension)
         self.study = make_study(
             [h.site for h in self.hospitals],
             initial_digest=adapter.digest,
@@ -203,11 +206,17 @@ class Ward:
                 return False
         if until(self.ledger.state) or self.ledger.state.run_closed:
             return True
+        if await self._attend():
+            return False
         pause = await self.conductor.move()
         if isinstance(pause, Wait):
             if pause.until is None:
                 raise RuntimeError("everybody waits for ever")
             self.clock.seconds = max(self.clock.seconds, pause.until)
+        return False
+
+    async def _attend(self) -> bool:
+        """Let somebody act who is not scripted; returns whether the log has grown."""
         return False
 
     # -- what a hospital does ---------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from fedmedlora_audit.export.record import read_records
 from fedmedlora_audit.law import State, check
 from fedmedlora_audit.law.remains import pass_over, recall
 from fedmedlora_audit.merkle import leaf_hash, verify_consistency, verify_inclusion
+from fedmedlora_audit.report.keeping import keeping_of
 from fedmedlora_audit.retention import Retention
 from fedmedlora_audit.retention_review import RetentionJudged
 from fedmedlora_audit.tiles import TILE_WIDTH, entry_tiles, read_remains
@@ -329,3 +330,22 @@ def test_senseless_years_make_no_charter(years: object) -> None:
 
     with pytest.raises(CharterError, match="retention_years"):
         CharterTerms.from_json(rfc8785.dumps(charter_table(audit={"retention_years": years})))
+
+
+def test_a_report_tells_holds_and_deletions_of_a_log_that_is_kept_in_part(tmp_path: Path) -> None:
+    log = long_log(StudyLog())
+    log.add(hold(log))
+    log.add(release(log, 1, [log.entries[-1].leaf.hex()]))
+    log.add(pruned(log))
+    made = Pruner(log)
+    keeping = keeping_of(verify_bundle(made.bundle(tmp_path / "bundle", {0, 1}), made.trust))
+    assert [row.kind for row in keeping.rows] == ["legal hold", "hold ended", "deletion"]
+    assert "512 entries (0 to 511) were deleted" in keeping.rows[-1].sentence
+    assert (keeping.years, keeping.open_holds) == (6, ())
+    whole = keeping_of(verify_bundle(made.seal(tmp_path / "whole"), made.trust))
+    assert whole.until.startswith(str(int(log.state.retention.closed_on[:4]) + 6))
+    log = long_log(StudyLog())
+    log.add(hold(log))
+    assert keeping_of(verify_bundle(Forger(log).seal(tmp_path / "held"), Forger(log).trust)).open_holds == (
+        1,
+    )

@@ -16,6 +16,7 @@ from fedmedlora_audit import event_data as of
 from fedmedlora_audit import stamps
 from fedmedlora_audit.checkpoint import Checkpoint
 from fedmedlora_audit.errors import StampError, TrustError
+from fedmedlora_audit.report.keeping import keeping_of
 from fedmedlora_audit.stamps import StampsJudged, open_stamp, read_roots, request_of, stamp_path
 from fedmedlora_audit.trust import Trust
 from fedmedlora_audit.verify import Verdict, verify_bundle
@@ -306,3 +307,19 @@ def test_the_trust_file_carries_the_authorities_and_nothing_where_there_are_none
         Trust.from_json(broken)
     with pytest.raises(StampError, match="PEM"):
         read_roots(b"no certificate")
+
+
+def test_a_report_tells_of_each_closed_round_whether_it_was_stamped(stamped: Stamped, tmp_path: Path) -> None:
+    last = max(stamped.files, key=lambda path: int(path.split("/")[1].removesuffix(".tsr")))
+    whole = keeping_of(stamped.verdict(tmp_path / "whole"))
+    assert [(row.round, row.timely) for row in whole.stamps] == [(1, True), (2, True)]
+    assert all(abs(dt.datetime.fromisoformat(row.time) - now()) < 2 * DAY for row in whole.stamps)
+    del stamped.files[last]
+    part = keeping_of(stamped.verdict(tmp_path / "part"))
+    assert [(row.round, row.timely, bool(row.time)) for row in part.stamps] == [
+        (1, True, True),
+        (2, False, False),
+    ]
+    stamped.files.clear()
+    none = keeping_of(stamped.verdict(tmp_path / "none"))
+    assert (none.stamps, none.stamps_said) == ((), stamps.NO_STAMPS)

@@ -17,7 +17,7 @@ import pytest
 
 from fedmedlora_audit.export import FORMATS, export_line, record
 from fedmedlora_audit.verify import verify_bundle
-from fedmedlora_cli import audit_export_command
+from fedmedlora_cli import audit_export_command, audit_judgement
 from fedmedlora_cli.__main__ import main
 from fedmedlora_testkit.audit_forger import Forger, edit_file
 from fedmedlora_testkit.audit_log import StudyLog
@@ -185,7 +185,7 @@ def test_unverified_is_what_lets_a_failing_bundle_out(desk: Desk, monkeypatch: p
         found = judge(bundle, trust, **options)
         return replace(clean, root=found.root, events=found.events)
 
-    monkeypatch.setattr(audit_export_command, "verify_bundle", blind)
+    monkeypatch.setattr(audit_judgement, "verify_bundle", blind)
     assert desk.export("jsonl") == 0
     assert marks(desk.rows(), "jsonl") == {"verified"}
 
@@ -201,6 +201,22 @@ def test_incomplete_bundle_is_exported_marked_and_said(
     said = capsys.readouterr().out
     assert "each marked incomplete" in said
     assert "A3 not judged" in said
+
+
+def test_a_refusal_that_the_log_lacks_keeps_the_events_back_as_it_fails_the_bundle(desk: Desk) -> None:
+    journal = desk.root / "heads" / "site-b" / "journal.jsonl"
+    journal.parent.mkdir(parents=True)
+    journal.write_text("")
+    assert desk.export("jsonl", "--heads", str(desk.root / "heads")) == 0
+    assert marks(desk.rows(), "jsonl") == {"verified"}
+    desk.out.unlink()
+    refusal = {"step": "unmask", "reason": "bad_share", "round": 1, "sid": None}
+    journal.write_text(json.dumps(refusal) + "\n")
+    assert desk.export("jsonl", "--heads", str(desk.root / "heads")) == 1
+    assert not desk.out.exists()
+    assert desk.export("jsonl", "--heads", str(desk.root / "heads"), "--unverified") == 0
+    assert marks(desk.rows(), "jsonl") == {"unverified"}
+    assert desk.export("jsonl") == 0, "without the journal nobody can know"
 
 
 def test_a_cut_log_gives_the_rows_that_are_left(desk: Desk) -> None:

@@ -28,7 +28,7 @@ from fedmedlora_testkit.audit_log import StudyLog
 
 SECTIONS = [
     "1. Verdict and scope",
-    "2. Witnesses",
+    "2. Witnesses, clocks and keeping",
     "3. Checks",
     "4. Rounds",
     "5. People and keys",

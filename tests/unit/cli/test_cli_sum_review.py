@@ -233,3 +233,21 @@ def test_recomputing_needs_the_evidence_extra_and_nothing_more(
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stderr
     assert code == 0 or "'evidence' extra" in done.stderr
+
+
+def test_an_export_judges_the_evidence_as_the_verdict_does(honest: Case, lying: Case, tmp_path: Path) -> None:
+    def export(case: Case, *more: str) -> tuple[int, dict[str, Any]]:
+        fixed = [str(case.root / "bundle"), "--trust", str(case.root / "trust.json"), "--format", "jsonl"]
+        facts = tmp_path / "facts.json"
+        code = run("audit", "export", *fixed, "--out", str(tmp_path / "rows"), "--json", str(facts), *more)
+        return code, json.loads(facts.read_text())
+
+    code, facts = export(honest)
+    assert (code, "A3" in facts["not_judged"]) == (0, True)
+    code, facts = export(honest, "--evidence", str(honest.root / "evidence"))
+    assert (code, "A3" in facts["not_judged"]) == (0, False)
+    assert export(lying)[0] == 0
+    (tmp_path / "rows").unlink()
+    code, facts = export(lying, "--evidence", str(lying.root / "evidence"))
+    assert (code, facts["verdict"], facts["file"]) == (1, "fail", None)
+    assert not (tmp_path / "rows").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from fedmedlora_site.journal import Journal, Refusal
@@ -23,3 +24,15 @@ def test_refusals_survive_a_restart_and_a_torn_line(tmp_path: Path) -> None:
 
 def test_a_missing_journal_is_empty(tmp_path: Path) -> None:
     assert Journal(tmp_path / "journal.jsonl").refusals == ()
+
+
+def test_a_refusal_after_a_torn_line_is_not_lost_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    Journal(path).record(ONE)
+    with path.open("ab") as file:
+        file.write(b'{"torn')
+    torn = path.read_bytes()
+    assert Journal(path).refusals == (ONE,)
+    assert path.read_bytes() == torn, "who only reads must not write beside a running agent"
+    Journal(path, repair=True).record(replace(ONE, round=4))
+    assert [refusal.round for refusal in Journal(path).refusals] == [3, 4]
