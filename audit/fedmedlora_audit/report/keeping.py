@@ -44,16 +44,16 @@ def _row(index: int, event: Event) -> KeepingRow | None:
     data = event.data
     if isinstance(data, RetentionHold):
         why = _HOLD_REASONS[data.reason]
-        said = ("legal hold", f"Hold {data.hold} was placed because of {why}: nothing may be deleted.")
-    elif isinstance(data, RetentionRelease):
-        said = ("hold ended", f"Hold {data.hold} was released.")
-    elif isinstance(data, RetentionPruned):
+        said = f"Hold {data.hold} was placed because of {why}: nothing may be deleted."
+        return KeepingRow(index, event.time, "legal hold", said)
+    if isinstance(data, RetentionRelease):
+        return KeepingRow(index, event.time, "hold ended", f"Hold {data.hold} was released.")
+    if isinstance(data, RetentionPruned):
         count, last = data.end - data.start, data.end - 1
         gone = f"{count} entries ({data.start} to {last}) were deleted"
-        said = ("deletion", f"{gone}; their hashes stay, so what is left can still be proved.")
-    else:
-        return None
-    return KeepingRow(index, event.time, *said)
+        said = f"{gone}; their hashes stay, so what is left can still be proved."
+        return KeepingRow(index, event.time, "deletion", said)
+    return None
 
 
 def _stamps(verdict: Verdict) -> tuple[StampRow, ...]:
