@@ -26,7 +26,6 @@ from fedmedlora_core.secure_aggregation import (
 )
 from fedmedlora_core.study import (
     SCHEMA,
-    AggregationTerms,
     AuditTerms,
     LabelTerms,
     LogTerms,
@@ -38,6 +37,7 @@ from fedmedlora_core.study import (
     TrainingTerms,
     threshold_for,
 )
+from fedmedlora_core.strategy_terms import AdapterMode, AggregationTerms
 
 
 class AdapterShape(Section):
@@ -46,7 +46,7 @@ class AdapterShape(Section):
     rank: Annotated[int, Field(ge=1, le=1024)]
     alpha: Annotated[int, Field(ge=1, le=65536)]
     targets: Annotated[tuple[str, ...], Field(min_length=1)]
-    mode: Annotated[str, Field(pattern="^(ffa|ab)$")]
+    mode: AdapterMode
 
 
 class SecureAggregationSettings(Section):

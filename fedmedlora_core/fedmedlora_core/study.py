@@ -30,6 +30,7 @@ from fedmedlora_core.secure_aggregation import (
     Positive,
     SecureAggregationTerms,
 )
+from fedmedlora_core.strategy_terms import AdapterTerms, AggregationTerms
 
 SCHEMA = "fedmedlora-study/1"
 STUDY_FILE = "study.toml"
@@ -119,17 +120,6 @@ class ModelTerms(Section):
     digest: Hex32
 
 
-class AdapterTerms(Section):
-    """Shape of the LoRA adapter; `ffa` freezes A (exact under averaging), `ab` trains both."""
-
-    rank: Annotated[int, Field(ge=1, le=1024)]
-    alpha: Annotated[int, Field(ge=1, le=65536)]
-    targets: Annotated[tuple[str, ...], Field(min_length=1)]
-    mode: Literal["ffa", "ab"]
-    initial_digest: Hex32
-    dimension: Positive
-
-
 class LabelTerms(Section):
     """The label types of the study and the tasks trained on them."""
 
@@ -142,6 +132,7 @@ class TrainingTerms(Section):
     """Local training of one round, equal at all sites.
 
     `relation_cap_percent` bounds the RE examples of an epoch by the NER examples; 0 takes all of them.
+    `proximal_micro` is mu of FedProx, in millionths; left out, local training is not held to its base.
     """
 
     rounds: Annotated[int, Field(ge=1, le=10_000)]
@@ -153,26 +144,7 @@ class TrainingTerms(Section):
     weight_decay_micro: NotNegative = 0
     gradient_clip_micro: Positive = 1_000_000
     relation_cap_percent: NotNegative = 0
-
-
-class AggregationTerms(Section):
-    """Weights and the server's step (`fedmedlora_core.aggregation`)."""
-
-    rule: Literal["fedmedlora", "fedmedlora+"]
-    size_exponent_milli: NotNegative = 1000
-    tau_milli: NotNegative = 0
-    weights: Literal["ladder", "exact"] = "ladder"
-    weight_scale: Positive
-    weight_max: Positive
-    server_learning_rate_milli: Positive = 1000
-
-    @model_validator(mode="after")
-    def _rule_fits_numbers(self) -> AggregationTerms:
-        if self.rule == "fedmedlora" and self.tau_milli != 0:
-            raise ValueError("rule 'fedmedlora' ignores the loss: tau_milli must be 0")
-        if self.rule == "fedmedlora+" and self.tau_milli == 0:
-            raise ValueError("rule 'fedmedlora+' weighs by the loss: tau_milli must be above 0")
-        return self
+    proximal_micro: Positive | None = None
 
 
 class SplitTerms(Section):

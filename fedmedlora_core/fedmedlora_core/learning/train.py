@@ -55,6 +55,8 @@ class TrainTerms:
             A sentence has one NER example and one RE example for each of its entities, which all show the
             same words: without a cap they take most of the time.
         max_steps: Stop the round after so many steps; None for whole epochs.
+        proximal: mu of FedProx: mu / 2 times the squared distance to the round's base adapter is added to the
+            loss of every step; 0 for none.
     """
 
     local_epochs: int
@@ -67,6 +69,7 @@ class TrainTerms:
     rounds: int = 1
     relation_cap: float | None = None
     max_steps: int | None = None
+    proximal: float = 0.0
 
     @classmethod
     def of(cls, study: Study, round_number: int) -> TrainTerms:
@@ -82,6 +85,7 @@ class TrainTerms:
             round=round_number,
             rounds=terms.rounds,
             relation_cap=terms.relation_cap_percent / 100 if terms.relation_cap_percent else None,
+            proximal=(terms.proximal_micro or 0) / 1e6,
         )
 
     def rate(self, step: int, steps: int) -> float:
@@ -124,6 +128,7 @@ def train_local(
     steps = min(per_epoch * terms.local_epochs, terms.max_steps or per_epoch * terms.local_epochs)
     parameters = [p for p in learner.model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=terms.learning_rate, weight_decay=terms.weight_decay)
+    pull = _Pull(parameters, terms.proximal) if terms.proximal else None
     losses: list[float] = []
     tokens = 0
     with reproducible(seed), fused(learner.model):
@@ -138,7 +143,9 @@ def train_local(
         for step, batch in zip(range(steps), batches, strict=False):
             for group in optimizer.param_groups:
                 group["lr"] = terms.rate(step, steps)
-            loss, n_tokens = _step(learner, batch, optimizer, parameters, terms.gradient_clip, step)
+            loss, n_tokens = _step(
+                learner, batch, optimizer, parameters, terms.gradient_clip, step=step, pull=pull
+            )
             losses.append(loss)
             tokens += n_tokens
             if on_step is not None:
@@ -147,13 +154,35 @@ def train_local(
     return TrainResult(len(losses), sum(last) / len(last), tokens)
 
 
+class _Pull:
+    """The proximal term of FedProx (Li et al. 2020), as its gradient: mu times the way from the base.
+
+    Added before the clip, because it is a part of the loss that is minimised; the loss that is reported is
+    that of the notes alone, so that it means the same under every strategy.
+    """
+
+    def __init__(self, parameters: list[torch.nn.Parameter], strength: float) -> None:
+        self._parameters = parameters
+        self._strength = strength
+        self._start = [parameter.detach().clone() for parameter in parameters]
+
+    def add(self) -> None:
+        """Add the term's gradient to the one that lies there."""
+        with torch.no_grad():
+            for parameter, start in zip(self._parameters, self._start, strict=True):
+                if parameter.grad is not None:
+                    parameter.grad.add_(parameter - start, alpha=self._strength)
+
+
 def _step(
     learner: Learner,
     batch: Sequence[Any],
     optimizer: torch.optim.Optimizer,
     parameters: list[torch.nn.Parameter],
     gradient_clip: float,
+    *,
     step: int,
+    pull: _Pull | None,
 ) -> tuple[float, int]:
     """Take one step; refuse a loss or gradient that is not finite before it reaches a parameter."""
     optimizer.zero_grad(set_to_none=True)
@@ -163,6 +192,8 @@ def _step(
     if not math.isfinite(value):
         raise NonFiniteError(f"the training loss of step {step + 1} is not finite")
     loss.backward()  # type: ignore[no-untyped-call]
+    if pull is not None:
+        pull.add()
     norm = float(torch.nn.utils.clip_grad_norm_(parameters, gradient_clip))
     if not math.isfinite(norm):
         raise NonFiniteError(f"the gradient of step {step + 1} is not finite")
