@@ -215,7 +215,7 @@ def _coordinator(root: Path, study: Study, adapter: Adapter, threads: int) -> Ca
         opened=stored(session.opened()),
     )
     model = GlobalModel(study, adapter)
-    return lambda: aggregate(summation, blobs, model)
+    return lambda: aggregate(summation, blobs, model, 1)
 
 
 def main() -> None:

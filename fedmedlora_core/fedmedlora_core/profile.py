@@ -24,6 +24,7 @@ from fedmedlora_core.secure_aggregation import (
     Positive,
     VoteTerms,
 )
+from fedmedlora_core.strategy_terms import AdapterMode, AggregationTerms
 from fedmedlora_core.study import (
     SCHEMA,
     AuditTerms,
@@ -37,7 +38,6 @@ from fedmedlora_core.study import (
     TrainingTerms,
     threshold_for,
 )
-from fedmedlora_core.strategy_terms import AdapterMode, AggregationTerms
 
 
 class AdapterShape(Section):
@@ -128,6 +128,7 @@ def compose_study(
     members: Sequence[Member],
     initial_digest: str,
     dimension: int,
+    halves: tuple[int, int] | None = None,
     audit: AuditTerms | None = None,
 ) -> Study:
     """Join a profile with the members and the initial adapter into a study (PROTOCOL §2.1).
@@ -140,6 +141,7 @@ def compose_study(
         members: All members in charter order.
         initial_digest: Digest of the initial adapter, hex.
         dimension: Number of trainable values.
+        halves: From `parts.halves_of`: what travels in mode "alternating".
         audit: What an auditor of the study demands.
 
     Returns:
@@ -167,6 +169,7 @@ def compose_study(
             **profile.adapter.model_dump(mode="json"),
             "initial_digest": initial_digest,
             "dimension": dimension,
+            "halves": halves,
         },
         "labels": profile.labels.model_dump(mode="json"),
         "training": profile.training.model_dump(mode="json"),

@@ -1,4 +1,4 @@
-"""What a charter says about strategy: which values travel, how they are weighed, what the server does with them.
+"""What a charter says about strategy: which values travel, their weights, and the server's optimiser.
 
 Every table and key that a study does not use is left out of its file and of its canonical JSON, so that a
 study from before a strategy existed has the digest it always had.
@@ -41,7 +41,9 @@ class AdapterTerms(Section):
     def _halves_fit_mode(self) -> AdapterTerms:
         if (self.mode == "alternating") != (self.halves is not None):
             raise ValueError("adapter.halves belongs to mode 'alternating', and only to it")
-        if self.halves is not None and (max(self.halves) > self.dimension or sum(self.halves) < self.dimension):
+        if self.halves is not None and (
+            max(self.halves) > self.dimension or sum(self.halves) < self.dimension
+        ):
             raise ValueError("adapter.halves together hold every value of the adapter")
         return self
 

@@ -23,6 +23,7 @@ from fedmedlora_core.codec import EXTRAS, Codec
 from fedmedlora_core.config import Section, load_toml
 from fedmedlora_core.errors import CodecError, ConfigError
 from fedmedlora_core.packing import Packing
+from fedmedlora_core.parts import half_of
 from fedmedlora_core.secure_aggregation import (
     Hex32,
     Identifier,
@@ -277,9 +278,21 @@ class Study(Section):
             ring_bits=self.secure_aggregation.wire_bits,
         )
 
-    def packing(self) -> Packing:
-        """Frames of an encoded update or a ring sum: the values, the weight, the clipped share."""
-        return Packing(self.secure_aggregation.wire_bits, self.adapter.dimension + 1 + EXTRAS)
+    def update_dimension(self, round_number: int) -> int:
+        """Values that travel in a round: all of the adapter, or the half that the round trains (R4.10.2)."""
+        half = half_of(self.adapter.mode, round_number)
+        if half is None or self.adapter.halves is None:
+            return self.adapter.dimension
+        return self.adapter.halves[half == "B"]
+
+    def packing(self, round_number: int = 1) -> Packing:
+        """Frames of a round's encoded update or ring sum: the values, the weight, the clipped share."""
+        count = self.update_dimension(round_number) + 1 + EXTRAS
+        return Packing(self.secure_aggregation.wire_bits, count)
+
+    def packings(self) -> tuple[Packing, ...]:
+        """The frames of every kind of round, each once."""
+        return tuple(dict.fromkeys(self.packing(number) for number in (1, 2)))
 
     def weight_rule(self) -> WeightRule:
         """Weight rule of this charter."""

@@ -331,7 +331,7 @@ def test_members_fetch_uploads_and_opened_shares_of_a_published_sum_only(
     ward = house.ward
     ward.start()
     ward.run(lambda s: s.session is not None and s.session.step == "upload" and bool(s.session.updates))
-    late = ward.put(ward.hospital("site-d"), b"\x01" * ward.model.ring_bytes)
+    late = ward.put(ward.hospital("site-d"), b"\x01" * ward.model.sizes()[0].ring)
     ward.hospital("site-d").refuses.add("upload")
     # With the third answer the coordinator that is served below would publish at once.
     state = ward.run(lambda s: s.session is not None and len(s.session.responses) == 2)
