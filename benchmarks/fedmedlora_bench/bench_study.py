@@ -14,6 +14,7 @@ from fedmedlora_core.labels import label_set
 from fedmedlora_core.learning.base import BaseKind
 from fedmedlora_core.learning.lora import LoraTerms
 from fedmedlora_core.learning.site_round import first_adapter
+from fedmedlora_core.parts import halves_of
 from fedmedlora_core.profile import Profile, compose_study
 from fedmedlora_core.records import Note
 from fedmedlora_core.study import LogTerms, Member, ModelTerms, Study, StudyInfo, threshold_for
@@ -82,7 +83,7 @@ def make_bench_study(
     initial, digest = first_adapter(
         base,
         kind=kind,
-        terms=LoraTerms(shape.rank, shape.alpha, shape.targets, "ab" if shape.mode == "ab" else "ffa"),
+        terms=LoraTerms(shape.rank, shape.alpha, shape.targets, shape.mode),
         labels=label_set(entities, modifiers),
         seed=seed,
         base_name=base.name,
@@ -100,6 +101,7 @@ def make_bench_study(
         members=members,
         initial_digest=initial.digest,
         dimension=initial.dimension,
+        halves=halves_of(initial, shape.mode),
     )
     return BenchStudy(study, base, initial, profile)
 

@@ -14,8 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedmedlora_core.adapter import Adapter
-from fedmedlora_core.aggregation import server_step
-from fedmedlora_core.codec import CLIPPED_PERMILLE_MAX, EXTRAS, RingVector, clip_update, clipped_permille
+from fedmedlora_core.codec import (
+    CLIPPED_PERMILLE_MAX,
+    FloatVector,
+    RingVector,
+    clip_update,
+    clipped_permille,
+)
+from fedmedlora_core.global_step import GlobalStep
 from fedmedlora_core.learning.learner import Learner
 from fedmedlora_core.learning.site_round import train_round
 from fedmedlora_core.splits import Splits
@@ -54,6 +60,7 @@ def federate(
     initial: Adapter,
     sites: Mapping[str, Splits],
     *,
+    personal: dict[str, FloatVector] | None = None,
     on_site: OnSite | None = None,
 ) -> tuple[Adapter, list[RoundFigures]]:
     """Run all rounds of a study over these sites.
@@ -63,30 +70,40 @@ def federate(
         learner: The model, reused for every site.
         initial: The study's initial adapter.
         sites: Splits of every member.
+        personal: In mode "sa" the place for each site's own part, by site (`parts.with_personal`).
         on_site: Progress.
 
     Returns:
         (the adapter after the last round, one record for each round).
     """
     adapter, rounds = initial, []
+    rule, own = GlobalStep(study, initial), {} if personal is None else personal
+    state = rule.initial_state()
     for number in range(1, study.training.rounds + 1):
         encoded: dict[int, RingVector] = {}
         for party, (site, splits) in enumerate(sites.items(), start=1):
-            encoded[party] = _site_vector(study, learner, adapter, site, splits, number)
+            encoded[party] = _site_vector(study, learner, adapter, site, splits, number=number, own=own)
             if on_site is not None:
                 on_site(number, site)
-        average, weight_sum, (shares,) = study.codec().decode(_sum(study, encoded, number), extras=EXTRAS)
-        base = adapter.vector()
-        adapter = adapter.with_vector(server_step(base, average, learning_rate=study.server_learning_rate))
-        norm = float(np.linalg.norm(average.astype(np.float64)))
-        rounds.append(RoundFigures(number, weight_sum, shares / len(encoded) / CLIPPED_PERMILLE_MAX, norm))
+        total = _sum(study, encoded, number)
+        found = rule.advance(adapter.segments(), state, total, round_number=number, m=len(encoded))
+        adapter, state = adapter.with_vector(found.vector), found.state
+        clipped = found.clipped_permille / CLIPPED_PERMILLE_MAX
+        rounds.append(RoundFigures(number, found.weight_sum, clipped, found.norm))
     return adapter, rounds
 
 
 def _site_vector(
-    study: Study, learner: Learner, adapter: Adapter, site: str, splits: Splits, number: int
+    study: Study,
+    learner: Learner,
+    adapter: Adapter,
+    site: str,
+    splits: Splits,
+    *,
+    number: int,
+    own: dict[str, FloatVector],
 ) -> RingVector:
-    """Train, clip and encode at one site."""
+    """Train, clip and encode at one site; what is the site's own goes to its place in `own`."""
     update = train_round(
         learner,
         study,
@@ -95,7 +112,10 @@ def _site_vector(
         validation=splits.validation,
         round_number=number,
         seed=training_seed(study.study.seed, site, number),
+        personal=own.get(site),
     )
+    if update.personal is not None:
+        own[site] = update.personal
     delta, share = clip_update(
         update.delta, clip_value=study.clip_value, clip_norm=study.clip_norm, out=update.delta
     )

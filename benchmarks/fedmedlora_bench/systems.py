@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from fedmedlora_core.adapter import Adapter
-from fedmedlora_core.aggregation import server_step
+from fedmedlora_core.global_step import GlobalStep
 from fedmedlora_core.learning.evaluate import predict_entities, predict_relations
 from fedmedlora_core.learning.learner import Learner
 from fedmedlora_core.learning.lora import load_adapter
 from fedmedlora_core.learning.site_round import learner_for, train_round
+from fedmedlora_core.parts import moved, with_personal
 from fedmedlora_core.records import Note
 from fedmedlora_core.scores import (
     MatchScore,
@@ -111,7 +112,7 @@ def train_alone(
         The adapter after the last round.
     """
     learner = learner or learner_for(study, base)
-    adapter = initial
+    adapter, rule, personal = initial, GlobalStep(study, initial), None
     rounds = study.training.rounds
     for number in range(1, rounds + 1):
         update = train_round(
@@ -122,11 +123,12 @@ def train_alone(
             validation=notes.validation,
             round_number=number,
             seed=training_seed(study.study.seed, name, number),
+            personal=personal,
         )
-        adapter = adapter.with_vector(server_step(adapter.vector(), update.delta))
+        adapter, personal = moved(adapter, update.delta, rule.runs(number)), update.personal
         if on_round is not None:
             on_round(number, rounds)
-    return adapter
+    return adapter if personal is None else with_personal(adapter, personal)
 
 
 def score_adapter(

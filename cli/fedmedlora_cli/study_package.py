@@ -12,6 +12,7 @@ from fedmedlora_core.errors import ConfigError
 from fedmedlora_core.labels import label_set
 from fedmedlora_core.learning.lora import LoraTerms
 from fedmedlora_core.learning.site_round import first_adapter
+from fedmedlora_core.parts import halves_of
 from fedmedlora_core.profile import Profile, compose_study
 from fedmedlora_core.secure_aggregation import CKKS_CONTEXT_FILE
 from fedmedlora_core.shipped import shipped_base
@@ -96,7 +97,7 @@ def build_package(
         rank=settings.adapter.rank,
         alpha=settings.adapter.alpha,
         targets=settings.adapter.targets,
-        mode="ffa" if settings.adapter.mode == "ffa" else "ab",
+        mode=settings.adapter.mode,
     )
     labels = label_set(settings.labels.entities, settings.labels.modifiers)
     initial, base_digest = first_adapter(
@@ -115,6 +116,7 @@ def build_package(
         members=[Member.model_validate(card.model_dump(), strict=False) for card in members],
         initial_digest=initial.digest,
         dimension=initial.dimension,
+        halves=halves_of(initial, settings.adapter.mode),
         audit=audit or AuditTerms(quorum=True),
     )
     check_graph(study)

@@ -96,7 +96,7 @@ class GlobalModel:
         Raises:
             ConfigError: The adapter is not the one that the study names (the operator's).
         """
-        if initial.digest != study.adapter.initial_digest or initial.dimension != study.adapter.dimension:
+        if initial.digest != study.adapter.initial_digest:
             raise ConfigError("the study package's initial adapter is not the one its study file names")
         self.study = study
         self._initial = initial

@@ -22,7 +22,7 @@ RELATIVE_SLACK = 1e-6
 
 def check_aggregate(
     average: FloatVector, weight_sum: int, clipped: int = 0, *, codec: Codec, clip_norm: float, m: int
-) -> None:
+) -> float:
     """Refuse an aggregate that m clipped updates cannot give (R4.4.2, R4.4.4, R4.4.5).
 
     Args:
@@ -32,6 +32,9 @@ def check_aggregate(
         codec: Encoding of the study; gives the clip C, weight_max and the rounding error of one value.
         clip_norm: Largest L2 norm of one update; > 0.
         m: Sites in the sum; >= 1.
+
+    Returns:
+        The L2 norm of the average.
 
     Raises:
         AggregateBoundError: A bound is broken (the fault of a site or of whoever published the sum).
@@ -57,3 +60,4 @@ def check_aggregate(
     # R4.4.5: a mean of vectors within a ball is within the ball
     if not math.sqrt(squares) <= clip_norm * (1 + RELATIVE_SLACK) + error * math.sqrt(average.shape[0]):
         raise AggregateBoundError("norm", "the L2 norm of the published average exceeds the clip of norms")
+    return math.sqrt(squares)

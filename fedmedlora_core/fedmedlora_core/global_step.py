@@ -20,7 +20,7 @@ from fedmedlora_core.aggregation import server_step
 from fedmedlora_core.codec import EXTRAS, FloatVector, RingVector
 from fedmedlora_core.errors import CodecError
 from fedmedlora_core.packing import Packing
-from fedmedlora_core.parts import Run, half_of, runs_of
+from fedmedlora_core.parts import Run, check_layout, half_of, runs_of
 from fedmedlora_core.server_optimiser import OptimiserState, ServerOptimiser
 from fedmedlora_core.study import Study
 
@@ -38,6 +38,7 @@ class Advance:
         vector: Trainable values of the next adapter.
         state: State of the server's optimiser after the round; None without one.
         clipped_permille: Mean over the sites of the share of values that the clip changed, in thousandths.
+        norm: L2 norm of the averaged update.
     """
 
     weight_sum: int
@@ -45,6 +46,7 @@ class Advance:
     vector: FloatVector
     state: OptimiserState | None
     clipped_permille: float
+    norm: float
 
     @property
     def state_digest(self) -> str | None:
@@ -61,7 +63,12 @@ class GlobalStep:
     """
 
     def __init__(self, study: Study, layout: Adapter) -> None:
-        """Lay out the values once."""
+        """Lay out the values once.
+
+        Raises:
+            ConfigError: The layout is not the charter's (the operator's).
+        """
+        check_layout(layout, study.adapter)
         self._study = study
         self._layout = layout
         server = study.aggregation.server
@@ -114,7 +121,9 @@ class GlobalStep:
         average, weight_sum, (clipped,) = codec.decode(
             total, extras=EXTRAS, out=self.values_in(total), threads=threads
         )
-        check_aggregate(average, weight_sum, clipped, codec=codec, clip_norm=self._study.clip_norm, m=m)
+        norm = check_aggregate(
+            average, weight_sum, clipped, codec=codec, clip_norm=self._study.clip_norm, m=m
+        )
         delta = self._layout.digest_of(average)
         moved = self._started(state)
         runs = self.runs(round_number)
@@ -127,7 +136,7 @@ class GlobalStep:
             for first, last, at in runs:
                 kept = vector[first:last]
                 self._move(kept, average[at : at + last - first], moved, first, kept)
-        return Advance(weight_sum, delta, vector, moved, clipped / m)
+        return Advance(weight_sum, delta, vector, moved, clipped / m, norm)
 
     def _started(self, state: OptimiserState | None) -> OptimiserState | None:
         if (self._optimiser is None) != (state is None):

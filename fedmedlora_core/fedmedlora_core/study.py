@@ -225,6 +225,8 @@ class Study(Section):
             raise ValueError("threshold - colluding_sites must be at least 2")
         if not 3 <= terms.min_sites <= needed:
             raise ValueError(f"min_sites must lie in 3..{needed}")
+        if terms.vote is not None and self.adapter.mode == "sa":
+            raise ValueError("adapter mode 'sa' has no vote: there is no adapter that two sites share")
         if terms.graph is not None and terms.graph.neighbours > n - 2:
             raise ValueError(
                 f"graph.neighbours is at most {n - 2}; without the table every pair shares masks"

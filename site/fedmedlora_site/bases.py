@@ -83,12 +83,13 @@ class Bases:
             raise FolderError(str(exc)) from None
         if adapter.digest != study.adapter.initial_digest:
             raise FolderError(f"{initial}: is not the initial adapter that the charter names")
-        if adapter.dimension != study.adapter.dimension:
-            raise FolderError(f"{initial}: has {adapter.dimension} trainable values, not the charter's")
         self._layout = adapter.layout_digest
         self._known: dict[str, Path] = {adapter.digest: initial}
         self._loaded: tuple[str, Adapter] = (adapter.digest, adapter)
-        self._rule = GlobalStep(study, adapter)
+        try:
+            self._rule = GlobalStep(study, adapter)
+        except CoreError as exc:
+            raise FolderError(f"{initial}: {exc}") from None
         self._initial = initial
         self._state: tuple[str, OptimiserState | None] = (adapter.digest, self._rule.initial_state())
         for folder in sorted(root.glob("base-*")):

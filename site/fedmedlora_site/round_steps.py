@@ -22,6 +22,7 @@ from fedmedlora_crypto.xof import Keystream
 from fedmedlora_site.acceptance import model_folder
 from fedmedlora_site.bases import NextBase
 from fedmedlora_site.errors import StepRefusal, TrainingError
+from fedmedlora_site.personal import last_closed
 from fedmedlora_site.step import StepContext
 from fedmedlora_site.sum_check import SumChecker
 from fedmedlora_site.training import TrainingJob, TrainingOutcome, TrainingProgress, training_seed
@@ -187,6 +188,8 @@ class RoundSteps:
             round=number,
             seed=training_seed(held.study.study.seed, held.site, number),
             dimension=held.study.update_dimension(number),
+            personal=str(held.folder.personal) if held.study.adapter.mode == "sa" else "",
+            personal_from=last_closed(held.personal, held.mirror.state),
         )
 
         def said(progress: TrainingProgress) -> None:

@@ -23,6 +23,7 @@ from fedmedlora_core.labels import label_set
 from fedmedlora_core.records import check_structure, iter_checked
 from fedmedlora_core.splits import Splits, split_by_patient
 from fedmedlora_core.study import Study
+from fedmedlora_site.personal import load_start, personal_name
 from fedmedlora_site.training import EVALUATE, UPDATE_NAME, EvaluationJob, TrainingJob
 from fedmedlora_site.vault import Vault
 
@@ -110,6 +111,8 @@ class Worker:
         study, splits = self._prepare(job)
         from fedmedlora_core.learning.site_round import train_round
 
+        key = Path(job.storage_key).read_bytes()
+        own = Vault(Path(job.personal), key) if job.personal else None
         progress = _Progress(answers, study.training.local_epochs)
         update = train_round(
             self._learner,
@@ -119,10 +122,13 @@ class Worker:
             validation=splits.validation,
             round_number=job.round,
             seed=job.seed,
+            personal=None if own is None else load_start(own, job.personal_from),
             on_step=progress.step,
         )
-        vault = Vault(Path(job.vault), Path(job.storage_key).read_bytes())
-        vault.store_floats(UPDATE_NAME, update.delta)
+        # R4.11.3: first what stays; a kill between the two repeats the training from where it began.
+        if own is not None and update.personal is not None:
+            own.store_floats(personal_name(job.round), update.personal)
+        Vault(Path(job.vault), key).store_floats(UPDATE_NAME, update.delta)
         return {"n_notes": update.n_notes, "loss": float(update.validation_loss)}
 
     def _split(self, path: Path, study: Study) -> Splits:

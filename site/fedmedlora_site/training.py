@@ -24,9 +24,11 @@ import numpy as np
 from fedmedlora_core.adapter import Adapter
 from fedmedlora_core.codec import EXTRAS, FloatVector, RingVector
 from fedmedlora_core.errors import CoreError, DataError
+from fedmedlora_core.parts import is_personal
 from fedmedlora_core.records import check_structure, iter_checked
 from fedmedlora_site.config import TrainerSection
 from fedmedlora_site.errors import TrainingError
+from fedmedlora_site.personal import load_start, personal_name
 from fedmedlora_site.vault import Vault
 
 UPDATE_NAME = "trained"
@@ -50,6 +52,8 @@ class TrainingJob:
         round: The round.
         seed: Training seed, from study seed, site and round.
         dimension: Trainable values that the update must have.
+        personal: In mode "sa": folder for what this site trains for itself, encrypted; else empty.
+        personal_from: The round whose result of it this one goes on from; 0 for the beginning.
     """
 
     charter: str
@@ -62,6 +66,8 @@ class TrainingJob:
     round: int
     seed: int
     dimension: int
+    personal: str = ""
+    personal_from: int = 0
 
 
 @dataclass(frozen=True)
@@ -183,8 +189,10 @@ class RehearsalTrainer:
             raise TrainingError("training_failed", str(exc)) from None
         generator = np.random.Generator(np.random.PCG64(job.seed))
         delta = generator.normal(0.0, 0.004, job.dimension).astype(np.float32)
+        loss = float(generator.uniform(0.2, 0.6))
+        _rehearse_personal(job, generator)
         report(TrainingProgress(1, 1, 100))
-        return TrainingOutcome(delta, max(1, n_notes), float(generator.uniform(0.2, 0.6)))
+        return TrainingOutcome(delta, max(1, n_notes), loss)
 
     async def evaluate(self, job: EvaluationJob) -> EvaluationOutcome:
         """Take the root mean square of an adapter's values for its loss: large steps are worse ones."""
@@ -202,6 +210,20 @@ class RehearsalTrainer:
 
     async def close(self) -> None:
         """Nothing to stop."""
+
+
+def _rehearse_personal(job: TrainingJob, generator: np.random.Generator) -> None:
+    """Move what is this site's own by a draw, where the study has such a part."""
+    if not job.personal:
+        return
+    tensors = Adapter.load(Path(job.adapter)).tensors
+    names = [name for name in sorted(tensors) if is_personal(name, "sa")]
+    vault = Vault(Path(job.personal), Path(job.storage_key).read_bytes())
+    before = load_start(vault, job.personal_from)
+    if before is None:
+        before = np.concatenate([tensors[name].ravel() for name in names])
+    step = generator.normal(0.0, 0.004, (before.shape[0],)).astype(np.float32)
+    vault.store_floats(personal_name(job.round), before + step)
 
 
 class ProcessTrainer:

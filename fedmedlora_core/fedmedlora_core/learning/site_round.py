@@ -24,10 +24,14 @@ from fedmedlora_core.learning.lora import (
     load_adapter,
     load_vector,
     read_adapter,
+    read_personal,
     read_vector,
+    train_only,
+    train_personal,
 )
 from fedmedlora_core.learning.tagging import TaggingLearner
 from fedmedlora_core.learning.train import OnStep, TrainTerms, mean_loss, train_local
+from fedmedlora_core.parts import half_of, with_personal
 from fedmedlora_core.records import Note
 from fedmedlora_core.study import Study
 from fedmedlora_core.tasks.tagging import tag_names
@@ -40,13 +44,14 @@ class LocalUpdate:
     """What one round of local training gives; nothing of it leaves the site in the clear.
 
     Args:
-        delta: float32 `(dimension,)`, trained minus received adapter, not clipped.
+        delta: float32, trained minus received adapter in what travels in this round, not clipped.
         validation_loss: Nats per answer token on the site's validation notes, with the trained adapter;
             0 where the study's rule does not weigh by it.
         n_notes: Training notes.
         steps: Steps of the optimiser.
         training_loss: Mean of the last epoch.
         left_out: Training examples that are longer than the study's `max_tokens`.
+        personal: In mode "sa" what this site trained for itself; it never leaves the site.
     """
 
     delta: FloatVector
@@ -55,6 +60,7 @@ class LocalUpdate:
     steps: int
     training_loss: float
     left_out: int = 0
+    personal: FloatVector | None = None
 
 
 def make_learner(
@@ -130,6 +136,7 @@ def train_round(
     validation: Sequence[Note],
     round_number: int,
     seed: int,
+    personal: FloatVector | None = None,
     on_step: OnStep | None = None,
 ) -> LocalUpdate:
     """Train one round from the round's base adapter (PROTOCOL §4.1).
@@ -142,6 +149,7 @@ def train_round(
         validation: Held-out notes of this site (or the study's common set).
         round_number: From 1.
         seed: Training seed of this site and round.
+        personal: In mode "sa" what this site trained for itself before; None where it begins.
         on_step: Called after each step of the optimiser.
 
     Returns:
@@ -151,24 +159,30 @@ def train_round(
         ConfigError: The adapter does not fit, or there is nothing to train or validate on.
         NonFiniteError: Training diverged; there is no update.
     """
-    tasks = study.labels.tasks
     if not train or not validation:
         raise ConfigError("a round needs training and validation notes")
-    load_adapter(learner.model, adapter)
-    start = read_vector(learner.model)
+    mode, tasks = study.adapter.mode, study.labels.tasks
+    load_adapter(learner.model, adapter if personal is None else with_personal(adapter, personal))
     samples = learner.samples(train, tasks)
     left_out = learner.left_out
-    try:
-        result = train_local(learner, samples, TrainTerms.of(study, round_number), seed=seed, on_step=on_step)
-        delta = (read_vector(learner.model) - start).astype(np.float32)
-        if not np.isfinite(delta).all():
-            raise NonFiniteError("the trained adapter holds a value that is not finite")
-        # A rule that ignores the loss gets none: measuring it would cost a tenth of the round.
-        loss = validation_loss(learner, validation, tasks) if study.aggregation.tau_milli else 0.0
-    except NonFiniteError:
-        load_vector(learner.model, start)
-        raise
-    return LocalUpdate(delta, loss, len(train), result.steps, result.loss, left_out)
+    with train_only(learner.model, half_of(mode, round_number)):
+        start = read_vector(learner.model)
+        try:
+            with train_personal(learner.model, mode):
+                terms = TrainTerms.of(study, round_number)
+                result = train_local(learner, samples, terms, seed=seed, on_step=on_step)
+            delta, own = (
+                (read_vector(learner.model) - start).astype(np.float32),
+                read_personal(learner.model, mode),
+            )
+            if not np.isfinite(delta).all() or (own is not None and not np.isfinite(own).all()):
+                raise NonFiniteError("the trained adapter holds a value that is not finite")
+            # A rule that ignores the loss gets none: measuring it would cost a tenth of the round.
+            loss = validation_loss(learner, validation, tasks) if study.aggregation.tau_milli else 0.0
+        except NonFiniteError:
+            load_vector(learner.model, start)
+            raise
+    return LocalUpdate(delta, loss, len(train), result.steps, result.loss, left_out, own)
 
 
 def held_out_losses(

@@ -20,6 +20,7 @@ def make_study(
     *,
     initial_digest: str = "0" * 64,
     dimension: int = 16,
+    halves: tuple[int, int] | None = None,
     vkeys: Mapping[str, tuple[str, str]] | None = None,
     log: LogTerms | None = None,
     overrides: Mapping[str, Any] | None = None,
@@ -43,6 +44,7 @@ def make_study(
         members=members,
         initial_digest=initial_digest,
         dimension=dimension,
+        halves=halves,
         audit=audit,
     )
 

@@ -74,8 +74,9 @@ def test_fedadam_equals_its_reference() -> None:
     # R4.9.1
     rate, b1, b2, a = (np.float32(x) for x in (0.01, 0.9, 0.99, 0.001))
     made = study(ADAM, rate_milli=10)
-    x = adapter().vector()
-    m, v = np.zeros_like(x), np.full_like(x, a * a)
+    x: Floats = adapter().vector()
+    m: Floats = np.zeros_like(x)
+    v: Floats = np.full_like(x, a * a)
     for delta in averages(made, 4):
         m = b1 * m + (np.float32(1) - b1) * delta
         v = b2 * v + (np.float32(1) - b2) * (delta * delta)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -98,7 +99,7 @@ def test_a_state_changed_while_the_site_runs_is_not_gone_on_from(tmp_path: Path)
         bases.state(one)
 
 
-STAGED = {"aggregation__server": ADAM}
+STAGED: dict[str, Any] = {"aggregation__server": ADAM}
 
 
 def test_an_honest_round_with_an_optimiser_is_accepted(tmp_path: Path) -> None:
