@@ -21,7 +21,7 @@ from fedmedlora_core.codec import (
     clip_update,
     clipped_permille,
 )
-from fedmedlora_core.global_step import GlobalStep
+from fedmedlora_core.global_step import GlobalStep, weights_of
 from fedmedlora_core.learning.learner import Learner
 from fedmedlora_core.learning.site_round import train_round
 from fedmedlora_core.splits import Splits
@@ -119,9 +119,12 @@ def _site_vector(
     delta, share = clip_update(
         update.delta, clip_value=study.clip_value, clip_norm=study.clip_norm, out=update.delta
     )
-    weight = study.weight_rule().weight_of(n_notes=update.n_notes, loss=update.validation_loss)
+    weights = weights_of(
+        study, site, n_notes=update.n_notes, loss=update.validation_loss, mentions=update.mentions
+    )
     words = Keystream(_key("rounding", study, f"{site}|{number}"))
-    return study.codec().encode(delta, weight=weight, words=words, extras=(clipped_permille(share),))
+    rule = GlobalStep(study, adapter)
+    return rule.encode(delta, weights, clipped_permille(share), words, round_number=number)
 
 
 def _sum(study: Study, encoded: Mapping[int, RingVector], number: int) -> RingVector:

@@ -17,7 +17,7 @@ import numpy as np
 
 from fedmedlora_coordinator.errors import RoundError, StoreError
 from fedmedlora_core.adapter import Adapter
-from fedmedlora_core.codec import EXTRAS, FloatVector, RingVector
+from fedmedlora_core.codec import FloatVector, RingVector
 from fedmedlora_core.errors import AggregateBoundError, CodecError, ConfigError, NonFiniteError
 from fedmedlora_core.global_step import GlobalStep
 from fedmedlora_core.packing import Frame, Packing
@@ -102,7 +102,7 @@ class GlobalModel:
         self._initial = initial
         self._rule = GlobalStep(study, initial)
         self._state = self._rule.initial_state()
-        self._room: RingVector = np.empty(initial.dimension + 1 + EXTRAS, dtype=np.uint32)
+        self._room: RingVector = np.empty(initial.dimension + 1 + study.extras, dtype=np.uint32)
         self._spare: RingVector | None = None
         np.copyto(self.vector, initial.vector())
 

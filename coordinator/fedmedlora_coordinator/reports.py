@@ -22,7 +22,6 @@ from fedmedlora_coordinator.setup import load_event_signer, load_log_signer
 from fedmedlora_coordinator.stamping import kept_stamps, lacking_stamps, make_stamper, wanted_stamps
 from fedmedlora_coordinator.store import read_cosignatures, read_entries
 from fedmedlora_coordinator.study import RunningStudy, adopt_study
-from fedmedlora_core.codec import EXTRAS
 from fedmedlora_core.errors import CodecError, ConfigError
 
 
@@ -127,7 +126,8 @@ def _clipped(folder: Folder, running: RunningStudy, state: State) -> dict[str, o
     found = {}
     for closed in state.closed_rounds:
         try:
-            (total,) = study.packing(closed.round).tail(partial(blobs.checked, closed.ring), EXTRAS)
+            fetch = partial(blobs.checked, closed.ring)
+            total = study.packing(closed.round).tail(fetch, study.extras)[0]
         except (StoreError, CodecError):  # a sum that lies elsewhere, or of another purpose
             continue
         found[str(closed.round)] = round(total / len(state.sids[closed.sid].u3), 1)

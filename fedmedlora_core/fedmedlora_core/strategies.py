@@ -32,6 +32,7 @@ STRATEGIES: Mapping[str, Mapping[str, Any]] = {
         },
         "aggregation__server_learning_rate_milli": 10,
     },
+    "types": {"aggregation__type_weights": "mentions"},
     "ffa": {"adapter__mode": "ffa"},
     "ab": {"adapter__mode": "ab"},
     "alternating": {"adapter__mode": "alternating"},
@@ -61,7 +62,7 @@ def overrides_of(names: Sequence[str]) -> dict[str, Any]:
 def strategy_of(study: Study) -> str:
     """Say in one line what a study does, whichever way its numbers were chosen."""
     terms, server = study.aggregation, study.aggregation.server
-    found = [terms.rule]
+    found: list[str] = [terms.rule]
     if study.training.proximal_micro:
         found.append(f"fedprox (mu {study.training.proximal_micro / 1e6:g})")
     if server is not None:
@@ -69,5 +70,7 @@ def strategy_of(study: Study) -> str:
         found.append(f"{name} (server rate {study.server_learning_rate:g})")
     elif terms.server_learning_rate_milli != 1000:
         found.append(f"server rate {study.server_learning_rate:g}")
+    if study.weighed_types:
+        found.append("types")
     found.append(study.adapter.mode)
     return ", ".join(found)

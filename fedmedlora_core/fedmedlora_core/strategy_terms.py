@@ -78,6 +78,8 @@ class AggregationTerms(Section):
 
     Attributes:
         server: The server's optimiser, or None for plain averaging.
+        type_weights: "mentions": an encoder's output rows of a label type are averaged over the sites that
+            annotate it, by their mentions (`fedmedlora_core.type_weights`). None: as all other values.
     """
 
     rule: Literal["fedmedlora", "fedmedlora+"]
@@ -88,6 +90,7 @@ class AggregationTerms(Section):
     weight_max: Positive
     server_learning_rate_milli: Positive = 1000
     server: ServerTerms | None = None
+    type_weights: Literal["mentions"] | None = None
 
     @model_validator(mode="after")
     def _rule_fits_numbers(self) -> AggregationTerms:

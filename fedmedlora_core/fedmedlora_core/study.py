@@ -237,6 +237,10 @@ class Study(Section):
     def _check_support(self) -> None:
         """An encoder's classifier rows belong to label types: each needs at least T annotating members."""
         if self.model.kind != "token_classification":
+            if self.aggregation.type_weights is not None:
+                raise ValueError(
+                    "aggregation.type_weights needs a token classifier: only it has rows of types"
+                )
             return
         for label in (*self.labels.entities, *self.labels.modifiers):
             count = sum(label in member.annotated for member in self.members)
@@ -280,6 +284,18 @@ class Study(Section):
             ring_bits=self.secure_aggregation.wire_bits,
         )
 
+    @property
+    def weighed_types(self) -> tuple[str, ...]:
+        """Label types with weights of their own, in the order of the model's tags (R4.12.1)."""
+        if self.aggregation.type_weights is None:
+            return ()
+        return (*self.labels.entities, *self.labels.modifiers)
+
+    @property
+    def extras(self) -> int:
+        """Exact integers after the weight: the clipped share, then the weight of each type."""
+        return EXTRAS + len(self.weighed_types)
+
     def update_dimension(self, round_number: int) -> int:
         """Values that travel in a round: all of the adapter, or the half that the round trains (R4.10.2)."""
         half = half_of(self.adapter.mode, round_number)
@@ -288,8 +304,8 @@ class Study(Section):
         return self.adapter.halves[half == "B"]
 
     def packing(self, round_number: int = 1) -> Packing:
-        """Frames of a round's encoded update or ring sum: the values, the weight, the clipped share."""
-        count = self.update_dimension(round_number) + 1 + EXTRAS
+        """Frames of a round's encoded update or ring sum: the values, the weight, exact integers."""
+        count = self.update_dimension(round_number) + 1 + self.extras
         return Packing(self.secure_aggregation.wire_bits, count)
 
     def packings(self) -> tuple[Packing, ...]:

@@ -87,11 +87,11 @@ class Bases:
         self._known: dict[str, Path] = {adapter.digest: initial}
         self._loaded: tuple[str, Adapter] = (adapter.digest, adapter)
         try:
-            self._rule = GlobalStep(study, adapter)
+            self.rule = GlobalStep(study, adapter)
         except CoreError as exc:
             raise FolderError(f"{initial}: {exc}") from None
         self._initial = initial
-        self._state: tuple[str, OptimiserState | None] = (adapter.digest, self._rule.initial_state())
+        self._state: tuple[str, OptimiserState | None] = (adapter.digest, self.rule.initial_state())
         for folder in sorted(root.glob("base-*")):
             self._take(folder)
 
@@ -139,7 +139,7 @@ class Bases:
         """
         folder = self._known[digest]
         if self._study.aggregation.server is None or folder == self._initial:
-            return self._rule.initial_state()
+            return self.rule.initial_state()
         if self._state[0] != digest:
             try:
                 state = self._read_state(folder)
@@ -174,8 +174,8 @@ class Bases:
         old, state = self.adapter(base), self.state(base)
         before = None if state is None else state.digest
         try:
-            total = self._rule.packing(round_number).read_bytes(ring_sum)
-            found = self._rule.advance(
+            total = self.rule.packing(round_number).read_bytes(ring_sum)
+            found = self.rule.advance(
                 old.segments(), state, total, round_number=round_number, m=sites
             )  # in place: one vector from the sum to the next base
             adapter = old.with_vector(found.vector)

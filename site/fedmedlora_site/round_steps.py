@@ -188,6 +188,7 @@ class RoundSteps:
             round=number,
             seed=training_seed(held.study.study.seed, held.site, number),
             dimension=held.study.update_dimension(number),
+            extras=held.study.extras,
             personal=str(held.folder.personal) if held.study.adapter.mode == "sa" else "",
             personal_from=last_closed(held.personal, held.mirror.state),
         )
@@ -210,7 +211,15 @@ class RoundSteps:
         stream = Keystream(held.keys.rounding_key(study.study.id, number))
         threads = held.config.performance.threads
         try:
-            encoded, permille = encode_update(study, outcome, stream, threads=threads)
+            encoded, permille = encode_update(
+                study,
+                held.bases.rule,
+                outcome,
+                stream,
+                site=held.site,
+                round_number=number,
+                threads=threads,
+            )
         except NonFiniteError as exc:
             raise StepRefusal("train", "not_finite", f"nothing is sent: {exc}") from None
         except CoreError as exc:

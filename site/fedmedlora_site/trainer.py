@@ -129,7 +129,8 @@ class Worker:
         if own is not None and update.personal is not None:
             own.store_floats(personal_name(job.round), update.personal)
         Vault(Path(job.vault), key).store_floats(UPDATE_NAME, update.delta)
-        return {"n_notes": update.n_notes, "loss": float(update.validation_loss)}
+        loss = float(update.validation_loss)
+        return {"n_notes": update.n_notes, "loss": loss, "mentions": dict(update.mentions)}
 
     def _split(self, path: Path, study: Study) -> Splits:
         found = path.stat()

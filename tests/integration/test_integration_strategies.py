@@ -188,5 +188,5 @@ def own_part(federation: Federation, site: str, initial: Adapter, *, rounds: int
         generator = np.random.Generator(np.random.PCG64(training_seed(study.study.seed, site, number)))
         generator.normal(0.0, 0.004, study.update_dimension(number))
         generator.uniform(0.2, 0.6)
-        own = own + generator.normal(0.0, 0.004, own.shape).astype(np.float32)
+        own = own + np.asarray(generator.normal(0.0, 0.004, own.shape), dtype=np.float32)
     return own

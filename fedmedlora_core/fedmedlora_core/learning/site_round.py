@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +32,7 @@ from fedmedlora_core.learning.lora import (
 from fedmedlora_core.learning.tagging import TaggingLearner
 from fedmedlora_core.learning.train import OnStep, TrainTerms, mean_loss, train_local
 from fedmedlora_core.parts import half_of, with_personal
-from fedmedlora_core.records import Note
+from fedmedlora_core.records import Note, mentions_in
 from fedmedlora_core.study import Study
 from fedmedlora_core.tasks.tagging import tag_names
 
@@ -52,6 +52,7 @@ class LocalUpdate:
         training_loss: Mean of the last epoch.
         left_out: Training examples that are longer than the study's `max_tokens`.
         personal: In mode "sa" what this site trained for itself; it never leaves the site.
+        mentions: Label type to its mentions in the training notes.
     """
 
     delta: FloatVector
@@ -61,6 +62,7 @@ class LocalUpdate:
     training_loss: float
     left_out: int = 0
     personal: FloatVector | None = None
+    mentions: Mapping[str, int] = field(default_factory=dict)
 
 
 def make_learner(
@@ -182,7 +184,7 @@ def train_round(
         except NonFiniteError:
             load_vector(learner.model, start)
             raise
-    return LocalUpdate(delta, loss, len(train), result.steps, result.loss, left_out, own)
+    return LocalUpdate(delta, loss, len(train), result.steps, result.loss, left_out, own, mentions_in(train))
 
 
 def held_out_losses(
