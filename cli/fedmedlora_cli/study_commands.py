@@ -78,8 +78,7 @@ def new(
     """
     from fedmedlora_cli.study_package import ckks_table
 
-    overrides = overrides_of(strategy or ())
-    overrides |= _given(
+    overrides = overrides_of(strategy or ()) | _given(
         training__rounds=rounds,
         secure_aggregation__mode=secure,
         secure_aggregation__key_agreement=key_agreement,

@@ -204,7 +204,7 @@ class GlobalStep:
         average, weight_sum, (clipped, *type_sums) = codec.decode(
             total,
             extras=self._study.extras,
-            groups=[(first, last, EXTRAS + place) for first, last, place in types],
+            groups=[(first, last, EXTRAS + place) for first, last, place in types],  # R4.12.3
             out=self.values_in(total),
             threads=threads,
         )
@@ -226,6 +226,7 @@ class GlobalStep:
             for first, last, values in base:
                 self._move(values, average[first:last], moved, first, average[first:last])
         else:
+            # R4.10.4: neither adapter nor optimiser moves outside of what travelled.
             vector = np.concatenate([values for _, _, values in base])
             for first, last, at in runs:
                 kept = vector[first:last]

@@ -141,6 +141,7 @@ class ServerOptimiser:
 
     def _direction(self, average: FloatVector, own: Mapping[str, FloatVector]) -> FloatVector:
         """Update the state of some values in place; returns where they move at rate 1."""
+        # R4.9.1
         mean, decay = own["mean"], np.float32(self.terms.beta1_milli / 1000)
         if self.terms.optimiser == "momentum":
             _mix(mean, decay, average, np.float32(1.0))
@@ -153,6 +154,7 @@ class ServerOptimiser:
 
 def _mix(old: NDArray[np.float32], keep: np.float32, new: FloatVector, take: np.float32) -> None:
     """Replace old by keep * old + take * new, with what is next to nothing taken for nothing."""
+    # R4.9.2: three roundings in this order, and no subnormal numbers
     old *= keep
     old += take * new
     old[np.abs(old) < _LEAST] = 0.0

@@ -24,6 +24,7 @@ def last_closed(vault: Vault, state: State) -> int:
     return max(held, default=0)
 
 
+# R4.11.2: whoever loads it - the trainer, the export - has no way to send anything.
 def load_start(vault: Vault, round_number: int) -> FloatVector | None:
     """Load what a round has left; None for round 0: the site begins as the study's adapter does.
 

@@ -192,6 +192,7 @@ def _step(
     if not math.isfinite(value):
         raise NonFiniteError(f"the training loss of step {step + 1} is not finite")
     loss.backward()  # type: ignore[no-untyped-call]
+    # R4.8.1
     if pull is not None:
         pull.add()
     norm = float(torch.nn.utils.clip_grad_norm_(parameters, gradient_clip))

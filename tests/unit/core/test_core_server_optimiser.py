@@ -108,6 +108,7 @@ def test_the_first_round_of_momentum_is_plain_averaging() -> None:
 
 @pytest.mark.parametrize("server", [ADAM, MOMENTUM])
 def test_neither_threads_nor_pieces_change_a_bit(server: dict[str, Any]) -> None:
+    # R4.9.2
     """The coordinator holds one vector, a site tensors; the larger tensor is longer than a chunk of work."""
     made = study(server, rate_milli=10)
     one, state = run(made, 3)
@@ -117,6 +118,7 @@ def test_neither_threads_nor_pieces_change_a_bit(server: dict[str, Any]) -> None
 
 
 def test_what_is_next_to_nothing_is_nothing() -> None:
+    # R4.9.2
     """Subnormal numbers are flushed by some processors and some settings: none stays in the state."""
     terms = ServerTerms(optimiser="adam", beta1_milli=0, beta2_milli=0, adaptivity_micro=1)
     optimiser = ServerOptimiser(terms, 1.0)
