@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -91,6 +92,22 @@ def encoded(made: Study, number: int = 1) -> dict[str, Floats]:
     }
 
 
+def added(vectors: Mapping[str, Floats]) -> Floats:
+    """The sum in the ring."""
+    total: Floats = np.zeros_like(vectors[IDS[0]])
+    for vector in vectors.values():
+        total += vector
+    return total
+
+
+def mean_of(values: Mapping[str, Floats], weights: Mapping[str, int]) -> Floats:
+    """The weighted mean in float64."""
+    total: Floats = np.zeros(values[IDS[0]].shape)
+    for site in IDS:
+        total += values[site].astype(np.float64) * weights[site]
+    return total / sum(weights.values())
+
+
 def advanced(made: Study, total: Floats, number: int = 1) -> Floats:
     rule = GlobalStep(made, adapter())
     base = adapter()
@@ -112,10 +129,9 @@ def test_a_site_declares_a_step_of_the_ladder_for_each_type_it_annotates() -> No
 def test_the_rows_of_a_type_are_the_mean_of_the_sites_that_annotate_it() -> None:
     # R4.12.3
     made = study()
-    total: Floats = np.sum(list(encoded(made).values()), axis=0, dtype=np.uint32)
+    total = added(encoded(made))
     found, weights, given = advanced(made, total), all_weights(made), updates(made)
-    shared = sum(given[s].astype(np.float64) * weights[s].weight for s in IDS)
-    shared = shared / sum(w.weight for w in weights.values())
+    shared = mean_of(given, {site: weights[site].weight for site in IDS})
     bound = made.codec().error_bound(weight_sum=64 * 4, m=4)
     rows = GlobalStep(made, adapter()).types(1)
     assert rows[0] == TypeRange(20 + 1, 20 + 3, 0)
@@ -123,7 +139,7 @@ def test_the_rows_of_a_type_are_the_mean_of_the_sites_that_annotate_it() -> None
     of_a_type = np.zeros(made.adapter.dimension, dtype=bool)
     for first, last, place in rows:
         own = {s: weights[s].types[place] for s in IDS}
-        mean = sum(given[s][first:last].astype(np.float64) * own[s] for s in IDS) / sum(own.values())
+        mean = mean_of({site: update[first:last] for site, update in given.items()}, own)
         assert float(np.abs(found[first:last] - mean).max()) < bound
         assert float(np.abs(found[first:last] - shared[first:last]).max()) > 100 * bound
         of_a_type[first:last] = True
@@ -145,7 +161,7 @@ def test_masks_and_none_give_the_same_bytes() -> None:
     made, given = study(), encoded(study())
     terms = SessionTerms(sid=b"s" * 32, n=4, threshold=made.threshold, colluding=1)
     masked = run_round(terms, {party: given[site].copy() for party, site in enumerate(IDS, start=1)}).total
-    plain: Floats = np.sum(list(given.values()), axis=0, dtype=np.uint32)
+    plain = added(given)
     assert masked.tobytes() == plain.tobytes()
     assert advanced(made, masked).tobytes() == advanced(made, plain).tobytes()
 
@@ -155,7 +171,7 @@ def test_the_ranges_of_types_follow_the_half_that_travels() -> None:
     rule = GlobalStep(made, adapter())
     for number, lora in ((1, 12), (2, 8)):
         assert rule.types(number)[0] == TypeRange(lora + 1, lora + 3, 0)
-        total: Floats = np.sum(list(encoded(made, number).values()), axis=0, dtype=np.uint32)
+        total = added(encoded(made, number))
         assert advanced(made, total, number).shape == (adapter().dimension,)
 
 
@@ -178,7 +194,7 @@ def test_neither_threads_nor_chunks_change_a_bit(threads: int) -> None:
 
 def test_a_group_without_weight_is_refused() -> None:
     made = study()
-    total: Floats = np.sum(list(encoded(made).values()), axis=0, dtype=np.uint32)
+    total = added(encoded(made))
     total[-1] = 0
     with pytest.raises(CodecError, match="weight sum of a group"):
         advanced(made, total)
