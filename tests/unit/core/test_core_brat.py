@@ -179,7 +179,7 @@ def test_missing_text_bad_bytes_and_empty_folder_are_data_errors(tmp_path: Path)
     with pytest.raises(DataError, match=r"^a\.txt: "):
         read_brat(tmp_path)
     (tmp_path / "a.txt").write_bytes(b"\xff")
-    with pytest.raises(DataError, match=r"^a\.txt: is not valid UTF-8"):
+    with pytest.raises(DataError, match=r"^a\.txt:1: is not valid UTF-8"):
         read_brat(tmp_path)
 
 
