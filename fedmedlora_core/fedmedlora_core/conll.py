@@ -90,7 +90,9 @@ def _blocks(name: str, lines: list[str]) -> list[tuple[int, list[_Token]]]:
         if not line.strip():
             before = None
             continue
-        if line.split()[0] == "-DOCSTART-":
+        if line.startswith("-DOCSTART-"):
+            if line.split()[0] != "-DOCSTART-":
+                raise DataError("-DOCSTART- has something glued to it", file=name, line=number)
             blocks.append((number, []))
             before = None
             continue

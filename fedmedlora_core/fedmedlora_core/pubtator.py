@@ -5,7 +5,7 @@
     8701013<TAB>0<TAB>10<TAB>Famotidine<TAB>Chemical<TAB>D015738
 
 Rules: a document's text is its title, a blank, its abstract, and offsets count characters in it; documents
-are parted by an empty line; the text on a mention's line must be the text at its offsets.
+are parted by an empty line; neither title nor abstract has a tab; the text on a mention's line must be the text at its offsets.
 
 What this module leaves out: relations of a PubTator file join concepts of a whole document, not mentions;
 they are counted among the lines of the report and make no relation of a note.
@@ -24,8 +24,8 @@ from fedmedlora_core.labels import CLINICAL, LabelSet
 from fedmedlora_core.mapping import LabelMapping
 from fedmedlora_core.source_text import lines_of, read_text
 
-_TITLE = re.compile(r"^([^|\t]+)\|t\|(.*)$")
-_ABSTRACT = re.compile(r"^([^|\t]+)\|a\|(.*)$")
+_TITLE = re.compile(r"^([^|\t]+)\|t\|([^\t]*)$")
+_ABSTRACT = re.compile(r"^([^|\t]+)\|a\|([^\t]*)$")
 _MENTION = re.compile(r"^([^|\t]+)\t([0-9]{1,9})\t([0-9]{1,9})\t([^\t]*)\t([^\t]+)(?:\t[^\t]*){0,2}$")
 _RELATION = re.compile(r"^([^|\t]+)\t([A-Za-z]\w*)\t[^\t]+\t[^\t]+$", re.ASCII)
 
@@ -72,7 +72,8 @@ def _document(file: str, first: int, block: list[str]) -> SourceDocument:
     title = _TITLE.match(block[0])
     abstract = _ABSTRACT.match(block[1]) if len(block) > 1 else None
     if title is None or abstract is None or title[1] != abstract[1]:
-        raise DataError("expected a title line and an abstract line of one document", file=file, line=first)
+        line = first if title is None or len(block) < 2 else first + 1
+        raise DataError("expected a title line and an abstract line of one document", file=file, line=line)
     text = f"{title[2]} {abstract[2]}"
     spans: list[SourceSpan] = []
     lines: Counter[str] = Counter()
