@@ -5,7 +5,8 @@
     8701013<TAB>0<TAB>10<TAB>Famotidine<TAB>Chemical<TAB>D015738
 
 Rules: a document's text is its title, a blank, its abstract, and offsets count characters in it; documents
-are parted by an empty line; neither title nor abstract has a tab; the text on a mention's line must be the text at its offsets.
+are parted by an empty line; neither title nor abstract has a tab; the text on a mention's line must be the
+text at its offsets.
 
 What this module leaves out: relations of a PubTator file join concepts of a whole document, not mentions;
 they are counted among the lines of the report and make no relation of a note.

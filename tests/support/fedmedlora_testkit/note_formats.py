@@ -103,7 +103,8 @@ def n2c2() -> Files:
         "T1\tDrug 6 13\taspirin\nT2\tStrength 14 19\t81 mg\n"
         f"T3\tFrequency {first} {first + 5};{second} {second + 5}\ttwice a day\n"
         f"T4\tReason {text.index('chest')} {text.index('chest') + 10}\tchest pain\n"
-        "R1\tStrength-Drug Arg1:T2 Arg2:T1\nR2\tFrequency-Drug Arg1:T3 Arg2:T1\nR3\tReason-Drug Arg1:T4 Arg2:T1\n"
+        "R1\tStrength-Drug Arg1:T2 Arg2:T1\nR2\tFrequency-Drug Arg1:T3 Arg2:T1\n"
+        "R3\tReason-Drug Arg1:T4 Arg2:T1\n"
     )
     return {"100035.txt": text.encode(), "100035.ann": ann.encode()}
 

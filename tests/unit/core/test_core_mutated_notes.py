@@ -1,4 +1,4 @@
-"""Ten thousand damaged files: each is refused with file and line, or imported with every span where it belongs.
+"""Ten thousand damaged files: each is refused by file and line, or every span is where it belongs.
 
 "Where it belongs" is asked of a second reading of the damaged file that shares no code with the importers and
 looks only at what the file says each span's words are.

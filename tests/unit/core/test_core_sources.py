@@ -1,4 +1,4 @@
-"""Every format: the same notes come out of it, it is told from its files, and its errors name file and line."""
+"""Every format: the same notes come out of it, and it is told from its files."""
 
 from __future__ import annotations
 
