@@ -19,6 +19,7 @@ from fedmedlora_bench.cohorts import Cohort
 from fedmedlora_core.brat import read_brat
 from fedmedlora_core.errors import ConfigError
 from fedmedlora_core.mapping import load_mapping
+from fedmedlora_core.near_duplicates import mark_near_duplicates
 from fedmedlora_core.pubtator import read_pubtator
 from fedmedlora_core.records import Note
 
@@ -57,7 +58,7 @@ def corpora_cohort(data: Path, *, on_site: Callable[[str], None] | None = None) 
     for site, (folder, mapping) in CORPORA.items():
         if on_site is not None:
             on_site(site)
-        sites[site] = read_brat(data / folder, mapping=load_mapping(mapping)).notes
+        sites[site], _ = mark_near_duplicates(read_brat(data / folder, mapping=load_mapping(mapping)).notes)
     test = data / EXTERNAL
     outside = {"bc5cdr": _external(test, sites["phee"])} if test.is_file() else {}
     return Cohort("corpora", sites, outside)

@@ -32,7 +32,7 @@ def _table(
     becomes: Mapping[str, str],
 ) -> Table:
     """One row per type of the source, and below it why some of it is left out."""
-    table = Table(title=f"{title} as the source has them", title_justify="left")
+    table = Table(title=f"{title} read", title_justify="left")
     table.add_column("type or reason")
     if becomes:
         table.add_column("becomes")
@@ -49,7 +49,7 @@ def _table(
 
 def _kept(title: str, counts: Mapping[str, int]) -> Table:
     """One row per label of the study."""
-    table = Table(title=f"{title} kept, by label of the study", title_justify="left")
+    table = Table(title=f"{title} kept", title_justify="left")
     table.add_column("label")
     table.add_column("kept", justify="right")
     for name, count in sorted(counts.items()):

@@ -87,6 +87,7 @@ def tags(note: Note, cuts: list[int]) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OVERLAPPING)
 def test_strict_score_agrees_with_seqeval_on_a_corpus_without_its_overlaps(name: str) -> None:
     notes = notes_of(name)
