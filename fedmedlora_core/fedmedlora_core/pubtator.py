@@ -73,8 +73,8 @@ def _document(file: str, first: int, block: list[str]) -> SourceDocument:
     title = _TITLE.match(block[0])
     abstract = _ABSTRACT.match(block[1]) if len(block) > 1 else None
     if title is None or abstract is None or title[1] != abstract[1]:
-        line = first if title is None or len(block) < 2 else first + 1
-        raise DataError("expected a title line and an abstract line of one document", file=file, line=line)
+        place = first if title is None or len(block) < 2 else first + 1
+        raise DataError("expected a title line and an abstract line of one document", file=file, line=place)
     text = f"{title[2]} {abstract[2]}"
     spans: list[SourceSpan] = []
     lines: Counter[str] = Counter()
