@@ -101,7 +101,7 @@ class _Document:
                     raise self._error("a text has halves of characters", "passage", str(index))
                 pieces += [" " * (offset - length), text]
                 length = offset + len(text)
-            if passage.text is not None and not _agree(passage):
+            if passage.text and not _agree(passage):
                 raise self._error("a sentence is not in the text of its passage", "passage", str(index))
         self.text = "".join(pieces)
 
@@ -150,8 +150,8 @@ class _Document:
 
 def _stretches(passage: Any) -> list[tuple[int, str]]:
     """The texts of a passage with their offsets: its own, or those of its sentences."""
-    if passage.text is not None:
-        return [(passage.offset, passage.text)]
+    if passage.text or not passage.sentences:  # the library gives a passage without a text an empty one
+        return [(passage.offset, passage.text or "")]
     return [(sentence.offset, sentence.text or "") for sentence in passage.sentences]
 
 

@@ -38,6 +38,7 @@ _ATTRIBUTES = {
     "location": ("offset", "length"),
     "node": ("refid", "role"),
 }
+_TWICE = "a key occurs twice in an object"
 _NUMBER = re.compile(r"^\s*[0-9]{1,9}\s*$")
 
 
@@ -155,9 +156,10 @@ def _check_element(element: Any, name: str) -> None:
 
 
 class _Placed(dict[str, Any]):
-    """A JSON object that knows where it begins."""
+    """A JSON object that knows where it begins, and whether a key occurs twice in it."""
 
     place: int = 0
+    has_twice: bool = False
 
 
 class _PlacingDecoder(json.JSONDecoder):
@@ -173,8 +175,7 @@ class _PlacingDecoder(json.JSONDecoder):
 def _placed(pairs: list[tuple[str, Any]]) -> _Placed:
     """An object of its pairs."""
     found = _Placed(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key occurs twice")
+    found.has_twice = len(found) != len(pairs)
     return found
 
 
@@ -182,6 +183,8 @@ def _parse_object(text_and_place: tuple[str, int], *more: Any) -> tuple[Any, int
     """Parse an object as the library does and keep where it began."""
     value, end = decoder.JSONObject(text_and_place, *more)  # type: ignore[attr-defined]
     value.place = text_and_place[1] - 1
+    if value.has_twice:
+        raise json.JSONDecodeError(_TWICE, text_and_place[0], value.place)
     return value, end
 
 
@@ -275,12 +278,10 @@ def _json_collections(text: str, name: str) -> tuple[list[_Placed], _Lines]:
     try:
         top = _PlacingDecoder().decode(text)
     except json.JSONDecodeError as error:
-        raise DataError("is not well-formed JSON", file=name, line=error.lineno) from None
-    except (ValueError, RecursionError) as error:
-        reason = (
-            "a key occurs twice in an object" if isinstance(error, ValueError) else "is nested too deeply"
-        )
-        raise DataError(reason, file=name, line=1) from None
+        reason = _TWICE if error.msg == _TWICE else "is not well-formed JSON"
+        raise DataError(reason, file=name, line=error.lineno) from None
+    except (ValueError, RecursionError):  # the standard library's limits of digits and of depth
+        raise DataError("holds a number or a nesting that is too long", file=name, line=1) from None
     collections = top if isinstance(top, list) else [top]
     if not all(isinstance(item, _Placed) for item in collections):
         raise DataError("is no BioC collection", file=name, line=1)
