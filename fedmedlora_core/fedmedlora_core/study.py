@@ -265,7 +265,7 @@ class Study(Section):
             raise ValueError("prompt: a token classifier is not asked in words; leave the table out")
         if self.training.compute_dtype is not None:
             raise ValueError(
-                "training.compute_dtype: a token classifier's new output layer trains in float32; leave it out"
+                "training.compute_dtype: a token classifier's output layer trains in float32; leave it out"
             )
 
     @property

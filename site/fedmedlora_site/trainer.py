@@ -3,8 +3,8 @@
 It reads one JSON job a line from standard input - a round to train, or two adapters to compare on held-out
 notes - and answers with JSON lines: progress, then a result or an error. The trained update goes into the
 site's vault, encrypted; the line says only that it is there. Errors name what failed, never a note's text.
-A state of the unfinished training lies there too, so that a killed training goes on where it was. With several
-GPUs this process starts one more for each (`crew`). The process dies with the agent that started it.
+A state of the unfinished training lies there too, so that a killed training goes on where it was. With
+several GPUs this process starts one more for each (`crew`). It dies with the agent that started it.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any, Literal
 
 import torch
@@ -54,10 +53,12 @@ def nf4_settings(device: str) -> Any:
         raise ConfigError(
             f'quantisation = "nf4" needs a CUDA GPU; set trainer.device to "cuda", not "{device}"'
         )
-    if importlib.util.find_spec("bitsandbytes") is None:
+    try:
+        import bitsandbytes  # noqa: F401 - transformers uses it, and says less clearly that it is missing
+    except ImportError:
         raise ConfigError(
             'quantisation = "nf4" needs the library bitsandbytes: pip install "fedmedlora[gpu]"'
-        )
+        ) from None
     from transformers import BitsAndBytesConfig
 
     return BitsAndBytesConfig(

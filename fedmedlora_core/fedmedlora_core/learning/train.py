@@ -29,6 +29,7 @@ from fedmedlora_core.learning.terms import TrainTerms
 __all__ = [
     "OnStep",
     "TrainResult",
+    "TrainingLoop",
     "bucketed_batches",
     "epoch_samples",
     "mean_loss",
@@ -82,7 +83,7 @@ def train_local(
         )
     per_epoch = math.ceil(_epoch_size(samples, terms.relation_cap) / terms.step_size)
     steps = min(per_epoch * terms.local_epochs, terms.max_steps or per_epoch * terms.local_epochs)
-    loop = _Loop(learner, terms, team)
+    loop = TrainingLoop(learner, terms, team)
     job = b"" if checkpoints is None else loop.job(samples, seed)
     with reproducible(seed), fused(learner.model), recomputed(learner.model, wanted=terms.recompute):
         done = 0 if checkpoints is None else loop.go_on(checkpoints.read(), job)
@@ -98,10 +99,17 @@ def train_local(
     return TrainResult(len(losses), sum(last) / len(last), loop.position.tokens)
 
 
-class _Loop:
-    """Optimiser and position of one training."""
+class TrainingLoop:
+    """Optimiser and position of one training.
 
-    def __init__(self, learner: Learner, terms: TrainTerms, team: Team) -> None:
+    Args:
+        learner: Model with adapter.
+        terms: Epochs, batch, rates.
+        team: The processes that train together.
+    """
+
+    def __init__(self, learner: Learner, terms: TrainTerms, team: Team = ALONE) -> None:
+        """Begin with no step taken."""
         self.parameters = [p for p in learner.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
             self.parameters, lr=terms.learning_rate, weight_decay=terms.weight_decay

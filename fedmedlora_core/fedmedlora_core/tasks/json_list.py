@@ -103,7 +103,7 @@ def align(items: Sequence[ListedEntity], text: str, window: Window, types: Colle
 
 
 def _occurrences(words: str, text: str, source: Characters) -> list[tuple[int, int]]:
-    """Every place of the window with the non-blank characters of `words`, in no more pieces than they have."""
+    """Every place of the window with the characters of `words`, in no more pieces than they have."""
     pieces = words.split()
     wanted, found, at = "".join(pieces), [], -1
     while wanted and (at := source.text.find(wanted, at + 1)) >= 0:

@@ -1,7 +1,8 @@
-"""What saves memory in training changes its result by rounding at most: accumulation, recomputing, bfloat16."""
+"""What saves memory in training changes its result by rounding at most: accumulation, recomputing, bf16."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ import torch
 
 from fedmedlora_core.errors import ConfigError
 from fedmedlora_core.labels import label_set
-from fedmedlora_core.learning import devices
 from fedmedlora_core.learning.base import load_base, reproducible
 from fedmedlora_core.learning.devices import device_for
 from fedmedlora_core.learning.learner import Learner
@@ -143,13 +143,13 @@ def test_four_bits_without_a_gpu_are_refused_in_one_line(
     folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ConfigError, match="needs a CUDA GPU, and this machine has none") as found:
+    with pytest.raises(ConfigError, match="needs a CUDA GPU, and this machine") as found:
         load_base(folders["causal"], kind="causal", nf4=True)
     assert "\n" not in str(found.value)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    with pytest.raises(ConfigError, match='set trainer.device to "cuda"'):
+    with pytest.raises(ConfigError, match=r'set trainer\.device to "cuda"'):
         load_base(folders["causal"], kind="causal", nf4=True)
-    monkeypatch.setattr(devices.importlib.util, "find_spec", lambda name: None)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)  # as if it were not installed
     with pytest.raises(ConfigError, match=r"bitsandbytes: pip install"):
         load_base(folders["causal"], kind="causal", nf4=True, device="cuda")
 

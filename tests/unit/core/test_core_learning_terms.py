@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from fedmedlora_core.errors import ConfigError
@@ -21,7 +23,7 @@ def test_the_cosine_warms_up_in_a_twentieth_of_the_steps_and_falls_to_nothing() 
     assert rates[10] == pytest.approx(2e-4)
     assert rates[105] == pytest.approx(1e-4)
     assert rates[-1] < 2e-8
-    assert all(later < earlier for earlier, later in zip(rates[10:], rates[11:], strict=False))
+    assert all(later < earlier for earlier, later in pairwise(rates[10:]))
 
 
 def test_the_cosine_starts_anew_in_each_round_and_the_line_does_not() -> None:

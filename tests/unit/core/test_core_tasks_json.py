@@ -70,7 +70,7 @@ def annotated(draw: st.DrawFn) -> tuple[str, list[tuple[int, int, str]]]:
 @given(annotated())
 @settings(max_examples=300, deadline=None)
 def test_what_is_written_is_read_without_a_fault(case: tuple[str, list[tuple[int, int, str]]]) -> None:
-    """Same types and words in the same number, all in the text; the very places where no word is ambiguous."""
+    """Same types and words in the same number, all in the text; the same places if no word is ambiguous."""
     text, spans = case
     window = whole(text)
     parsed = TEMPLATE.read_entities(TEMPLATE.entity_target(text, window, spans), text, window, TYPES)
