@@ -160,7 +160,7 @@ def test_a_dead_member_ends_the_training(job: TrainingJob, tmp_path: Path) -> No
 
         try:
             with pytest.raises(TrainingError, match=r"the trainer died|RuntimeError"):
-                await asyncio.wait_for(trainer.train(replace(job, processes=2), said), timeout=120)
+                await asyncio.wait_for(trainer.train(replace(job, processes=2), said), timeout=600)
         finally:
             await trainer.close()
 

@@ -1,8 +1,8 @@
 """A bare PEFT training loop, as a reader would write it, and ours beside it on the same batches.
 
 Both train a copy of one model with one adapter, step by step in turn, so that what else the machine does
-falls on both alike; on a processor the seconds are those of its work, not of the clock. The bare loop lets the
-model compute its own loss from padded batches and labels.
+falls on both alike; on a processor the seconds are those of its work, not of the clock. The bare loop lets
+the model compute its own loss from padded batches and labels.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,11 @@ MOST_STEP_RATIO = 1.05
 LEAST_DECODING_RATIO = 5.0
 MEASURED = ("tiny", "bio-clinicalbert")
 """Profiles that any machine can run."""
-_ROWS = 8
+_ROWS = 4
+"""Examples in a measured step of a published model, and prompts answered together."""
 _PROMPTS = 32
+_LARGE_STEPS = 5
+"""A published model is compared on a fifth of the steps: each takes many times as long."""
 
 Say = Callable[[str], None]
 
@@ -152,14 +155,14 @@ def _comparisons(
         folder = bases.get(name) or _folder(name, profile, scratch)
         terms = terms_of(profile)
         if profile.base is not None:
-            terms = type(terms)(**{**vars(terms), "batch_size": min(terms.batch_size, _ROWS)})
+            terms = replace(terms, batch_size=min(terms.batch_size, _ROWS), accumulation=1)
         say(f"{name}: our step beside a bare PEFT loop")
         notes = notes_for(terms.step_size * 4)
         row = compare_steps(
             lambda name=name, folder=folder: subject(name, folder)[0],
             lambda learner, notes=notes: learner.samples(notes, ["ner"]),
             terms,
-            steps=steps,
+            steps=steps if profile.base is None else max(3, steps // _LARGE_STEPS),
         )
         found.append({"profile": name, **row})
         if name == "tiny":

@@ -32,7 +32,9 @@ def test_the_encoder_profile_has_the_settings_of_the_paper() -> None:
     training = profile.training
     assert profile.kind == "token_classification"
     assert profile.adapter.targets == ("query", "value")
-    assert (training.rounds, training.local_epochs, training.batch_size) == (3, 3, 64)
+    assert training.gradient_accumulation_steps is not None
+    step = training.batch_size * training.gradient_accumulation_steps
+    assert (training.rounds, training.local_epochs, step) == (3, 3, 64)
     assert (training.learning_rate_micro, training.max_tokens, training.compute_dtype) == (200, 512, None)
 
 
