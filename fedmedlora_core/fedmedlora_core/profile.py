@@ -141,7 +141,7 @@ class Profile(Section):
         table = self.model_dump(mode="json", exclude_none=True)
         for name, value in changes.items():
             section, _, key = name.partition("__")
-            table[section][key] = value
+            table.setdefault(section, {})[key] = value
         return parse_table(table, Profile, name="profile")
 
 

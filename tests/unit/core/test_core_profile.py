@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fedmedlora_core.architectures import architecture, architecture_names, check_architecture
+from fedmedlora_core.config import parse_table
 from fedmedlora_core.errors import ConfigError
 from fedmedlora_core.profile import Profile
+from fedmedlora_core.study import Study
+from fedmedlora_testkit.studies import changed, make_study
 
 GENERATIVE = ("deepseek-r1-distill-llama-8b", "llama-3.1-8b", "llama-3.2-1b", "qwen3-4b")
 NAMED = ("bio-clinicalbert", *GENERATIVE)
@@ -60,3 +64,25 @@ def test_a_folder_of_other_sizes_is_refused_by_the_first_that_differs(tmp_path: 
         check_architecture("llama-3.1-8b", tmp_path)
     with pytest.raises(ConfigError, match="there is no architecture 'gpt'"):
         architecture("gpt")
+
+
+def test_a_profile_can_ask_for_json_and_the_charter_says_so() -> None:
+    study = make_study(overrides={"prompt__format": "json", "training__schedule": "cosine"})
+    assert study.prompt is not None
+    assert study.prompt.format == "json"
+    assert Study.from_canonical_json(study.canonical_json()) == study
+    assert study.digest != make_study().digest
+
+
+@pytest.mark.parametrize("key", ["prompt", "training"])
+def test_a_token_classifier_is_not_asked_in_words_nor_computed_in_less_than_float32(key: str) -> None:
+    values = {"prompt": {"format": "json"}, "training": {"compute_dtype": "bf16"}}[key]
+    study = make_study()
+    encoder = changed(study, "model", kind="token_classification")
+    with pytest.raises(ConfigError, match=f"{key}.*: a token classifier"):
+        parse_table(_with(encoder, key, values), Study, name="study")
+
+
+def _with(study: Study, key: str, values: dict[str, str]) -> dict[str, Any]:
+    table = study.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return {**table, key: {**table.get(key, {}), **values}}
