@@ -15,7 +15,7 @@ import torch
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
 from fedmedlora_core.architectures import architecture
-from fedmedlora_core.learning.base import reproducible
+from fedmedlora_core.learning.base import quiet, reproducible
 from fedmedlora_core.profile import Profile
 from fedmedlora_core.shipped import shipped_base
 
@@ -37,9 +37,9 @@ def write_random(profile: Profile, folder: Path) -> Path:
         _write_letters(folder)
     kind: Any = AutoModelForCausalLM if causal else AutoModel
     dtype = torch.bfloat16 if profile.training.compute_dtype == "bf16" else torch.float32
-    with reproducible(0):
+    with reproducible(0), quiet():
         model = kind.from_config(AutoConfig.for_model(**config), dtype=dtype)
-    model.save_pretrained(folder)
+        model.save_pretrained(folder)
     return folder
 
 

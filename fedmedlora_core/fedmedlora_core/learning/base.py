@@ -17,7 +17,7 @@ from fedmedlora_core.errors import ConfigError
 from fedmedlora_core.learning.devices import nf4_settings
 from fedmedlora_core.learning.digest import base_digest
 
-__all__ = ["BaseKind", "LoadedBase", "load_base", "reproducible"]
+__all__ = ["BaseKind", "LoadedBase", "load_base", "quiet", "reproducible"]
 
 BaseKind = Literal["causal", "token_classification"]
 
@@ -73,7 +73,7 @@ def load_base(
         )
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
-        with reproducible(0), _quiet():
+        with reproducible(0), quiet():
             tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True, **options)
             if settings is not None:
                 options |= {"quantization_config": settings, "device_map": {"": device}}
@@ -119,7 +119,7 @@ def reproducible(seed: int) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep transformers from announcing the new output layer and from drawing progress bars."""
     log: Any = transformers_logging
     level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
