@@ -85,8 +85,8 @@ def _measure(name: str, folder: Path, rows: int, steps: int) -> Measured:
 
     before = resident()
     learner, terms = subject(name, folder)
-    tasks, notes = ("ner",), notes_for(rows * (steps + 1))
-    samples = learner.samples(notes, tasks)[: rows * steps]
+    notes = notes_for(rows * (steps + 1))
+    samples = learner.samples(notes, ["ner"])[: rows * steps]
     terms = replace(terms, batch_size=rows, accumulation=1, local_epochs=1, max_steps=steps)
     marks = [time.perf_counter()]
     meter = _Meter(str(learner.model.device), before)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -57,8 +58,8 @@ def compare_steps(
     with reproducible(0), fused(ours.model), recomputed(ours.model, wanted=terms.recompute):
         for number, batch in enumerate(batches):
             sides: dict[str, Callable[[], float]] = {
-                "ours": lambda batch=batch: loop.step(batch, terms.learning_rate),
-                "bare": lambda batch=batch: _bare_step(bare, batch, optimizer, parameters, terms),
+                "ours": partial(loop.step, batch, terms.learning_rate),
+                "bare": partial(_bare_step, bare, batch, optimizer, parameters, terms),
             }
             for name in list(sides)[:: 1 if number % 2 else -1]:
                 begin = clock()

@@ -6,6 +6,7 @@ import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ from fedmedlora_bench.cost.subjects import notes_for, subject, terms_of
 from fedmedlora_bench.secagg.run import machine
 from fedmedlora_core.errors import ConfigError
 from fedmedlora_core.learning.generative import GenerativeLearner
+from fedmedlora_core.learning.learner import Learner
 from fedmedlora_core.profile import Profile
+from fedmedlora_core.records import Note
 from fedmedlora_core.shipped import shipped_base
 
 __all__ = ["LEAST_REDUCTION", "MEASURED", "run_cost"]
@@ -144,6 +147,14 @@ def _of_the_same(profile: Profile, shape: ModelShape, found: Measured) -> dict[s
     }
 
 
+def _learner(name: str, folder: Path) -> Learner:
+    return subject(name, folder)[0]
+
+
+def _samples(notes: Sequence[Note], learner: Learner) -> list[Any]:
+    return learner.samples(notes, ["ner"])
+
+
 def _comparisons(
     measured: Sequence[str], bases: Mapping[str, Path], scratch: Path, steps: int, say: Say
 ) -> dict[str, Any]:
@@ -159,8 +170,8 @@ def _comparisons(
         say(f"{name}: our step beside a bare PEFT loop")
         notes = notes_for(terms.step_size * 4)
         row = compare_steps(
-            lambda name=name, folder=folder: subject(name, folder)[0],
-            lambda learner, notes=notes: learner.samples(notes, ["ner"]),
+            partial(_learner, name, folder),
+            partial(_samples, notes),
             terms,
             steps=steps if profile.base is None else max(3, steps // _LARGE_STEPS),
         )

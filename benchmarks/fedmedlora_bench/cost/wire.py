@@ -29,6 +29,7 @@ class Relay:
     def __init__(self, host: str, port: int) -> None:
         """Relay to one address."""
         self._target = (host, port)
+        self._servers: list[asyncio.Server] = []
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -39,15 +40,26 @@ class Relay:
 
         async def listen() -> int:
             server = await asyncio.start_server(lambda r, w: self._pair(r, w, counter), "127.0.0.1", 0)
+            self._servers.append(server)
             return int(server.sockets[0].getsockname()[1])
 
         return asyncio.run_coroutine_threadsafe(listen(), self._loop).result(), counter
 
     def close(self) -> None:
-        """Stop."""
+        """Stop listening, and end what is still passing."""
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    async def _end(self) -> None:
+        for server in self._servers:
+            server.close()
+        own = asyncio.current_task()
+        passing = [task for task in asyncio.all_tasks() if task is not own]
+        for task in passing:
+            task.cancel()
+        await asyncio.gather(*passing, return_exceptions=True)
 
     async def _pair(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, counter: Counter

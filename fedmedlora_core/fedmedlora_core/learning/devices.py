@@ -59,8 +59,7 @@ def nf4_settings(device: str) -> Any:
         raise ConfigError(
             'quantisation = "nf4" needs the library bitsandbytes: pip install "fedmedlora[gpu]"'
         ) from None
-    from transformers import BitsAndBytesConfig
+    import transformers
 
-    return BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16
-    )
+    settings: Any = transformers.BitsAndBytesConfig  # it has no types
+    return settings(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)

@@ -140,7 +140,7 @@ class TrainingLoop:
         for first in range(0, len(own), size):
             total, _ = self._learner.loss(own[first : first + size])
             loss = total / counted
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             summed = summed + loss.detach()
         value = float(self._team.add_up(self.parameters, summed))
         number = self.position.steps + 1
