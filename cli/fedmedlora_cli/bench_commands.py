@@ -12,7 +12,12 @@ from rich.console import Console
 from fedmedlora_bench import ckks as ckks_bench
 from fedmedlora_bench.progress import Progress
 from fedmedlora_bench.simulate import Plan, run_growth, run_simulation, simulation_line
-from fedmedlora_cli import bench_audit_command, bench_report_command, bench_secagg_command
+from fedmedlora_cli import (
+    bench_audit_command,
+    bench_cost_command,
+    bench_report_command,
+    bench_secagg_command,
+)
 from fedmedlora_cli.demo.table import results_table
 from fedmedlora_cli.output import JsonOption, say, write_json
 from fedmedlora_core.errors import ConfigError
@@ -128,5 +133,6 @@ def simulate(
 
 
 app.command("secagg")(bench_secagg_command.command)
+app.command("cost")(bench_cost_command.command)
 app.command("audit")(bench_audit_command.command)
 app.command("report")(bench_report_command.command)

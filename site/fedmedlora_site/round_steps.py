@@ -169,6 +169,9 @@ class RoundSteps:
             round=number,
             seed=training_seed(held.study.study.seed, held.site, number),
             dimension=held.study.adapter.dimension,
+            device=held.config.trainer.device,
+            processes=held.config.trainer.processes,
+            checkpoint_seconds=held.config.trainer.checkpoint_seconds,
         )
 
         def said(progress: TrainingProgress) -> None:

@@ -25,7 +25,7 @@ from fedmedlora_core.adapter import Adapter
 from fedmedlora_core.codec import EXTRAS, FloatVector, RingVector
 from fedmedlora_core.errors import CoreError, DataError
 from fedmedlora_core.records import check_structure, iter_checked
-from fedmedlora_site.config import TrainerSection
+from fedmedlora_site.config import DeviceName, TrainerSection
 from fedmedlora_site.errors import TrainingError
 from fedmedlora_site.vault import Vault
 
@@ -50,6 +50,9 @@ class TrainingJob:
         round: The round.
         seed: Training seed, from study seed, site and round.
         dimension: Trainable values that the update must have.
+        device: Where the model computes: auto, cpu or cuda.
+        processes: How many processes of this site train together, each on a GPU of its own.
+        checkpoint_seconds: Least time between two states that a killed training can go on from.
     """
 
     charter: str
@@ -62,6 +65,9 @@ class TrainingJob:
     round: int
     seed: int
     dimension: int
+    device: DeviceName = "auto"
+    processes: int = 1
+    checkpoint_seconds: float = 300.0
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,7 @@ class EvaluationJob:
         before: Folder of the adapter that the round started from.
         after: Folder of the adapter that its aggregate leads to.
         notes: The site's notes.
+        device: Where the model computes: auto, cpu or cuda.
     """
 
     charter: str
@@ -81,6 +88,7 @@ class EvaluationJob:
     before: str
     after: str
     notes: str
+    device: DeviceName = "auto"
 
 
 @dataclass(frozen=True, repr=False)

@@ -114,7 +114,8 @@ def test_every_dependency_is_imported() -> None:
     for module, distributions in importlib.metadata.packages_distributions().items():
         for name in distributions:
             modules.setdefault(name.lower().replace("_", "-"), set()).add(module)
-    unused = [name for name in dependencies(dev=False) if not modules[name.lower()] & imported]
+    # What needs a GPU may not be installed here; its module has the name of its distribution.
+    unused = [name for name in dependencies(dev=False) if not modules.get(name.lower(), {name}) & imported]
     assert not unused
 
 

@@ -15,6 +15,8 @@ from fedmedlora_core.codec import FloatVector
 from fedmedlora_core.errors import ConfigError, NonFiniteError
 from fedmedlora_core.labels import LabelSet, label_set
 from fedmedlora_core.learning.base import BaseKind, LoadedBase, load_base
+from fedmedlora_core.learning.checkpoint import CheckpointStore
+from fedmedlora_core.learning.devices import device_for, dtype_of
 from fedmedlora_core.learning.evaluate import validation_loss
 from fedmedlora_core.learning.generative import GenerativeLearner
 from fedmedlora_core.learning.learner import Learner
@@ -27,10 +29,13 @@ from fedmedlora_core.learning.lora import (
     read_vector,
 )
 from fedmedlora_core.learning.tagging import TaggingLearner
-from fedmedlora_core.learning.train import OnStep, TrainTerms, mean_loss, train_local
+from fedmedlora_core.learning.team import ALONE, Team
+from fedmedlora_core.learning.terms import TrainTerms
+from fedmedlora_core.learning.train import OnStep, mean_loss, train_local
 from fedmedlora_core.records import Note
 from fedmedlora_core.study import Study
 from fedmedlora_core.tasks.tagging import tag_names
+from fedmedlora_core.training_terms import AnswerFormat
 
 __all__ = ["LocalUpdate", "first_adapter", "held_out_losses", "learner_for", "make_learner", "train_round"]
 
@@ -58,12 +63,18 @@ class LocalUpdate:
 
 
 def make_learner(
-    base: LoadedBase, terms: LoraTerms, labels: LabelSet, *, seed: int, max_tokens: int
+    base: LoadedBase,
+    terms: LoraTerms,
+    labels: LabelSet,
+    *,
+    seed: int,
+    max_tokens: int,
+    answers: AnswerFormat = "inline",
 ) -> Learner:
     """Attach a new adapter to a base model and choose the learner of its kind."""
     model = attach(base, terms, seed)
     if base.kind == "causal":
-        return GenerativeLearner(model, base.tokenizer, labels, max_tokens=max_tokens)
+        return GenerativeLearner(model, base.tokenizer, labels, max_tokens=max_tokens, answers=answers)
     return TaggingLearner(model, base.tokenizer, labels, max_tokens=max_tokens)
 
 
@@ -75,6 +86,7 @@ def first_adapter(
     labels: LabelSet,
     seed: int,
     base_name: str,
+    dtype: torch.dtype = torch.float32,
 ) -> tuple[Adapter, str]:
     """Draw a study's initial adapter.
 
@@ -85,28 +97,33 @@ def first_adapter(
         labels: Label set of the study.
         seed: Seed of the study.
         base_name: Name of the base model for the PEFT folder; never a local path.
+        dtype: Type of the base model's weights while the adapter is drawn.
 
     Returns:
         (the adapter, the base model's digest).
     """
-    base = load_base(folder, kind=kind, tags=tag_names(labels) if kind == "token_classification" else ())
+    tags = tag_names(labels) if kind == "token_classification" else ()
+    base = load_base(folder, kind=kind, tags=tags, dtype=dtype)
     return read_adapter(attach(base, terms, seed), base_name=base_name), base.digest
 
 
 def learner_for(
-    study: Study, base_folder: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32
+    study: Study, base_folder: Path, *, device: str | None = None, dtype: torch.dtype | None = None
 ) -> Learner:
     """Load the base model that a study names and attach an adapter of the study's shape.
 
     Args:
         study: Names the base model by digest, the adapter's shape, labels and token limit.
         base_folder: Folder of the base model at this site.
-        device: Where the model computes, for example "cuda"; the adapter's values are float32 everywhere.
-        dtype: Type of the frozen weights; bfloat16 halves the memory of a large model.
+        device: Where the model computes, for example "cuda"; None for a GPU if the study's model needs one
+            and it is there. The adapter's values are float32 everywhere.
+        dtype: Type of the frozen weights instead of the study's.
 
     Raises:
-        ConfigError: The folder holds another model, or the study's adapter does not fit it.
+        ConfigError: The folder holds another model, the study's adapter does not fit it, or this machine
+            cannot do what the study asks for.
     """
+    device = device or device_for("auto", study.training)
     labels = label_set(study.labels.entities, study.labels.modifiers)
     kind: BaseKind = study.model.kind
     base = load_base(
@@ -115,10 +132,18 @@ def learner_for(
         expected_digest=study.model.digest,
         tags=tag_names(labels) if kind == "token_classification" else (),
         device=device,
-        dtype=dtype,
+        dtype=dtype or dtype_of(study.training),
+        nf4=study.training.quantisation == "nf4",
     )
     terms = LoraTerms(study.adapter.rank, study.adapter.alpha, study.adapter.targets, study.adapter.mode)
-    return make_learner(base, terms, labels, seed=study.study.seed, max_tokens=study.training.max_tokens)
+    return make_learner(
+        base,
+        terms,
+        labels,
+        seed=study.study.seed,
+        max_tokens=study.training.max_tokens,
+        answers="inline" if study.prompt is None else study.prompt.format,
+    )
 
 
 def train_round(
@@ -131,6 +156,8 @@ def train_round(
     round_number: int,
     seed: int,
     on_step: OnStep | None = None,
+    team: Team = ALONE,
+    checkpoints: CheckpointStore | None = None,
 ) -> LocalUpdate:
     """Train one round from the round's base adapter (PROTOCOL §4.1).
 
@@ -143,6 +170,8 @@ def train_round(
         round_number: From 1.
         seed: Training seed of this site and round.
         on_step: Called after each step of the optimiser.
+        team: The processes of this site that train together.
+        checkpoints: Where the state is kept, so that a killed training can go on.
 
     Returns:
         The update. The same arguments give the same bytes.
@@ -159,7 +188,15 @@ def train_round(
     samples = learner.samples(train, tasks)
     left_out = learner.left_out
     try:
-        result = train_local(learner, samples, TrainTerms.of(study, round_number), seed=seed, on_step=on_step)
+        result = train_local(
+            learner,
+            samples,
+            TrainTerms.of(study, round_number),
+            seed=seed,
+            on_step=on_step,
+            team=team,
+            checkpoints=checkpoints,
+        )
         delta = (read_vector(learner.model) - start).astype(np.float32)
         if not np.isfinite(delta).all():
             raise NonFiniteError("the trained adapter holds a value that is not finite")
