@@ -7,11 +7,12 @@ from statistics import fmean, stdev
 from typing import Any
 
 from fedmedlora_bench.systems import SiteScores
-from fedmedlora_core.scores import Counts, paired_bootstrap
+from fedmedlora_core.scores import Counts, paired_bootstrap_over_groups
 
 __all__ = ["differences", "mean_over_seeds"]
 
 _WITH_SPREAD = ("strict_f1", "lenient_f1")
+_BOOTSTRAP_SEED = 1
 
 
 def mean_over_seeds(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -34,21 +35,27 @@ def mean_over_seeds(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def differences(
-    first: Mapping[str, SiteScores], second: Mapping[str, SiteScores], *, seed: int
+    pairs: Sequence[tuple[Mapping[str, SiteScores], Mapping[str, SiteScores]]],
+    *,
+    resamples: int = 2000,
 ) -> dict[str, Any]:
-    """Strict F1 of one system minus another's over the patients of all sites, with its 95 % interval.
+    """Strict F1 of one system minus another's, macro over sites, with its 95 % interval.
+
+    Patients are drawn with replacement inside each site of each seed, so the interval covers the choice of
+    test notes, and over several seeds that of the training too.
 
     Args:
-        first: Scores of one system by site.
-        second: Scores of the other on the same sites.
-        seed: Seed of the bootstrap.
+        pairs: For each seed, scores of one system by site and of the other on the same sites.
+        resamples: Draws of the bootstrap.
     """
-    found = {}
+    found: dict[str, Any] = {}
     for task, read in (("ner", _entities), ("re", _relations)):
-        interval = paired_bootstrap(
-            [unit for site in first for unit in read(first[site])],
-            [unit for site in first for unit in read(second[site])],
-            seed=seed,
+        groups = [(read(first[site]), read(second[site])) for first, second in pairs for site in first]
+        groups = [(one, two) for one, two in groups if any(counts.tp + counts.fn for counts in one)]
+        if not groups:
+            continue
+        interval = paired_bootstrap_over_groups(
+            [one for one, _ in groups], [two for _, two in groups], seed=_BOOTSTRAP_SEED, resamples=resamples
         )
         found[task] = {
             "strict_f1_difference": interval.difference,

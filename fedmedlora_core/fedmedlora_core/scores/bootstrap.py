@@ -52,19 +52,54 @@ def paired_bootstrap(
     """
     if len(first) != len(second) or not first:
         raise ValueError("expected counts of the same patients for both systems, at least one")
+    return paired_bootstrap_over_groups([first], [second], seed=seed, resamples=resamples, level=level)
+
+
+def paired_bootstrap_over_groups(
+    first: Sequence[Sequence[Counts]],
+    second: Sequence[Sequence[Counts]],
+    *,
+    seed: int,
+    resamples: int = 2000,
+    level: float = 0.95,
+) -> BootstrapInterval:
+    """Estimate the interval of a difference in F1, macro over groups such as sites.
+
+    Patients are drawn with replacement inside each group, so every draw holds every group at its size; F1 is
+    micro inside a group and its mean over groups is compared.
+
+    Args:
+        first: By group, counts of one system, one entry per patient; no group is empty.
+        second: The same of the other system, on the same patients in the same order.
+        seed: Seed of the draws.
+        resamples: How many draws.
+        level: Share of draws inside the interval, 0 < level < 1.
+
+    Raises:
+        ValueError: The two differ in shape, are empty, or a number is out of range.
+    """
+    if not first or [len(group) for group in first] != [len(group) for group in second]:
+        raise ValueError("expected counts of the same patients in the same groups for both systems")
+    if not all(first):
+        raise ValueError("a group holds no patient")
     if not 0 < level < 1 or resamples < 1:
         raise ValueError("level must lie between 0 and 1 and resamples must be positive")
-    one_UC, two_UC = _as_array(first), _as_array(second)  # noqa: N806 - U units, C counts
-    draws = np.random.default_rng(seed).integers(0, len(first), size=(resamples, len(first)))
-    differences = np.array([_f1(one_UC[draw]) - _f1(two_UC[draw]) for draw in draws])
+    source = np.random.default_rng(seed)
+    exact, drawn = 0.0, np.zeros(resamples)
+    for one, two in zip(first, second, strict=True):
+        ones, twos = _as_array(one), _as_array(two)
+        draws = source.integers(0, len(one), size=(resamples, len(one)))
+        drawn += _f1(ones[draws].sum(axis=1)) - _f1(twos[draws].sum(axis=1))
+        exact += float(_f1(ones.sum(axis=0)) - _f1(twos.sum(axis=0)))
+    exact, drawn = exact / len(first), drawn / len(first)
     tail = (1 - level) / 2
-    low, high = np.quantile(differences, [tail, 1 - tail])
+    low, high = np.quantile(drawn, [tail, 1 - tail])
     return BootstrapInterval(
-        difference=_f1(one_UC) - _f1(two_UC),
+        difference=exact,
         low=float(low),
         high=float(high),
         level=level,
-        share_not_better=float(np.mean(differences <= 0)),
+        share_not_better=float(np.mean(drawn <= 0)),
     )
 
 
@@ -73,7 +108,9 @@ def _as_array(counts: Sequence[Counts]) -> NDArray[np.int64]:
     return np.array([[entry.tp, entry.fp, entry.fn] for entry in counts], dtype=np.int64)
 
 
-def _f1(rows: NDArray[np.int64]) -> float:
-    """Micro F1 of summed rows; 0 where undefined."""
-    tp, fp, fn = (int(value) for value in rows.sum(axis=0))
-    return Counts(tp, fp, fn).f1
+def _f1(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Micro F1 of summed rows (…, 3); 0 where undefined."""
+    tp, fp, fn = counts[..., 0], counts[..., 1], counts[..., 2]
+    whole = 2 * tp + fp + fn
+    found: NDArray[np.float64] = np.divide(2 * tp, whole, out=np.zeros(whole.shape), where=tp > 0)
+    return found

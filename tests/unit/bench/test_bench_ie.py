@@ -22,6 +22,7 @@ from fedmedlora_bench.corpora import corpora_cohort
 from fedmedlora_bench.federation import federate
 from fedmedlora_bench.figures import mean_over_seeds
 from fedmedlora_bench.ie import IeOptions, run_ie
+from fedmedlora_bench.ie.strategies import STRATEGIES
 from fedmedlora_core.errors import ConfigError
 from fedmedlora_core.learning.site_round import learner_for
 from fedmedlora_core.profile import Profile
@@ -35,6 +36,10 @@ TINY = IeOptions(
     limits=SizeLimits(train=4, validation=2, test=1),
     site_count=3,
     sentences=60,
+    few_notes=(5,),
+    even_steps_notes=0,
+    site_counts=(3, 4),
+    spread_sentences=180,
 )
 
 
@@ -190,22 +195,25 @@ def test_means_and_spreads_over_seeds() -> None:
     assert "strict_f1_sd" not in mean_over_seeds(runs[:1])["a"]
 
 
-def test_other_scenarios_stand_under_their_names(encoder: Path) -> None:
-    result = run_ie(
-        base=encoder, options=TINY, scenarios=["external", "new_site", "plus"], show_progress=False
-    )
+def test_other_scenarios_stand_under_their_names(encoder: Path, tmp_path: Path) -> None:
+    scenarios = ["external", "new_site", "strategies", "uneven"]
+    result = run_ie(base=encoder, options=TINY, scenarios=scenarios, work=tmp_path, show_progress=False)
     outside = set(result["external"]["systems"]["federated"]["by_site"])
     assert len(outside) == 1
     assert not outside & set(result["data"]["sites"])
-    assert set(result["new_site"]) == {"labelled_sentences", "alone", "federated", "federated_fitted"}
-    assert set(result["new_site"]["federated_fitted"]["by_site"]) == outside
-    assert set(result["plus"]) == {"fedmedlora_plus", "fedmedlora_plus_ladder"}
+    assert set(result["new_site"]["curve"]) == {"5"}
+    assert set(result["new_site"]["curve"]["5"]["adapted"]["by_site"]) == outside
+    assert list(result["strategies"]) == list(STRATEGIES)
+    assert "minus_fedmedlora" not in result["strategies"]["fedmedlora"]
+    assert set(result["strategies"]["fedmedlora+"]["minus_fedmedlora"]) <= {"ner", "re"}
+    assert set(result["uneven"]["systems"]) == {"single_site", "federated", "evenly_annotated"}
+    again = run_ie(base=encoder, options=TINY, scenarios=scenarios, work=tmp_path, show_progress=False)
+    for key in result.keys() - {"seconds"}:  # read from the finished jobs: their processor time is the same
+        assert again[key] == result[key], key
 
 
 @pytest.mark.slow
-def test_federation_grows_over_hospitals(encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fedmedlora_bench.scenarios.SITE_COUNTS", (3, 4))
-    monkeypatch.setattr("fedmedlora_bench.scenarios.SPREAD_SENTENCES", 40)
+def test_federation_grows_over_hospitals(encoder: Path) -> None:
     result = run_ie(base=encoder, options=TINY, scenarios=["sites"], show_progress=False)
     assert {count: len(found["federated"]["by_site"]) for count, found in result["sites"].items()} == {
         "3": 3,

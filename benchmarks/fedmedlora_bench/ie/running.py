@@ -1,0 +1,125 @@
+"""Running one job, in whatever process it landed in, and the files it leaves in the work folder.
+
+A job's folder is written under a name of its own and renamed when it is whole: a folder that carries the
+job's key is finished, whenever a run was killed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from fedmedlora_bench.best_round import BestRound
+from fedmedlora_bench.federation import federate
+from fedmedlora_bench.ie.jobs import Job, Scoring, Training
+from fedmedlora_bench.ie.setting import Prepared, prepare
+from fedmedlora_bench.score_tables import scores_to_table
+from fedmedlora_bench.systems import pooled, score_adapter, train_alone
+from fedmedlora_core.adapter import Adapter
+from fedmedlora_core.errors import DataError
+from fedmedlora_core.splits import Splits, split_by_patient
+from fedmedlora_core.study import Study
+
+__all__ = ["RESULT_FILE", "is_finished", "read_result", "run_job"]
+
+RESULT_FILE = "result.json"
+ADAPTER_FOLDER = "adapter"
+
+
+def is_finished(job: Job, work: Path) -> bool:
+    """Whether a job's result lies in the work folder."""
+    return (work / job.key / RESULT_FILE).is_file()
+
+
+def read_result(job: Job, work: Path) -> dict[str, Any]:
+    """Read what a finished job left.
+
+    Raises:
+        DataError: The file is damaged.
+    """
+    file = work / job.key / RESULT_FILE
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        raise DataError(f"{file}: is damaged; delete its folder and run again") from None
+    if not isinstance(found, dict):
+        raise DataError(f"{file}: is damaged; delete its folder and run again")
+    return found
+
+
+def run_job(job: Job, work: Path) -> None:
+    """Run one job on one thread and leave its result in the work folder."""
+    import torch
+
+    torch.set_num_threads(1)
+    if is_finished(job, work):
+        return
+    wall, cpu = time.perf_counter(), time.process_time()
+    with tempfile.TemporaryDirectory(prefix=f".{job.key[:16]}-", dir=work) as folder:
+        draft = Path(folder) / job.key
+        draft.mkdir()
+        found = _train(job, work, draft) if isinstance(job, Training) else _score(job, work)
+        found |= {
+            "job": job.title,
+            "key": job.key,
+            "cpu_seconds": round(time.process_time() - cpu, 3),
+            "wall_seconds": round(time.perf_counter() - wall, 3),
+        }
+        (draft / RESULT_FILE).write_text(json.dumps(found) + "\n", encoding="utf-8")
+        if not is_finished(job, work):
+            shutil.rmtree(work / job.key, ignore_errors=True)
+            draft.rename(work / job.key)
+
+
+def _train(job: Training, work: Path, draft: Path) -> dict[str, Any]:
+    """Train, and write the adapter as a PEFT folder."""
+    prepared = prepare(job.setting)
+    study, best = prepared.made.study, BestRound() if job.choose_round else None
+    initial = _adapter(job.start, prepared, work)
+    if job.way == "federated":
+        adapter, _ = federate(study, prepared.learner, initial, prepared.sites, best=best)
+    else:
+        terms, notes = _alone(job, prepared)
+        name = job.site or job.way
+        adapter = train_alone(
+            terms, prepared.made.base, initial, notes, name=name, learner=prepared.learner, best=best
+        )
+    adapter.save(draft / ADAPTER_FOLDER)
+    chosen = {"round": best.round, "validation_f1_by_round": best.history} if best is not None else {}
+    return chosen | {"adapter_digest": adapter.digest}
+
+
+def _alone(job: Training, prepared: Prepared) -> tuple[Study, Splits]:
+    """Terms and notes of a training without a federation."""
+    study = prepared.made.study
+    if job.way == "single":
+        return study, prepared.sites[job.site]
+    if job.way == "centralised":
+        return study, pooled(prepared.sites)
+    splits = prepared.outside[job.site]
+    labelled = splits.train[: job.notes]
+    few = split_by_patient(labelled, seed=job.setting.seed, validation_fraction=0.2, test_fraction=0.0)
+    factor = max(1, math.ceil(job.even_steps_notes / len(labelled)))
+    epochs = study.training.local_epochs * factor
+    training = study.training.model_copy(update={"local_epochs": epochs})
+    return study.model_copy(update={"training": training}), few
+
+
+def _score(job: Scoring, work: Path) -> dict[str, Any]:
+    """Score on one site's test notes."""
+    prepared = prepare(job.setting)
+    adapter = _adapter(job.adapter, prepared, work)
+    target = {job.site: prepared.tests()[job.site]}
+    made = prepared.made
+    scores = score_adapter(made.study, made.base, adapter, target, learner=prepared.learner)
+    return {"scores": scores_to_table(scores[job.site])}
+
+
+def _adapter(job: Training | None, prepared: Prepared, work: Path) -> Adapter:
+    """The adapter that a job left, or the study's first one."""
+    return prepared.made.initial if job is None else Adapter.load(work / job.key / ADAPTER_FOLDER)

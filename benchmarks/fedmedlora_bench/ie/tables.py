@@ -1,0 +1,70 @@
+"""From the scores of several seeds to the tables of the result file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from fedmedlora_bench.figures import differences, mean_over_seeds
+from fedmedlora_bench.systems import SiteScores, mean_figures, system_figures
+
+__all__ = ["Scored", "seed_means", "single_site_mean", "spread", "systems_table"]
+
+Scored = Mapping[str, Mapping[str, SiteScores]]
+"""System to site to scores, of one seed."""
+
+ALONE = "alone:"
+"""Before a site's id: the system that trained on that site only."""
+
+
+def systems_table(runs: Sequence[Scored]) -> dict[str, Any]:
+    """Figures of zero-shot, the mean single site, federated and centralised, and their differences.
+
+    Args:
+        runs: One for each seed; every site has a system of its own, named `ALONE` and its id.
+    """
+    tables = [_systems(run) for run in runs]
+    return {
+        "systems": mean_over_seeds(tables),
+        "federated_minus": {
+            name.removeprefix(ALONE): differences([(run["federated"], run[name]) for run in runs])
+            for name in runs[0]
+            if name != "federated"
+        },
+        "by_seed": {name: [seed_means(table[name]) for table in tables] for name in tables[0]},
+    }
+
+
+def _systems(run: Scored) -> dict[str, Any]:
+    """The systems of one seed."""
+    singles = single_site_mean(run)
+    found = {name: system_figures(scores) for name, scores in run.items() if not name.startswith(ALONE)}
+    names = [
+        name
+        for name in ("zero_shot", "single_site", "federated", "centralised")
+        if name in {*found, "single_site"}
+    ]
+    return {name: singles if name == "single_site" else found[name] for name in names}
+
+
+def single_site_mean(run: Scored) -> dict[str, Any]:
+    """Mean over the sites' own adapters; each on every test, and each on its own where that is among them."""
+    adapters = {
+        name.removeprefix(ALONE): system_figures(scores)
+        for name, scores in run.items()
+        if name.startswith(ALONE)
+    }
+    found = mean_figures(list(adapters.values())) | {"adapters": adapters}
+    own = {site: figures["by_site"][site] for site, figures in adapters.items() if site in figures["by_site"]}
+    return found | ({"own_site": own} if own else {})
+
+
+def seed_means(figures: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """The main figures of one system of one seed, so that a spread can be looked at."""
+    tasks = ("ner", "re", "re_gold_heads")
+    return {task: {key: figures[task][key] for key in ("strict_f1", "lenient_f1")} for task in tasks}
+
+
+def spread(runs: Sequence[Scored], read: Callable[[Scored], Mapping[str, Any]]) -> dict[str, Any]:
+    """Means and standard deviations over seeds of any table."""
+    return mean_over_seeds([read(run) for run in runs])
