@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedmedlora_bench.best_round import BestRound
 from fedmedlora_core.adapter import Adapter
 from fedmedlora_core.aggregation import server_step
+from fedmedlora_core.best_round import BestRound
 from fedmedlora_core.codec import CLIPPED_PERMILLE_MAX, EXTRAS, RingVector, clip_update, clipped_permille
 from fedmedlora_core.learning.learner import Learner
 from fedmedlora_core.learning.site_round import train_round

@@ -10,19 +10,18 @@ rounds in one process) and how jobs are spread over cores.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedmedlora_bench.best_round import BestRound
 from fedmedlora_core.adapter import Adapter
-from fedmedlora_core.aggregation import server_step
+from fedmedlora_core.best_round import BestRound
+from fedmedlora_core.learning.alone import OnRound, train_rounds
 from fedmedlora_core.learning.evaluate import predict_entities, predict_relations
 from fedmedlora_core.learning.learner import Learner
 from fedmedlora_core.learning.lora import load_adapter
-from fedmedlora_core.learning.site_round import learner_for, train_round
-from fedmedlora_core.learning.validation import count_on_notes
+from fedmedlora_core.learning.site_round import learner_for
 from fedmedlora_core.records import Note
 from fedmedlora_core.scores import (
     MatchScore,
@@ -47,9 +46,6 @@ TASKS = (
     "re_gold_heads_any_head",
 )
 """Fields of `SiteScores` that hold scores, in the order of the result files."""
-
-OnRound = Callable[[int, int], None]
-"""(round, rounds): called after each round of a baseline."""
 
 
 @dataclass(frozen=True)
@@ -131,25 +127,15 @@ def train_alone(
     Returns:
         The adapter after the last round, or the chosen one.
     """
-    learner = learner or learner_for(study, base)
-    adapter = initial
-    rounds = study.training.rounds
-    for number in range(1, rounds + 1):
-        update = train_round(
-            learner,
-            study,
-            adapter,
-            train=notes.train,
-            validation=notes.validation,
-            round_number=number,
-            seed=training_seed(study.study.seed, name, number),
-        )
-        adapter = adapter.with_vector(server_step(adapter.vector(), update.delta))
-        if best is not None:
-            best.offer(number, adapter, count_on_notes(learner, study, adapter, notes.validation))
-        if on_round is not None:
-            on_round(number, rounds)
-    return adapter if best is None else best.adapter
+    return train_rounds(
+        learner or learner_for(study, base),
+        study,
+        initial,
+        notes,
+        seed_of=lambda number: training_seed(study.study.seed, name, number),
+        best=best,
+        on_round=on_round,
+    )
 
 
 def score_adapter(

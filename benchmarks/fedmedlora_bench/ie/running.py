@@ -7,23 +7,21 @@ job's key is finished, whenever a run was killed.
 from __future__ import annotations
 
 import json
-import math
 import shutil
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from fedmedlora_bench.best_round import BestRound
 from fedmedlora_bench.federation import federate
 from fedmedlora_bench.ie.jobs import Job, Scoring, Training
 from fedmedlora_bench.ie.setting import Prepared, prepare
 from fedmedlora_bench.score_tables import scores_to_table
 from fedmedlora_bench.systems import pooled, score_adapter, train_alone
 from fedmedlora_core.adapter import Adapter
+from fedmedlora_core.best_round import BestRound
 from fedmedlora_core.errors import DataError
-from fedmedlora_core.splits import Splits, split_by_patient
-from fedmedlora_core.study import Study
+from fedmedlora_site.adapting import fit_few, split_few
 
 __all__ = ["RESULT_FILE", "is_finished", "read_result", "run_job"]
 
@@ -83,31 +81,36 @@ def _train(job: Training, work: Path, draft: Path) -> dict[str, Any]:
     initial = _adapter(job.start, prepared, work)
     if job.way == "federated":
         adapter, _ = federate(study, prepared.learner, initial, prepared.sites, best=best)
+    elif job.way == "few":
+        adapter, best = _fit(job, prepared, initial)
     else:
-        terms, notes = _alone(job, prepared)
-        name = job.site or job.way
+        notes = prepared.sites[job.site] if job.way == "single" else pooled(prepared.sites)
         adapter = train_alone(
-            terms, prepared.made.base, initial, notes, name=name, learner=prepared.learner, best=best
+            study,
+            prepared.made.base,
+            initial,
+            notes,
+            name=job.site or job.way,
+            learner=prepared.learner,
+            best=best,
         )
     adapter.save(draft / ADAPTER_FOLDER)
     chosen = {"round": best.round, "validation_f1_by_round": best.history} if best is not None else {}
     return chosen | {"adapter_digest": adapter.digest}
 
 
-def _alone(job: Training, prepared: Prepared) -> tuple[Study, Splits]:
-    """Terms and notes of a training without a federation."""
-    study = prepared.made.study
-    if job.way == "single":
-        return study, prepared.sites[job.site]
-    if job.way == "centralised":
-        return study, pooled(prepared.sites)
-    splits = prepared.outside[job.site]
-    labelled = splits.train[: job.notes]
-    few = split_by_patient(labelled, seed=job.setting.seed, validation_fraction=0.2, test_fraction=0.0)
-    factor = max(1, math.ceil(job.even_steps_notes / len(labelled)))
-    epochs = study.training.local_epochs * factor
-    training = study.training.model_copy(update={"local_epochs": epochs})
-    return study.model_copy(update={"training": training}), few
+def _fit(job: Training, prepared: Prepared, start: Adapter) -> tuple[Adapter, BestRound]:
+    """A new site with few labelled notes: the same as `fedmedlora site adapt`."""
+    labelled = prepared.outside[job.site].train[: job.notes]
+    return fit_few(
+        prepared.learner,
+        prepared.made.study,
+        start,
+        split_few(labelled, seed=job.setting.seed),
+        name=job.site,
+        seed=job.setting.seed,
+        even_steps_notes=job.even_steps_notes,
+    )
 
 
 def _score(job: Scoring, work: Path) -> dict[str, Any]:

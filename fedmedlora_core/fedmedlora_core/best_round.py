@@ -17,7 +17,7 @@ class BestRound:
     Test notes never come near it; in a federation the counts are the masked sum over all sites.
 
     Attributes:
-        round: Of the best adapter so far; 0 before the first.
+        round: Of the best adapter so far; 0 before the first, and for the adapter that training starts from.
         f1: Its validation F1.
         history: Validation F1 by round.
     """
@@ -28,7 +28,7 @@ class BestRound:
     _adapter: Adapter | None = None
 
     def offer(self, number: int, adapter: Adapter, counts: ValidationCounts) -> None:
-        """Consider the adapter of one round."""
+        """Consider the adapter of one round; the later of two equal ones is left."""
         self.history.append(counts.f1)
         if counts.f1 > self.f1:
             self.round, self.f1, self._adapter = number, counts.f1, adapter
