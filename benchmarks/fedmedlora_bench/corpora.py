@@ -22,7 +22,7 @@ from fedmedlora_core.mapping import load_mapping
 from fedmedlora_core.pubtator import read_pubtator
 from fedmedlora_core.records import Note
 
-__all__ = ["CORPORA", "EXTERNAL", "check_corpora", "corpora_cohort"]
+__all__ = ["CORPORA", "EXTERNAL", "EXTERNAL_ID", "check_corpora", "corpora_cohort"]
 
 CORPORA = {
     "mtsamples": ("mtsamples", "mtsamples"),
@@ -34,6 +34,7 @@ CORPORA = {
 
 EXTERNAL = Path("bc5cdr") / "CDR_TestSet.PubTator.txt"
 """External test set, for entities only."""
+EXTERNAL_ID = "bc5cdr"
 
 
 def check_corpora(data: Path) -> None:
@@ -68,7 +69,7 @@ def corpora_cohort(data: Path, *, on_site: Callable[[str], None] | None = None) 
             on_site(site)
         sites[site] = read_brat(data / folder, mapping=load_mapping(mapping)).notes
     test = data / EXTERNAL
-    outside = {"bc5cdr": _external(test, sites["phee"])} if test.is_file() else {}
+    outside = {EXTERNAL_ID: _external(test, sites["phee"])} if test.is_file() else {}
     return Cohort("corpora", sites, outside)
 
 

@@ -28,7 +28,7 @@ from fedmedlora_crypto.secagg.session import SessionTerms
 from fedmedlora_crypto.xof import Keystream
 from fedmedlora_site.training import training_seed
 
-__all__ = ["RoundFigures", "federate"]
+__all__ = ["RoundFigures", "federate", "summed_validation"]
 
 OnSite = Callable[[int, str], None]
 """(round, site): called when a site has trained."""

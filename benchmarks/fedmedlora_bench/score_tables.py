@@ -10,7 +10,7 @@ from fedmedlora_core.scores import Counts, MatchScore, Scores
 
 __all__ = ["scores_from_table", "scores_to_table"]
 
-_BY_PATIENT = ("ner_by_patient", "re_by_patient")
+_BY_PATIENT = ("ner_by_patient", "re_by_patient", "re_gold_heads_by_patient")
 
 
 def scores_to_table(scores: SiteScores) -> dict[str, Any]:

@@ -64,6 +64,7 @@ class SiteScores:
         asked: Answers in all.
         ner_by_patient: `ner` patient by patient: the units of a bootstrap.
         re_by_patient: `re` patient by patient.
+        re_gold_heads_by_patient: `re_gold_heads` patient by patient.
     """
 
     ner: Scores
@@ -77,6 +78,7 @@ class SiteScores:
     asked: int
     ner_by_patient: tuple[Scores, ...] = ()
     re_by_patient: tuple[Scores, ...] = ()
+    re_gold_heads_by_patient: tuple[Scores, ...] = ()
 
 
 def split_sites(study: Study, notes: Mapping[str, Sequence[Note]]) -> dict[str, Splits]:
@@ -183,6 +185,9 @@ def _score_site(learner: Learner, splits: Splits) -> SiteScores:
         asked=found.asked,
         ner_by_patient=tuple(score_entities_by_patient(gold, found.notes, labels=learner.labels)),
         re_by_patient=tuple(score_relations_by_patient(gold, own_heads.notes, labels=learner.labels)),
+        re_gold_heads_by_patient=tuple(
+            score_relations_by_patient(gold, gold_heads.notes, labels=learner.labels)
+        ),
     )
 
 

@@ -24,8 +24,8 @@ def command(
     data: Annotated[
         Path | None,
         typer.Option(
-            help="Folder with the open corpora mtsamples, maccrobat2020, phee, chia; the synthetic clinic "
-            "when left out.",
+            help="Folder with the open corpora mtsamples, maccrobat2020, phee, chia, or with sites/*.jsonl "
+            "and outside/*.jsonl of your own; the synthetic clinic when left out.",
             envvar=DATA_VARIABLE,
         ),
     ] = None,

@@ -53,4 +53,4 @@ class IeOptions:
     @classmethod
     def full(cls, *, corpora: bool) -> IeOptions:
         """All notes of the clinic; of each corpus 1,200 training sentences."""
-        return cls(rounds=8, limits=SizeLimits(train=1200, validation=100, test=300)) if corpora else cls()
+        return cls(rounds=8, limits=SizeLimits(train=1200, validation=60, test=300)) if corpora else cls()

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from fedmedlora_bench.bench_study import kind_of
-from fedmedlora_bench.corpora import CORPORA, EXTERNAL, check_corpora
+from fedmedlora_bench.cohort_folder import folder_names, is_cohort_folder
+from fedmedlora_bench.corpora import CORPORA, EXTERNAL, EXTERNAL_ID, check_corpora
 from fedmedlora_bench.ie.grid import run_grid, with_needs, workers_for
 from fedmedlora_bench.ie.jobs import Job, code_digest
 from fedmedlora_bench.ie.options import IeOptions
 from fedmedlora_bench.ie.running import read_result
 from fedmedlora_bench.ie.scenarios import SCENARIOS, Layout, Systems
-from fedmedlora_bench.ie.setting import Setting, prepare, profile_text
+from fedmedlora_bench.ie.setting import CohortKind, Setting, prepare, profile_text
 from fedmedlora_bench.ie.tables import Scored
 from fedmedlora_bench.progress import Progress
 from fedmedlora_bench.score_tables import scores_from_table
@@ -58,9 +59,10 @@ def run_ie(
     """Run scenarios and write their figures.
 
     Args:
-        data: Folder with the open corpora; None for the synthetic clinic.
+        data: Folder with the open corpora or with cohorts of one's own (`cohort_folder`); None for the
+            synthetic clinic.
         base: Folder of the base model; None for the shipped one (clinic) or the encoder below
-            `FEDMEDLORA_MODELS` (corpora).
+            `FEDMEDLORA_MODELS`.
         seeds: How many seeds, or which; figures are means over them.
         scenarios: Names of `SCENARIOS`; main is always run.
         out: JSON file to write.
@@ -110,19 +112,13 @@ def _layouts(
     data: Path | None, base: Path, profile: str | None, options: IeOptions, seeds: Sequence[int]
 ) -> list[Layout]:
     """One layout for each seed."""
-    if data is None:
-        digest, sites = "", HOSPITAL_IDS[: options.site_count]
-        outside = HOSPITAL_IDS[options.site_count : options.site_count + 1]
-    else:
-        check_corpora(data)
-        digest, sites = _folder_digest(data), tuple(CORPORA)
-        outside = ("bc5cdr",) if (data / EXTERNAL).is_file() else ()
+    cohort, digest, sites, outside = _cohort(data, options)
     settings = _settings(profile, kind_of(base), options)
     model = base_digest(base)
     return [
         Layout(
             Setting(
-                cohort="clinic" if data is None else "corpora",
+                cohort=cohort,
                 data="" if data is None else str(data.resolve()),
                 data_digest=digest,
                 base=str(base.resolve()),
@@ -133,8 +129,8 @@ def _layouts(
                 site_count=options.site_count,
                 sentences=options.sentences,
             ),
-            tuple(sites),
-            tuple(outside),
+            sites,
+            outside,
             options,
         )
         for seed in seeds
@@ -165,12 +161,28 @@ def _default_base(data: Path | None) -> Path:
     return folder
 
 
-def _folder_digest(data: Path) -> str:
-    """SHA-256, in hex, over names and contents of the files of the corpora that are read."""
-    digest = hashlib.sha256()
+def _cohort(
+    data: Path | None, options: IeOptions
+) -> tuple[CohortKind, str, tuple[str, ...], tuple[str, ...]]:
+    """Kind of cohort, digest of its files, ids of the sites that train, and of those that do not."""
+    if data is None:
+        count = options.site_count
+        return "clinic", "", HOSPITAL_IDS[:count], HOSPITAL_IDS[count : count + 1]
+    if is_cohort_folder(data):
+        sites, outside = folder_names(data)
+        return "folder", _digest_of(data, sorted(data.rglob("*.jsonl"))), sites, outside
+    check_corpora(data)
     folders = sorted({folder for folder, _ in CORPORA.values()})
     files = [file for folder in folders for file in sorted((data / folder).rglob("*")) if file.is_file()]
-    for file in [*files, *([data / EXTERNAL] if (data / EXTERNAL).is_file() else [])]:
+    external = [data / EXTERNAL] if (data / EXTERNAL).is_file() else []
+    names = (EXTERNAL_ID,) if external else ()
+    return "corpora", _digest_of(data, [*files, *external]), tuple(CORPORA), names
+
+
+def _digest_of(data: Path, files: Sequence[Path]) -> str:
+    """SHA-256, in hex, over names and contents of files."""
+    digest = hashlib.sha256()
+    for file in files:
         content = file.read_bytes()
         digest.update(f"{file.relative_to(data).as_posix()}\0{len(content)}\0".encode())
         digest.update(content)

@@ -107,7 +107,7 @@ def _strategies_table(runs: Sequence[Scored], layout: Layout) -> dict[str, Any]:
     found = spread(runs, lambda run: {name: system_figures(scores) for name, scores in run.items()})
     for name in found:
         if name != REFERENCE:
-            found[name]["minus_fedmedlora"] = differences([(run[name], run[REFERENCE]) for run in runs])
+            found[name]["minus_fedmedlora"] = differences([(run[name], [run[REFERENCE]]) for run in runs])
     return found
 
 
@@ -129,7 +129,7 @@ def _external_table(runs: Sequence[Scored], layout: Layout) -> dict[str, Any]:
 def _new_site(layout: Layout) -> Systems | str:
     if not layout.outside:
         return "this cohort has no site outside the federation"
-    site, found = layout.outside[0], {}
+    site, found = layout.outside[-1], {}
     found["federated"] = _on(layout.federated(), layout.setting, [site])
     for count in layout.options.few_notes:
         for name, start in (("from_scratch", None), ("adapted", layout.federated())):
@@ -143,14 +143,14 @@ def _new_site(layout: Layout) -> Systems | str:
 def _new_site_table(runs: Sequence[Scored], layout: Layout) -> dict[str, Any]:
     figures = spread(runs, lambda run: {name: system_figures(scores) for name, scores in run.items()})
     return {
-        "site": layout.outside[0],
+        "site": layout.outside[-1],
         "federated": figures["federated"],
         "curve": {
             str(count): {
                 "from_scratch": figures[f"from_scratch:{count}"],
                 "adapted": figures[f"adapted:{count}"],
                 "adapted_minus_from_scratch": differences(
-                    [(run[f"adapted:{count}"], run[f"from_scratch:{count}"]) for run in runs]
+                    [(run[f"adapted:{count}"], [run[f"from_scratch:{count}"]]) for run in runs]
                 ),
             }
             for count in layout.options.few_notes
@@ -177,7 +177,7 @@ def _uneven_table(runs: Sequence[Scored], layout: Layout) -> dict[str, Any]:
     return {
         "systems": spread(runs, read),
         "federated_minus_evenly_annotated": differences(
-            [(run["federated"], run["evenly_annotated"]) for run in runs]
+            [(run["federated"], [run["evenly_annotated"]]) for run in runs]
         ),
     }
 
@@ -212,7 +212,7 @@ def _sites_table(runs: Sequence[Scored], layout: Layout) -> dict[str, Any]:
             "federated": figures[f"federated:{count}"],
             "centralised": figures[f"centralised:{count}"],
             "federated_minus_centralised": differences(
-                [(run[f"federated:{count}"], run[f"centralised:{count}"]) for run in runs]
+                [(run[f"federated:{count}"], [run[f"centralised:{count}"]]) for run in runs]
             ),
         }
         for count in layout.options.site_counts

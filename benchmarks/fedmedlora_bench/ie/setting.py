@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fedmedlora_bench.bench_study import BenchStudy, kind_of, make_bench_study
+from fedmedlora_bench.cohort_folder import folder_cohort
 from fedmedlora_bench.cohorts import Cohort, SizeLimits, clinic_cohort, split_cohort
 from fedmedlora_bench.corpora import corpora_cohort
 from fedmedlora_bench.uneven import withhold_types
@@ -23,7 +24,10 @@ from fedmedlora_core.learning.site_round import learner_for
 from fedmedlora_core.profile import Profile
 from fedmedlora_core.splits import Splits
 
-__all__ = ["Prepared", "Setting"]
+__all__ = ["CohortKind", "Prepared", "Setting", "prepare", "profile_text"]
+
+CohortKind = Literal["clinic", "corpora", "folder"]
+"""Synthetic hospitals, the open corpora, or a folder of the operator's own."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class Setting:
 
     Args:
         cohort: Where notes come from.
-        data: Folder of the corpora; empty for the clinic.
+        data: Folder of the notes; empty for the clinic.
         data_digest: Digest of what was read there.
         base: Folder of the base model.
         base_digest: Its digest.
@@ -44,7 +48,7 @@ class Setting:
         uneven: Each site annotates only some of the types.
     """
 
-    cohort: Literal["clinic", "corpora"]
+    cohort: CohortKind
     data: str
     data_digest: str
     base: str
@@ -117,13 +121,13 @@ def prepare(setting: Setting) -> Prepared:
 
 def _cohort(setting: Setting) -> Cohort:
     """The notes of all sites."""
-    if setting.cohort == "corpora":
-        return _read_corpora(setting.data, setting.data_digest)
+    if setting.cohort != "clinic":
+        return _read(setting.cohort, setting.data, setting.data_digest)
     return clinic_cohort(seed=setting.seed, site_count=setting.site_count, sentences=setting.sentences)
 
 
 @lru_cache(maxsize=1)
-def _read_corpora(folder: str, digest: str) -> Cohort:
-    """The corpora are the same for every seed; `digest` is what they were when the grid was laid out."""
+def _read(cohort: CohortKind, folder: str, digest: str) -> Cohort:
+    """Notes that are the same for every seed; `digest` is what they were when the grid was laid out."""
     del digest
-    return corpora_cohort(Path(folder))
+    return corpora_cohort(Path(folder)) if cohort == "corpora" else folder_cohort(Path(folder))

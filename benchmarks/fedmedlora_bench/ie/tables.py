@@ -24,12 +24,15 @@ def systems_table(runs: Sequence[Scored]) -> dict[str, Any]:
         runs: One for each seed; every site has a system of its own, named `ALONE` and its id.
     """
     tables = [_systems(run) for run in runs]
+    singles = [name for name in runs[0] if name.startswith(ALONE)]
+    against = {"single_site": singles} | {
+        name.removeprefix(ALONE): [name] for name in runs[0] if name != "federated"
+    }
     return {
         "systems": mean_over_seeds(tables),
         "federated_minus": {
-            name.removeprefix(ALONE): differences([(run["federated"], run[name]) for run in runs])
-            for name in runs[0]
-            if name != "federated"
+            shown: differences([(run["federated"], [run[name] for name in names]) for run in runs])
+            for shown, names in against.items()
         },
         "by_seed": {name: [seed_means(table[name]) for table in tables] for name in tables[0]},
     }
@@ -37,14 +40,12 @@ def systems_table(runs: Sequence[Scored]) -> dict[str, Any]:
 
 def _systems(run: Scored) -> dict[str, Any]:
     """The systems of one seed."""
-    singles = single_site_mean(run)
-    found = {name: system_figures(scores) for name, scores in run.items() if not name.startswith(ALONE)}
-    names = [
-        name
-        for name in ("zero_shot", "single_site", "federated", "centralised")
-        if name in {*found, "single_site"}
-    ]
-    return {name: singles if name == "single_site" else found[name] for name in names}
+    return {
+        "zero_shot": system_figures(run["zero_shot"]),
+        "single_site": single_site_mean(run),
+        "federated": system_figures(run["federated"]),
+        "centralised": system_figures(run["centralised"]),
+    }
 
 
 def single_site_mean(run: Scored) -> dict[str, Any]:

@@ -52,46 +52,47 @@ def paired_bootstrap(
     """
     if len(first) != len(second) or not first:
         raise ValueError("expected counts of the same patients for both systems, at least one")
-    return paired_bootstrap_over_groups([first], [second], seed=seed, resamples=resamples, level=level)
+    return paired_bootstrap_over_groups([first], [[second]], seed=seed, resamples=resamples, level=level)
 
 
 def paired_bootstrap_over_groups(
     first: Sequence[Sequence[Counts]],
-    second: Sequence[Sequence[Counts]],
+    others: Sequence[Sequence[Sequence[Counts]]],
     *,
     seed: int,
     resamples: int = 2000,
     level: float = 0.95,
 ) -> BootstrapInterval:
-    """Estimate the interval of a difference in F1, macro over groups such as sites.
+    """Estimate the interval of one system's F1 minus the mean of others', macro over groups such as sites.
 
-    Patients are drawn with replacement inside each group, so every draw holds every group at its size; F1 is
-    micro inside a group and its mean over groups is compared.
+    Patients are drawn with replacement inside each group, so every draw holds every group at its size; all
+    systems are compared on the same draw. F1 is micro inside a group, and its mean over groups is compared.
 
     Args:
         first: By group, counts of one system, one entry per patient; no group is empty.
-        second: The same of the other system, on the same patients in the same order.
+        others: The same of each other system, on the same patients in the same order; at least one.
         seed: Seed of the draws.
         resamples: How many draws.
         level: Share of draws inside the interval, 0 < level < 1.
 
     Raises:
-        ValueError: The two differ in shape, are empty, or a number is out of range.
+        ValueError: The systems differ in shape, are empty, or a number is out of range.
     """
-    if not first or [len(group) for group in first] != [len(group) for group in second]:
-        raise ValueError("expected counts of the same patients in the same groups for both systems")
-    if not all(first):
+    shape = [len(group) for group in first]
+    if not shape or not others or any([len(group) for group in other] != shape for other in others):
+        raise ValueError("expected counts of the same patients in the same groups for all systems")
+    if not all(shape):
         raise ValueError("a group holds no patient")
     if not 0 < level < 1 or resamples < 1:
         raise ValueError("level must lie between 0 and 1 and resamples must be positive")
     source = np.random.default_rng(seed)
     exact, drawn = 0.0, np.zeros(resamples)
-    for one, two in zip(first, second, strict=True):
-        ones, twos = _as_array(one), _as_array(two)
-        draws = source.integers(0, len(one), size=(resamples, len(one)))
-        drawn += _f1(ones[draws].sum(axis=1)) - _f1(twos[draws].sum(axis=1))
-        exact += float(_f1(ones.sum(axis=0)) - _f1(twos.sum(axis=0)))
-    exact, drawn = exact / len(first), drawn / len(first)
+    for index, size in enumerate(shape):
+        draws = source.integers(0, size, size=(resamples, size))
+        for counts, share in [(first, 1.0), *((other, -1.0 / len(others)) for other in others)]:
+            rows = _as_array(counts[index])
+            drawn += share * _f1(rows[draws].sum(axis=1)) / len(shape)
+            exact += share * float(_f1(rows.sum(axis=0))) / len(shape)
     tail = (1 - level) / 2
     low, high = np.quantile(drawn, [tail, 1 - tail])
     return BootstrapInterval(
