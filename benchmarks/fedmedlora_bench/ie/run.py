@@ -24,7 +24,7 @@ from fedmedlora_bench.ie.options import IeOptions
 from fedmedlora_bench.ie.running import read_result
 from fedmedlora_bench.ie.scenarios import SCENARIOS, Layout, Systems
 from fedmedlora_bench.ie.setting import CohortKind, Setting, prepare, profile_text
-from fedmedlora_bench.ie.tables import Scored
+from fedmedlora_bench.ie.tables import Scored, rounded
 from fedmedlora_bench.progress import Progress
 from fedmedlora_bench.score_tables import scores_from_table
 from fedmedlora_core.clinic import HOSPITAL_IDS
@@ -95,12 +95,14 @@ def run_ie(
         workers = workers_for(folder, jobs=jobs, ray=ray)
         run_grid(_jobs_of(plans), folder, workers, progress)
         figures = {name: _figures(name, plans[name], layouts[0], folder) for name in names}
-        result = {
-            **_what_ran(layouts[0], numbers, names, repeat),
-            **figures.pop("main"),
-            **figures,
-            "cost": _cost(plans, folder),
-        }
+        result: dict[str, Any] = rounded(
+            {
+                **_what_ran(layouts[0], numbers, names, repeat),
+                **figures.pop("main"),
+                **figures,
+                "cost": _cost(plans, folder),
+            }
+        )
     result["seconds"] = {"total": round(time.perf_counter() - started, 1)}
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,7 @@ from fedmedlora_bench.ie.jobs import Scoring, Training
 from fedmedlora_bench.ie.options import IeOptions
 from fedmedlora_bench.ie.setting import Setting
 from fedmedlora_bench.ie.strategies import REFERENCE, STRATEGIES
-from fedmedlora_bench.ie.tables import ALONE, Scored, single_site_mean, spread, systems_table
+from fedmedlora_bench.ie.tables import ALONE, Scored, single_site_mean, spread, systems_table, without_types
 from fedmedlora_bench.systems import system_figures
 from fedmedlora_core.clinic import HOSPITAL_IDS
 
@@ -118,7 +118,7 @@ def _external(layout: Layout) -> Systems | str:
 
 
 def _external_table(runs: Sequence[Scored], layout: Layout) -> dict[str, Any]:
-    found = systems_table(runs)
+    found = without_types(systems_table(runs))
     adapters = found["systems"]["single_site"]["adapters"].values()
     found["best_single_site"] = {
         "ner": {"strict_f1": max(figures["ner"]["strict_f1"] for figures in adapters)}

@@ -8,13 +8,14 @@ from typing import Any
 from fedmedlora_bench.figures import differences, mean_over_seeds
 from fedmedlora_bench.systems import SiteScores, mean_figures, system_figures
 
-__all__ = ["Scored", "seed_means", "single_site_mean", "spread", "systems_table"]
+__all__ = ["ALONE", "Scored", "rounded", "single_site_mean", "spread", "systems_table", "without_types"]
 
 Scored = Mapping[str, Mapping[str, SiteScores]]
 """System to site to scores, of one seed."""
 
 ALONE = "alone:"
 """Before a site's id: the system that trained on that site only."""
+_DIGITS = 6
 
 
 def systems_table(runs: Sequence[Scored]) -> dict[str, Any]:
@@ -51,7 +52,7 @@ def _systems(run: Scored) -> dict[str, Any]:
 def single_site_mean(run: Scored) -> dict[str, Any]:
     """Mean over the sites' own adapters; each on every test, and each on its own where that is among them."""
     adapters = {
-        name.removeprefix(ALONE): system_figures(scores)
+        name.removeprefix(ALONE): without_types(system_figures(scores))
         for name, scores in run.items()
         if name.startswith(ALONE)
     }
@@ -67,5 +68,23 @@ def seed_means(figures: Mapping[str, Any]) -> dict[str, dict[str, float]]:
 
 
 def spread(runs: Sequence[Scored], read: Callable[[Scored], Mapping[str, Any]]) -> dict[str, Any]:
-    """Means and standard deviations over seeds of any table."""
-    return mean_over_seeds([read(run) for run in runs])
+    """Means and standard deviations over seeds of any table, without the figures of single types."""
+    return mean_over_seeds([without_types(read(run)) for run in runs])
+
+
+def without_types(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what each type got: it is most of a file, and the main systems have it."""
+    return {
+        key: without_types(value) if isinstance(value, Mapping) else value
+        for key, value in table.items()
+        if key != "per_type"
+    }
+
+
+def rounded(value: Any) -> Any:
+    """Round every figure of a result to what means something: a millionth of an F1."""
+    if isinstance(value, float):
+        return round(value, _DIGITS)
+    if isinstance(value, Mapping):
+        return {key: rounded(inner) for key, inner in value.items()}
+    return [rounded(inner) for inner in value] if isinstance(value, list) else value

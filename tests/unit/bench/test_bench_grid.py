@@ -13,13 +13,13 @@ import pytest
 
 from fedmedlora_bench.cohort_folder import folder_cohort, folder_names
 from fedmedlora_bench.cohorts import SizeLimits, annotated_types
-from fedmedlora_bench.ie import IeOptions, run_ie, running
+from fedmedlora_bench.ie import IeOptions, run_ie
 from fedmedlora_bench.ie.grid import with_needs, workers_for
 from fedmedlora_bench.ie.jobs import Scoring, Training
 from fedmedlora_bench.ie.setting import Setting, profile_text
 from fedmedlora_bench.ie.strategies import REFERENCE, STRATEGIES
 from fedmedlora_bench.score_tables import scores_from_table, scores_to_table
-from fedmedlora_bench.systems import TASKS, SiteScores
+from fedmedlora_bench.systems import TASKS, SiteScores, train_alone
 from fedmedlora_bench.uneven import withhold_types
 from fedmedlora_core.errors import ConfigError, DataError
 from fedmedlora_core.profile import Profile
@@ -94,7 +94,7 @@ def test_needs_come_first_and_once() -> None:
 def test_killed_run_goes_on_where_it_was(
     encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    work, real = tmp_path / "work", running.train_alone
+    work, real = tmp_path / "work", train_alone
     calls: list[str] = []
 
     def interrupted(*arguments: Any, **named: Any) -> Any:
@@ -103,7 +103,7 @@ def test_killed_run_goes_on_where_it_was(
             raise KeyboardInterrupt
         return real(*arguments, **named)
 
-    monkeypatch.setattr(running, "train_alone", interrupted)
+    monkeypatch.setattr("fedmedlora_bench.ie.running.train_alone", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run_ie(base=encoder, options=TINY, work=work, show_progress=False)
     finished = {path.parent.name: path.stat().st_mtime_ns for path in work.glob("*/result.json")}
