@@ -157,7 +157,10 @@ def _strategies(result: Table) -> Iterator[Rows]:
     table = result.get("strategies", {})
     if not table or "skipped" in table:
         return
-    yield _figures("Aggregation strategies", table)
+    failed = table.get("failed", {})
+    table = {name: found for name, found in table.items() if name != "failed"}
+    note = "Diverged, so without figures: " + ", ".join(failed) + "." if failed else ""
+    yield _figures("Aggregation strategies", table, note)
     against = {
         name: found["minus_fedmedlora"] for name, found in table.items() if "minus_fedmedlora" in found
     }

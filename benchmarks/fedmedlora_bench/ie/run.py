@@ -21,14 +21,15 @@ from fedmedlora_bench.corpora import CORPORA, EXTERNAL, EXTERNAL_ID, check_corpo
 from fedmedlora_bench.ie.grid import run_grid, with_needs, workers_for
 from fedmedlora_bench.ie.jobs import Job, code_digest
 from fedmedlora_bench.ie.options import IeOptions
-from fedmedlora_bench.ie.running import read_result
+from fedmedlora_bench.ie.running import FAILED, read_result
 from fedmedlora_bench.ie.scenarios import SCENARIOS, Layout, Systems
 from fedmedlora_bench.ie.setting import CohortKind, Setting, prepare, profile_text
 from fedmedlora_bench.ie.tables import Scored, rounded
 from fedmedlora_bench.progress import Progress
 from fedmedlora_bench.score_tables import scores_from_table
+from fedmedlora_bench.systems import SiteScores
 from fedmedlora_core.clinic import HOSPITAL_IDS
-from fedmedlora_core.errors import ConfigError
+from fedmedlora_core.errors import ConfigError, NonFiniteError
 from fedmedlora_core.learning.digest import base_digest
 from fedmedlora_core.profile import Profile
 from fedmedlora_core.shipped import shipped_base
@@ -81,6 +82,7 @@ def run_ie(
 
     Raises:
         ConfigError: A folder, scenario or profile is missing (the operator's).
+        NonFiniteError: A system diverged that a scenario cannot do without; a strategy that does is named.
     """
     unknown = [name for name in scenarios if name not in SCENARIOS]
     if unknown:
@@ -215,20 +217,32 @@ def _jobs_of(plans: Mapping[str, Sequence[Systems | str]]) -> list[Job]:
 
 
 def _figures(name: str, plans: Sequence[Systems | str], layout: Layout, work: Path) -> dict[str, Any]:
-    """Read the scores of one scenario and lay them out."""
-    runs: list[Scored] = []
+    """Read the scores of one scenario and lay them out.
+
+    Raises:
+        NonFiniteError: A system diverged that the scenario cannot do without.
+    """
+    runs: list[dict[str, dict[str, SiteScores]]] = []
+    failed: dict[str, str] = {}
     for plan in plans:
         if isinstance(plan, str):
             return {"skipped": plan}
+        found = {
+            system: {site: read_result(job, work) for site, job in by_site.items()}
+            for system, by_site in plan.items()
+        }
+        failed |= {s: r[FAILED] for s, by_site in found.items() for r in by_site.values() if FAILED in r}
         runs.append(
             {
-                system: {
-                    site: scores_from_table(read_result(job, work)["scores"]) for site, job in by_site.items()
-                }
-                for system, by_site in plan.items()
+                system: {site: scores_from_table(result["scores"]) for site, result in by_site.items()}
+                for system, by_site in found.items()
+                if system not in failed
             }
         )
-    return SCENARIOS[name].table(runs, layout)
+    if needed := [system for system in failed if system not in SCENARIOS[name].may_fail]:
+        raise NonFiniteError(f"{name}, {needed[0]}: {failed[needed[0]]}")
+    kept: list[Scored] = [{s: by_site for s, by_site in run.items() if s not in failed} for run in runs]
+    return SCENARIOS[name].table(kept, layout) | ({FAILED: failed} if failed else {})
 
 
 def _cost(plans: Mapping[str, Sequence[Systems | str]], work: Path) -> dict[str, Any]:

@@ -20,13 +20,15 @@ from fedmedlora_bench.score_tables import scores_to_table
 from fedmedlora_bench.systems import pooled, score_adapter, train_alone
 from fedmedlora_core.adapter import Adapter
 from fedmedlora_core.best_round import BestRound
-from fedmedlora_core.errors import DataError
+from fedmedlora_core.errors import DataError, NonFiniteError
 from fedmedlora_site.adapting import fit_few, split_few
 
-__all__ = ["RESULT_FILE", "is_finished", "read_result", "run_job"]
+__all__ = ["FAILED", "RESULT_FILE", "is_finished", "read_result", "run_job"]
 
 RESULT_FILE = "result.json"
 ADAPTER_FOLDER = "adapter"
+FAILED = "failed"
+"""In a result: why training diverged; there is no adapter, and there are no scores of it."""
 
 
 def is_finished(job: Job, work: Path) -> bool:
@@ -61,7 +63,10 @@ def run_job(job: Job, work: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=f".{job.key[:16]}-", dir=work) as folder:
         draft = Path(folder) / job.key
         draft.mkdir()
-        found = _train(job, work, draft) if isinstance(job, Training) else _score(job, work)
+        try:
+            found = _train(job, work, draft) if isinstance(job, Training) else _score(job, work)
+        except NonFiniteError as exc:  # one system that diverges must not cost the grid
+            found = {FAILED: str(exc)}
         found |= {
             "job": job.title,
             "key": job.key,
@@ -124,5 +129,13 @@ def _score(job: Scoring, work: Path) -> dict[str, Any]:
 
 
 def _adapter(job: Training | None, prepared: Prepared, work: Path) -> Adapter:
-    """The adapter that a job left, or the study's first one."""
-    return prepared.made.initial if job is None else Adapter.load(work / job.key / ADAPTER_FOLDER)
+    """The adapter that a job left, or the study's first one.
+
+    Raises:
+        NonFiniteError: The training of that job diverged.
+    """
+    if job is None:
+        return prepared.made.initial
+    if FAILED in (found := read_result(job, work)):
+        raise NonFiniteError(found[FAILED])
+    return Adapter.load(work / job.key / ADAPTER_FOLDER)

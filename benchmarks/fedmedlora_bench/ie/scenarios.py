@@ -64,10 +64,12 @@ class Scenario:
     Args:
         plan: From one seed's layout to the jobs that score systems; a sentence says why there are none.
         table: From the scores of all seeds to figures.
+        may_fail: Systems that the table does without where their training diverged.
     """
 
     plan: Callable[[Layout], Systems | str]
     table: Callable[[Sequence[Scored], Layout], dict[str, Any]]
+    may_fail: frozenset[str] = frozenset()
 
 
 def _on(adapter: Training | None, setting: Setting, sites: Sequence[str]) -> dict[str, Scoring]:
@@ -221,7 +223,7 @@ def _sites_table(runs: Sequence[Scored], layout: Layout) -> dict[str, Any]:
 
 SCENARIOS: Mapping[str, Scenario] = {
     "main": Scenario(_main, _main_table),
-    "strategies": Scenario(_strategies, _strategies_table),
+    "strategies": Scenario(_strategies, _strategies_table, frozenset(STRATEGIES) - {REFERENCE}),
     "external": Scenario(_external, _external_table),
     "new_site": Scenario(_new_site, _new_site_table),
     "uneven": Scenario(_uneven, _uneven_table),

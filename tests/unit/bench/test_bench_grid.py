@@ -13,6 +13,7 @@ import pytest
 
 from fedmedlora_bench.cohort_folder import folder_cohort, folder_names
 from fedmedlora_bench.cohorts import SizeLimits, annotated_types
+from fedmedlora_bench.federation import federate
 from fedmedlora_bench.ie import IeOptions, run_ie
 from fedmedlora_bench.ie.grid import with_needs, workers_for
 from fedmedlora_bench.ie.jobs import Scoring, Training
@@ -21,11 +22,12 @@ from fedmedlora_bench.ie.strategies import REFERENCE, STRATEGIES
 from fedmedlora_bench.score_tables import scores_from_table, scores_to_table
 from fedmedlora_bench.systems import TASKS, SiteScores, train_alone
 from fedmedlora_bench.uneven import withhold_types
-from fedmedlora_core.errors import ConfigError, DataError
+from fedmedlora_core.errors import ConfigError, DataError, NonFiniteError
 from fedmedlora_core.profile import Profile
 from fedmedlora_core.records import write_notes
 from fedmedlora_core.scores import Counts, MatchScore, Scores
 from fedmedlora_core.splits import Splits
+from fedmedlora_core.study import Study
 from fedmedlora_testkit.models import make_notes, write_encoder
 
 TINY = IeOptions(
@@ -115,6 +117,29 @@ def test_killed_run_goes_on_where_it_was(
     whole = run_ie(base=encoder, options=TINY, show_progress=False)
     assert whole["systems"] == result["systems"]
     assert whole["federated_minus"] == result["federated_minus"]
+
+
+def test_strategy_that_diverges_is_named_and_costs_nothing_else(
+    encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverging(study: Study, *arguments: Any, **named: Any) -> Any:
+        if study.aggregation.rule == "fedmedlora+":
+            raise NonFiniteError("the training loss of step 3 is not finite")
+        return federate(study, *arguments, **named)
+
+    monkeypatch.setattr("fedmedlora_bench.ie.running.federate", diverging)
+    result = run_ie(base=encoder, options=TINY, scenarios=["strategies"], work=tmp_path, show_progress=False)
+    assert "fedmedlora" in result["strategies"]
+    failed = result["strategies"]["failed"]
+    assert failed["fedmedlora+"] == "the training loss of step 3 is not finite"
+    assert not set(failed) & (set(result["strategies"]) - {"failed"})
+
+    def always(*arguments: Any, **named: Any) -> Any:
+        raise NonFiniteError("the training loss of step 3 is not finite")
+
+    monkeypatch.setattr("fedmedlora_bench.ie.running.federate", always)
+    with pytest.raises(NonFiniteError, match=r"main, federated: the training loss of step 3"):
+        run_ie(base=encoder, options=replace(TINY, rounds=2), show_progress=False)
 
 
 def test_damaged_result_is_named(encoder: Path, tmp_path: Path) -> None:
