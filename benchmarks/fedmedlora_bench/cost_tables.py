@@ -19,7 +19,8 @@ from fedmedlora_bench.audit.rows import conditions as audit_conditions
 from fedmedlora_bench.cost.rows import conditions as cost_conditions
 from fedmedlora_bench.cost.rows import cost_grids
 from fedmedlora_bench.readme_table import replace_part
-from fedmedlora_bench.report.sections import Grid, section_of
+from fedmedlora_bench.report.grid import Grid
+from fedmedlora_bench.report.sections import section_of
 from fedmedlora_bench.secagg.rows import Row, beside_rows, columns, conditions, cost_rows
 
 DOCUMENT = Path("docs/COST.md")

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from fedmedlora_cli import site_adapt_command
 from fedmedlora_cli.output import FolderOption, JsonOption, say, show_facts, write_json
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -209,3 +210,6 @@ def trust(
 
     reports.write_trust(folder, out, tsa_certificates=tsa_certificates)
     say(f"wrote {out}")
+
+
+app.command("adapt")(site_adapt_command.command)
