@@ -9,17 +9,17 @@ from pathlib import Path
 
 from fedmedlora_bench.cohorts import annotated_types
 from fedmedlora_core.adapter import Adapter
+from fedmedlora_core.adapter_parts import halves_of
 from fedmedlora_core.errors import ConfigError
 from fedmedlora_core.labels import label_set
 from fedmedlora_core.learning.base import BaseKind
 from fedmedlora_core.learning.lora import LoraTerms
 from fedmedlora_core.learning.site_round import first_adapter
-from fedmedlora_core.parts import halves_of
 from fedmedlora_core.profile import Profile, compose_study
 from fedmedlora_core.records import Note
 from fedmedlora_core.study import LogTerms, Member, ModelTerms, Study, StudyInfo, threshold_for
 
-__all__ = ["BenchStudy", "kind_of", "make_bench_study", "shared_types"]
+__all__ = ["BenchStudy", "kind_of", "make_bench_study", "shared_types", "types_needed"]
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,18 @@ def shared_types(sites: Mapping[str, Sequence[Note]], kind: BaseKind) -> tuple[s
     A causal model takes every type that anybody annotated. An encoder has output rows for each type, and a
     sum over fewer sites than the threshold would show them: types of fewer sites are left out.
     """
-    n = len(sites)
-    needed = threshold_for(n, n // 3) if kind == "token_classification" else 1
+    needed = types_needed(len(sites), kind)
     counts: dict[str, int] = {}
     for notes in sites.values():
         for name in annotated_types(notes):
             counts[name] = counts.get(name, 0) + 1
     every = annotated_types([note for notes in sites.values() for note in notes])
     return tuple(name for name in every if counts[name] >= needed)
+
+
+def types_needed(n: int, kind: BaseKind) -> int:
+    """How many of n sites have to annotate a type for a study to have it."""
+    return threshold_for(n, n // 3) if kind == "token_classification" else 1
 
 
 def make_bench_study(

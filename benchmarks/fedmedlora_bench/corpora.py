@@ -19,10 +19,11 @@ from fedmedlora_bench.cohorts import Cohort
 from fedmedlora_core.brat import read_brat
 from fedmedlora_core.errors import ConfigError
 from fedmedlora_core.mapping import load_mapping
+from fedmedlora_core.near_duplicates import mark_near_duplicates
 from fedmedlora_core.pubtator import read_pubtator
 from fedmedlora_core.records import Note
 
-__all__ = ["CORPORA", "corpora_cohort"]
+__all__ = ["CORPORA", "EXTERNAL", "EXTERNAL_ID", "check_corpora", "corpora_cohort"]
 
 CORPORA = {
     "mtsamples": ("mtsamples", "mtsamples"),
@@ -34,6 +35,21 @@ CORPORA = {
 
 EXTERNAL = Path("bc5cdr") / "CDR_TestSet.PubTator.txt"
 """External test set, for entities only."""
+EXTERNAL_ID = "bc5cdr"
+
+
+def check_corpora(data: Path) -> None:
+    """Refuse a folder in which a corpus is missing.
+
+    Raises:
+        ConfigError: One line says which folders are needed (the operator's).
+    """
+    missing = [folder for folder, _ in CORPORA.values() if not (data / folder).is_dir()]
+    if missing:
+        raise ConfigError(
+            f"{data}: expected the corpora {', '.join(folder for folder, _ in CORPORA.values())}"
+            f" (missing: {', '.join(missing)})"
+        )
 
 
 def corpora_cohort(data: Path, *, on_site: Callable[[str], None] | None = None) -> Cohort:
@@ -47,19 +63,14 @@ def corpora_cohort(data: Path, *, on_site: Callable[[str], None] | None = None) 
         ConfigError: A corpus is missing; one line says which folders are needed (the operator's).
         DataError: A file of a corpus is malformed.
     """
-    missing = [folder for folder, _ in CORPORA.values() if not (data / folder).is_dir()]
-    if missing:
-        raise ConfigError(
-            f"{data}: expected the corpora {', '.join(folder for folder, _ in CORPORA.values())}"
-            f" (missing: {', '.join(missing)})"
-        )
+    check_corpora(data)
     sites: dict[str, Sequence[Note]] = {}
     for site, (folder, mapping) in CORPORA.items():
         if on_site is not None:
             on_site(site)
-        sites[site] = read_brat(data / folder, mapping=load_mapping(mapping)).notes
+        sites[site], _ = mark_near_duplicates(read_brat(data / folder, mapping=load_mapping(mapping)).notes)
     test = data / EXTERNAL
-    outside = {"bc5cdr": _external(test, sites["phee"])} if test.is_file() else {}
+    outside = {EXTERNAL_ID: _external(test, sites["phee"])} if test.is_file() else {}
     return Cohort("corpora", sites, outside)
 
 

@@ -16,8 +16,11 @@ from typing import Any
 
 from fedmedlora_bench.audit.rows import audit_rows
 from fedmedlora_bench.audit.rows import conditions as audit_conditions
+from fedmedlora_bench.cost.rows import conditions as cost_conditions
+from fedmedlora_bench.cost.rows import cost_grids
 from fedmedlora_bench.readme_table import replace_part
-from fedmedlora_bench.report.sections import Grid, section_of
+from fedmedlora_bench.report.grid import Grid
+from fedmedlora_bench.report.sections import section_of
 from fedmedlora_bench.secagg.rows import Row, beside_rows, columns, conditions, cost_rows
 
 DOCUMENT = Path("docs/COST.md")
@@ -49,11 +52,18 @@ def render_audit(result: Mapping[str, Any]) -> str:
     return "\n".join([*lines, "", audit_conditions(result)])
 
 
+def render_profiles(result: Mapping[str, Any]) -> str:
+    """Lay out a result of `fedmedlora bench cost` as Markdown."""
+    parts = [_lines(head, rows) for _, head, rows in cost_grids(result)]
+    return "\n\n".join([*parts, cost_conditions(result)])
+
+
 PARTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "secagg": render_secagg,
     "simulate": render_any("simulate"),
     "ckks": render_any("ckks"),
     "audit": render_audit,
+    "cost": render_profiles,
 }
 """Name of a part, which is also that of its file of results, and how it is laid out."""
 
@@ -71,9 +81,15 @@ def write_plots(results: Path) -> None:
     """Write the plots that the document shows beside their results, as SVG."""
     for name, render in PARTS.items():
         file = results / f"{name}.json"
-        if render not in (render_secagg, render_audit) and file.is_file():
+        if render not in (render_secagg, render_audit, render_profiles) and file.is_file():
             for plot in section_of(name, json.loads(file.read_text(encoding="utf-8"))).plots:
                 (results / f"{plot.name}.svg").write_bytes(plot.render("svg"))
+
+
+def _lines(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    rule = "|---" + "|---:" * (len(head) - 1) + "|"
+    lines = ["| " + " | ".join(cells) + " |" for cells in (head, *rows)]
+    return "\n".join([lines[0], rule, *lines[1:]])
 
 
 def _grid(grid: Grid) -> str:

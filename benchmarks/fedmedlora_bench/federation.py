@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedmedlora_core.adapter import Adapter
+from fedmedlora_core.best_round import BestRound
 from fedmedlora_core.codec import (
     CLIPPED_PERMILLE_MAX,
     FloatVector,
@@ -24,14 +25,16 @@ from fedmedlora_core.codec import (
 from fedmedlora_core.global_step import GlobalStep, weights_of
 from fedmedlora_core.learning.learner import Learner
 from fedmedlora_core.learning.site_round import train_round
+from fedmedlora_core.learning.validation import count_on_notes
 from fedmedlora_core.splits import Splits
 from fedmedlora_core.study import Study
+from fedmedlora_core.validation_counts import CountLayout, ValidationCounts
 from fedmedlora_crypto.secagg.reference import run_round
 from fedmedlora_crypto.secagg.session import SessionTerms
 from fedmedlora_crypto.xof import Keystream
 from fedmedlora_site.training import training_seed
 
-__all__ = ["RoundFigures", "federate"]
+__all__ = ["RoundFigures", "federate", "summed_validation"]
 
 OnSite = Callable[[int, str], None]
 """(round, site): called when a site has trained."""
@@ -46,12 +49,15 @@ class RoundFigures:
         weight_sum: Sum of the sites' integer weights.
         clipped: Mean share of values, over sites, that the clip changed.
         update_norm: L2 norm of the averaged update.
+        validation: Counts of the new adapter over all sites' validation notes, as their masked sum gave them;
+            None where no round was to be chosen.
     """
 
     round: int
     weight_sum: int
     clipped: float
     update_norm: float
+    validation: ValidationCounts | None = None
 
 
 def federate(
@@ -62,6 +68,7 @@ def federate(
     *,
     personal: dict[str, FloatVector] | None = None,
     on_site: OnSite | None = None,
+    best: BestRound | None = None,
 ) -> tuple[Adapter, list[RoundFigures]]:
     """Run all rounds of a study over these sites.
 
@@ -70,11 +77,14 @@ def federate(
         learner: The model, reused for every site.
         initial: The study's initial adapter.
         sites: Splits of every member.
-        personal: In mode "sa" the place for each site's own part, by site (`parts.with_personal`).
+        personal: In mode "sa" the place for each site's own part, by site (`adapter_parts.with_personal`).
         on_site: Progress.
 
+        best: Chooses among the rounds by the sum of the sites' validation counts, taken under the study's
+            masks; None takes the last round.
+
     Returns:
-        (the adapter after the last round, one record for each round).
+        (the adapter after the last round, or the chosen one; one record for each round).
     """
     adapter, rounds = initial, []
     rule, own = GlobalStep(study, initial), {} if personal is None else personal
@@ -85,12 +95,28 @@ def federate(
             encoded[party] = _site_vector(study, learner, adapter, site, splits, number=number, own=own)
             if on_site is not None:
                 on_site(number, site)
-        total = _sum(study, encoded, number)
+        total = _sum(study, encoded, str(number))
         found = rule.advance(adapter.segments(), state, total, round_number=number, m=len(encoded))
         adapter, state = adapter.with_vector(found.vector), found.state
+        counts = None
+        if best is not None:
+            counts = summed_validation(study, learner, adapter, sites, number)
+            best.offer(number, adapter, counts)
         clipped = found.clipped_permille / CLIPPED_PERMILLE_MAX
-        rounds.append(RoundFigures(number, found.weight_sum, clipped, found.norm))
-    return adapter, rounds
+        rounds.append(RoundFigures(number, found.weight_sum, clipped, found.norm, counts))
+    return (adapter if best is None else best.adapter), rounds
+
+
+def summed_validation(
+    study: Study, learner: Learner, adapter: Adapter, sites: Mapping[str, Splits], number: int
+) -> ValidationCounts:
+    """Measure an adapter on every site's validation notes; only the sum of the counts is opened."""
+    layout = CountLayout.of(study)
+    encoded = {
+        party: layout.encode(count_on_notes(learner, study, adapter, splits.validation))
+        for party, splits in enumerate(sites.values(), start=1)
+    }
+    return layout.decode(_sum(study, encoded, f"{number}|score"), voters=len(encoded))
 
 
 def _site_vector(
@@ -127,15 +153,15 @@ def _site_vector(
     return rule.encode(delta, weights, clipped_permille(share), words, round_number=number)
 
 
-def _sum(study: Study, encoded: Mapping[int, RingVector], number: int) -> RingVector:
-    """Sum the encoded updates, under masks unless the study switches them off."""
+def _sum(study: Study, encoded: Mapping[int, RingVector], session: str) -> RingVector:
+    """Sum encoded vectors, under masks unless the study switches them off."""
     if study.secure_aggregation.mode == "none":
         total = np.zeros_like(next(iter(encoded.values())))
         for vector in encoded.values():
             total += vector
         return total
     terms = SessionTerms(
-        sid=_key("sid", study, str(number)),
+        sid=_key("sid", study, session),
         n=len(study.members),
         threshold=study.threshold,
         colluding=study.secure_aggregation.colluding_sites,

@@ -1,4 +1,4 @@
-"""Means and spreads of nested figures over seeds, and how sure a difference between two systems is."""
+"""Means and spreads of nested figures over seeds, and how sure a difference between systems is."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from statistics import fmean, stdev
 from typing import Any
 
 from fedmedlora_bench.systems import SiteScores
-from fedmedlora_core.scores import Counts, paired_bootstrap
+from fedmedlora_core.scores import Counts, paired_bootstrap_over_groups
 
 __all__ = ["differences", "mean_over_seeds"]
 
 _WITH_SPREAD = ("strict_f1", "lenient_f1")
+_BOOTSTRAP_SEED = 1
 
 
 def mean_over_seeds(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -34,36 +35,47 @@ def mean_over_seeds(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def differences(
-    first: Mapping[str, SiteScores], second: Mapping[str, SiteScores], *, seed: int
+    runs: Sequence[tuple[Mapping[str, SiteScores], Sequence[Mapping[str, SiteScores]]]],
+    *,
+    resamples: int = 2000,
 ) -> dict[str, Any]:
-    """Strict F1 of one system minus another's over the patients of all sites, with its 95 % interval.
+    """Strict F1 of one system minus the mean of others', macro over sites, with its 95 % interval.
+
+    Patients are drawn with replacement inside each site of each seed, so the interval covers the choice of
+    test notes, and over several seeds that of the training too. A task that no test note has is left out.
 
     Args:
-        first: Scores of one system by site.
-        second: Scores of the other on the same sites.
-        seed: Seed of the bootstrap.
+        runs: For each seed, scores of one system by site and of the others on the same sites.
+        resamples: Draws of the bootstrap.
     """
-    found = {}
-    for task, read in (("ner", _entities), ("re", _relations)):
-        interval = paired_bootstrap(
-            [unit for site in first for unit in read(first[site])],
-            [unit for site in first for unit in read(second[site])],
-            seed=seed,
-        )
-        found[task] = {
-            "strict_f1_difference": interval.difference,
-            "low": interval.low,
-            "high": interval.high,
-            "share_not_better": interval.share_not_better,
-        }
+    found: dict[str, Any] = {}
+    for task in ("ner", "re", "re_gold_heads"):
+        first: list[list[Counts]] = []
+        others: list[list[list[Counts]]] = [[] for _ in runs[0][1]]
+        for one, rest in runs:
+            for site in one:
+                counts = _by_patient(one[site], task)
+                if any(patient.tp + patient.fn for patient in counts):
+                    first.append(counts)
+                    for others_of, scores in zip(others, rest, strict=True):
+                        others_of.append(_by_patient(scores[site], task))
+        if first:
+            found[task] = _interval(first, others, resamples)
     return found
 
 
-def _entities(scores: SiteScores) -> list[Counts]:
-    """Strict counts of entities, patient by patient."""
-    return [patient.strict.micro for patient in scores.ner_by_patient]
+def _interval(
+    first: list[list[Counts]], others: list[list[list[Counts]]], resamples: int
+) -> dict[str, float]:
+    interval = paired_bootstrap_over_groups(first, others, seed=_BOOTSTRAP_SEED, resamples=resamples)
+    return {
+        "strict_f1_difference": interval.difference,
+        "low": interval.low,
+        "high": interval.high,
+        "share_not_better": interval.share_not_better,
+    }
 
 
-def _relations(scores: SiteScores) -> list[Counts]:
-    """Strict counts of relation triples, patient by patient."""
-    return [patient.strict.micro for patient in scores.re_by_patient]
+def _by_patient(scores: SiteScores, task: str) -> list[Counts]:
+    """Strict counts of one task, patient by patient."""
+    return [patient.strict.micro for patient in getattr(scores, f"{task}_by_patient")]

@@ -10,18 +10,18 @@ rounds in one process) and how jobs are spread over cores.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fedmedlora_core.adapter import Adapter
-from fedmedlora_core.global_step import GlobalStep
+from fedmedlora_core.best_round import BestRound
+from fedmedlora_core.learning.alone import OnRound, train_rounds
 from fedmedlora_core.learning.evaluate import predict_entities, predict_relations
 from fedmedlora_core.learning.learner import Learner
 from fedmedlora_core.learning.lora import load_adapter
-from fedmedlora_core.learning.site_round import learner_for, train_round
-from fedmedlora_core.parts import moved, with_personal
+from fedmedlora_core.learning.site_round import learner_for
 from fedmedlora_core.records import Note
 from fedmedlora_core.scores import (
     MatchScore,
@@ -36,8 +36,16 @@ from fedmedlora_core.splits import Splits, split_by_patient
 from fedmedlora_core.study import Study
 from fedmedlora_site.training import training_seed
 
-OnRound = Callable[[int, int], None]
-"""(round, rounds): called after each round of a baseline."""
+TASKS = (
+    "ner",
+    "re",
+    "re_gold_heads",
+    "ner_unseen",
+    "ner_type_blind",
+    "re_any_head",
+    "re_gold_heads_any_head",
+)
+"""Fields of `SiteScores` that hold scores, in the order of the result files."""
 
 
 @dataclass(frozen=True)
@@ -49,20 +57,28 @@ class SiteScores:
         re: Relation triples, heads as predicted.
         re_gold_heads: Relation triples, heads as in the gold.
         ner_unseen: Entities whose string is no span of that site's training notes.
+        ner_type_blind: The authors' variant of `ner`: spans alone, types not looked at.
+        re_any_head: The authors' variant of `re`: which entity a modifier belongs to is not checked.
+        re_gold_heads_any_head: The same of `re_gold_heads`.
         malformed: Answers that could not be read back.
         asked: Answers in all.
         ner_by_patient: `ner` patient by patient: the units of a bootstrap.
         re_by_patient: `re` patient by patient.
+        re_gold_heads_by_patient: `re_gold_heads` patient by patient.
     """
 
     ner: Scores
     re: Scores
     re_gold_heads: Scores
     ner_unseen: Scores
+    ner_type_blind: Scores
+    re_any_head: Scores
+    re_gold_heads_any_head: Scores
     malformed: int
     asked: int
     ner_by_patient: tuple[Scores, ...] = ()
     re_by_patient: tuple[Scores, ...] = ()
+    re_gold_heads_by_patient: tuple[Scores, ...] = ()
 
 
 def split_sites(study: Study, notes: Mapping[str, Sequence[Note]]) -> dict[str, Splits]:
@@ -96,6 +112,7 @@ def train_alone(
     name: str,
     on_round: OnRound | None = None,
     learner: Learner | None = None,
+    best: BestRound | None = None,
 ) -> Adapter:
     """Train a federation of one for the study's rounds.
 
@@ -107,28 +124,20 @@ def train_alone(
         name: Name that the training seeds derive from: a site's id or "centralised".
         on_round: Progress.
         learner: A learner to reuse; loaded when None.
+        best: Chooses among the rounds by the counts on `notes.validation`; None takes the last round.
 
     Returns:
-        The adapter after the last round.
+        The adapter after the last round, or the chosen one.
     """
-    learner = learner or learner_for(study, base)
-    adapter, rule, personal = initial, GlobalStep(study, initial), None
-    rounds = study.training.rounds
-    for number in range(1, rounds + 1):
-        update = train_round(
-            learner,
-            study,
-            adapter,
-            train=notes.train,
-            validation=notes.validation,
-            round_number=number,
-            seed=training_seed(study.study.seed, name, number),
-            personal=personal,
-        )
-        adapter, personal = moved(adapter, update.delta, rule.runs(number)), update.personal
-        if on_round is not None:
-            on_round(number, rounds)
-    return adapter if personal is None else with_personal(adapter, personal)
+    return train_rounds(
+        learner or learner_for(study, base),
+        study,
+        initial,
+        notes,
+        seed_of=lambda number: training_seed(study.study.seed, name, number),
+        best=best,
+        on_round=on_round,
+    )
 
 
 def score_adapter(
@@ -167,10 +176,18 @@ def _score_site(learner: Learner, splits: Splits) -> SiteScores:
         re=score_relations(gold, own_heads.notes, labels=learner.labels),
         re_gold_heads=score_relations(gold, gold_heads.notes, labels=learner.labels),
         ner_unseen=score_entities(gold, found.notes, labels=learner.labels, only=unseen),
+        ner_type_blind=score_entities(gold, found.notes, labels=learner.labels, type_blind=True),
+        re_any_head=score_relations(gold, own_heads.notes, labels=learner.labels, check_head=False),
+        re_gold_heads_any_head=score_relations(
+            gold, gold_heads.notes, labels=learner.labels, check_head=False
+        ),
         malformed=found.malformed,
         asked=found.asked,
         ner_by_patient=tuple(score_entities_by_patient(gold, found.notes, labels=learner.labels)),
         re_by_patient=tuple(score_relations_by_patient(gold, own_heads.notes, labels=learner.labels)),
+        re_gold_heads_by_patient=tuple(
+            score_relations_by_patient(gold, gold_heads.notes, labels=learner.labels)
+        ),
     )
 
 
@@ -189,39 +206,42 @@ def system_figures(
     """
     sites = list(scores.values())
     subsets = {site: [_restricted(s.ner, types) for s in sites] for site, types in (annotated or {}).items()}
-    with_relations = [s for s in sites if not s.re_gold_heads.strict.micro.is_empty]
     return {
-        "ner": _task([s.ner for s in sites]),
-        "re": _task([s.re for s in with_relations]),
-        "re_gold_heads": _task([s.re_gold_heads for s in with_relations]),
-        "ner_unseen": _task([s.ner_unseen for s in sites]),
+        **{task: _task(_of_task(sites, task)) for task in TASKS},
         "ner_on_types_of": {site: _macro(found) for site, found in subsets.items()},
         "well_formed": 1 - sum(s.malformed for s in sites) / max(1, sum(s.asked for s in sites)),
         "by_site": {
-            site: {
-                "ner": _figures(found.ner),
-                "re": _figures(found.re),
-                "re_gold_heads": _figures(found.re_gold_heads),
-                "ner_unseen": _figures(found.ner_unseen),
-            }
-            for site, found in scores.items()
+            site: {task: _figures(getattr(found, task)) for task in TASKS} for site, found in scores.items()
         },
     }
 
 
 def mean_figures(systems: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Mean of several systems' main figures, for example of all single-site systems."""
-    tasks = ("ner", "re", "re_gold_heads", "ner_unseen")
-    return {
-        task: {key: sum(s[task][key] for s in systems) / len(systems) for key in ("strict_f1", "lenient_f1")}
-        for task in tasks
-    } | {"well_formed": sum(s["well_formed"] for s in systems) / len(systems)}
+    found: dict[str, Any] = {}
+    for task in TASKS:
+        macro = _mean_f1([s[task] for s in systems])
+        found[task] = macro | {
+            "macro_over_sites": macro,
+            "micro": _mean_f1([s[task]["micro"] for s in systems]),
+        }
+    return found | {"well_formed": sum(s["well_formed"] for s in systems) / len(systems)}
+
+
+def _mean_f1(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {key: sum(f[key] for f in figures) / len(figures) for key in ("strict_f1", "lenient_f1")}
+
+
+def _of_task(sites: Sequence[SiteScores], task: str) -> list[Scores]:
+    """One task's scores of the sites that have it: a gold without relations has no relation figure."""
+    with_task = [s for s in sites if not (task.startswith("re") and s.re_gold_heads.strict.micro.is_empty)]
+    return [getattr(s, task) for s in with_task]
 
 
 def _task(scores: Sequence[Scores]) -> dict[str, Any]:
     """Macro over sites first, micro beside it."""
-    total = Scores.total(scores)
-    return _macro(scores) | {"micro": _figures(total), "per_type": total.as_dict()}
+    total, macro = Scores.total(scores), _macro(scores)
+    return macro | {"macro_over_sites": macro, "micro": _figures(total), "per_type": total.as_dict()}
 
 
 def _macro(scores: Sequence[Scores]) -> dict[str, float]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,51 +10,22 @@ from rich.console import Console
 from fedmedlora_bench import ckks as ckks_bench
 from fedmedlora_bench.progress import Progress
 from fedmedlora_bench.simulate import Plan, run_growth, run_simulation, simulation_line
-from fedmedlora_cli import bench_audit_command, bench_report_command, bench_secagg_command
-from fedmedlora_cli.demo.table import results_table
+from fedmedlora_cli import (
+    bench_audit_command,
+    bench_cost_command,
+    bench_ie_command,
+    bench_report_command,
+    bench_secagg_command,
+)
 from fedmedlora_cli.output import JsonOption, say, write_json
 from fedmedlora_core.errors import ConfigError
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
-DATA_VARIABLE = "FEDMEDLORA_DATA"
-
 
 @app.callback()
 def group() -> None:
     """Measure: extraction, cost, attacks."""
-
-
-@app.command()
-def ie(
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder with the open corpora mtsamples, maccrobat2020, phee, chia; the synthetic clinic "
-            "when left out.",
-            envvar=DATA_VARIABLE,
-        ),
-    ] = None,
-    base: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the base model; the shipped one or that of FEDMEDLORA_MODELS."),
-    ] = None,
-    seeds: Annotated[int, typer.Option(help="How many seeds; figures are means over them.")] = 1,
-    scenario: Annotated[list[str] | None, typer.Option(help="Scenario to run; may be repeated.")] = None,
-    quick: Annotated[bool, typer.Option(help="Subsample, so that it takes minutes.")] = True,
-    json_file: JsonOption = None,
-) -> None:
-    """Compare untuned, single-site, federated and centralised extraction.
-
-    Example: fedmedlora bench ie --data corpora --base models/minilm-l6 --json ie.json
-    """
-    from fedmedlora_bench.ie import run_ie  # brings torch, which the other commands do without
-
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    result = run_ie(data=data, base=base, seeds=seeds, scenarios=tuple(scenario or ("main",)), quick=quick)
-    write_json(json_file, result)
-    if json_file is None or str(json_file) != "-":
-        Console().print(results_table(result["systems"]))
 
 
 @app.command()
@@ -127,6 +96,8 @@ def simulate(
         raise typer.Exit(1)
 
 
+app.command("ie")(bench_ie_command.command)
 app.command("secagg")(bench_secagg_command.command)
+app.command("cost")(bench_cost_command.command)
 app.command("audit")(bench_audit_command.command)
 app.command("report")(bench_report_command.command)

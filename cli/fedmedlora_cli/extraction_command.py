@@ -11,17 +11,20 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from fedmedlora_cli.extraction_notes import GivenNotes, output_path, read_given
 from fedmedlora_cli.output import say
 from fedmedlora_cli.trained import load_trained
-from fedmedlora_core.errors import ConfigError, DataError
+from fedmedlora_core.errors import ConfigError
 from fedmedlora_core.learning.evaluate import predict
 from fedmedlora_core.records import Note
 from fedmedlora_core.standoff import to_json, to_standoff
-from fedmedlora_core.study import Study
 
 
 def command(
-    notes: Annotated[list[Path], typer.Argument(help="Text files, one note each.", metavar="NOTE…")],
+    notes: Annotated[
+        list[Path],
+        typer.Argument(help="Text files, or files and folders as `site import` reads them.", metavar="NOTE…"),
+    ],
     adapter: Annotated[Path, typer.Option(help="Folder of a released adapter.")],
     base: Annotated[
         Path | None, typer.Option(help="Folder of the base model; the shipped one if left out.")
@@ -30,6 +33,12 @@ def command(
     out: Annotated[
         Path | None, typer.Option(help="Folder for .json or .ann files; else standard output.")
     ] = None,
+    notes_format: Annotated[
+        str | None, typer.Option(help="Format of the notes; told from their names if left out.")
+    ] = None,
+    mapping: Annotated[
+        str | None, typer.Option(help="Label mapping of annotated notes, as for `site import`.")
+    ] = None,
 ) -> None:
     """Extract entities and relations from notes; offsets are characters of the original file.
 
@@ -37,42 +46,43 @@ def command(
     """
     if format not in {"json", "brat"}:
         raise ConfigError(f"--format '{format}': choose json or brat")
-    names = [path.stem for path in notes]
-    if out is not None and len(set(names)) != len(names):
-        raise ConfigError("two notes have the same file name: their outputs would overwrite each other")
     study, learner = load_trained(adapter, base)
-    loaded = [read_text_note(path, study) for path in notes]
+    given = read_given(notes, learner.labels, format=notes_format, mapping=mapping)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("reading", total=None)
         found = predict(
             learner,
-            loaded,
+            given.notes,
             study.labels.tasks,
             on_done=lambda done, total: progress.update(task, completed=done, total=total),
         )
-    for note in found.notes:
-        text = to_standoff(note) if format == "brat" else json.dumps(to_json(note), ensure_ascii=False) + "\n"
+    whole = given.whole(found.notes)
+    for note in whole:
+        text = rendered(note, given, format, out)
         if out is None:
             sys.stdout.write(text)
         else:
-            out.mkdir(parents=True, exist_ok=True)
-            suffix = "ann" if format == "brat" else "json"
-            (out / f"{note.document_id}.{suffix}").write_text(text, encoding="utf-8")
+            _write(output_path(out, note.document_id, "ann" if format == "brat" else "json"), text)
+            if given.files[note.document_id] is None:
+                _write(output_path(out, note.document_id, "txt"), note.text)
     if out is not None:
-        say(f"wrote {len(found.notes)} files to {out}")
+        say(f"wrote {len(whole)} files to {out}")
     if found.malformed:
         typer.echo(f"{found.malformed} of {found.asked} answers could not be read in full", err=True)
 
 
-def read_text_note(path: Path, study: Study) -> Note:
-    """Read a note's text as it is, so that offsets fit the original file.
+def rendered(note: Note, given: GivenNotes, format: str, out: Path | None) -> str:
+    """What is written for a note: BRAT stand-off, or one line of JSON that names the file of its offsets."""
+    if format == "brat":
+        return to_standoff(note)
+    file = given.files[note.document_id]
+    if file is None and out is not None:
+        file = output_path(out, note.document_id, "txt")
+    answer = to_json(note) | {"file": None if file is None else str(file)}
+    return json.dumps(answer, ensure_ascii=False) + "\n"
 
-    Raises:
-        DataError: The file is not UTF-8 text.
-    """
-    try:
-        text = path.read_bytes().decode("utf-8")
-    except UnicodeDecodeError:
-        raise DataError("is not UTF-8 text", file=str(path)) from None
-    types = frozenset({*study.labels.entities, *study.labels.modifiers})
-    return Note(document_id=path.stem, patient_id=None, text=text, entities=(), relations=(), annotated=types)
+
+def _write(target: Path, text: str) -> None:
+    """Write characters as they are: a translated newline would shift offsets."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(text, encoding="utf-8", newline="")

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from fedmedlora_cli.output import FolderOption, JsonOption, say, show_facts
+from fedmedlora_cli import site_adapt_command
+from fedmedlora_cli.output import FolderOption, JsonOption, say, show_facts, write_json
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -48,20 +49,42 @@ def pin(
 
 @app.command("import")
 def import_(
-    source: Annotated[Path, typer.Argument(help="Folder of BRAT files, or a JSONL file.")],
+    source: Annotated[Path, typer.Argument(help="File or folder of annotated notes.")],
     folder: FolderOption = Path(),
-    format: Annotated[str, typer.Option(help="brat or jsonl.")] = "brat",
-    mapping: Annotated[Path | None, typer.Option(help="TOML that maps another ontology's labels.")] = None,
+    *,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            help="brat, n2c2, i2b2, bioc, pubtator, conll or jsonl; told from the files if left out.",
+        ),
+    ] = None,
+    mapping: Annotated[
+        Path | None,
+        typer.Option(help="TOML that maps another ontology's labels, or the name of a shipped one."),
+    ] = None,
+    max_words: Annotated[
+        int | None, typer.Option(help="Cut longer notes at section or sentence bounds.", min=1)
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be imported, by type, and write nothing.")
+    ] = False,
+    json_file: JsonOption = None,
 ) -> None:
     """Read annotated notes into this site's own format; all of them or none.
 
-    Example: fedmedlora site import notes/ --dir st-mary --format brat --mapping labels.toml
+    Example: fedmedlora site import notes/ --dir st-mary --mapping labels.toml --dry-run
     """
+    from fedmedlora_cli.import_page import show_import
     from fedmedlora_site import importing
 
-    report = importing.import_notes(folder, source, format=format, mapping=mapping)
-    for line in report.lines():
-        say(line)
+    read = importing.read_import if dry_run else importing.import_notes
+    found = read(folder, source, format=format, mapping=mapping, max_words=max_words)
+    write_json(json_file, found.as_dict())
+    if dry_run and str(json_file) != "-":
+        show_import(found)
+    elif json_file is None:
+        for line in found.lines():
+            say(line)
 
 
 @app.command()
@@ -202,3 +225,6 @@ def trust(
 
     reports.write_trust(folder, out, tsa_certificates=tsa_certificates)
     say(f"wrote {out}")
+
+
+app.command("adapt")(site_adapt_command.command)

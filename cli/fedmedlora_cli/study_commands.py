@@ -179,7 +179,7 @@ def _check_ckks(package: Path, study: Study) -> None:
 def _check_initial(package: Path, study: Study) -> None:
     """The initial adapter beside the charter is the one the charter names."""
     from fedmedlora_core.adapter import Adapter
-    from fedmedlora_core.parts import check_layout
+    from fedmedlora_core.adapter_parts import check_layout
 
     initial = Adapter.load(package / INITIAL_FOLDER)
     check_layout(initial, study.adapter)

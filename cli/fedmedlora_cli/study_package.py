@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fedmedlora_cli.study_graph import check_graph, with_graph
+from fedmedlora_core.adapter_parts import halves_of
+from fedmedlora_core.architectures import check_architecture
 from fedmedlora_core.config import Section, load_toml
 from fedmedlora_core.errors import ConfigError
 from fedmedlora_core.labels import label_set
+from fedmedlora_core.learning.devices import dtype_of
 from fedmedlora_core.learning.lora import LoraTerms
 from fedmedlora_core.learning.site_round import first_adapter
-from fedmedlora_core.parts import halves_of
 from fedmedlora_core.profile import Profile, compose_study
 from fedmedlora_core.secure_aggregation import CKKS_CONTEXT_FILE
 from fedmedlora_core.shipped import shipped_base
@@ -93,6 +95,8 @@ def build_package(
     centre = load_toml(coordinator_card, CoordinatorCard)
     members = [load_toml(path, MemberCard) for path in member_cards]
     folder = base or shipped_base()
+    if settings.base is not None:
+        check_architecture(settings.base.architecture, folder)
     terms = LoraTerms(
         rank=settings.adapter.rank,
         alpha=settings.adapter.alpha,
@@ -101,7 +105,13 @@ def build_package(
     )
     labels = label_set(settings.labels.entities, settings.labels.modifiers)
     initial, base_digest = first_adapter(
-        folder, kind="causal", terms=terms, labels=labels, seed=seed, base_name=folder.name
+        folder,
+        kind=settings.kind,
+        terms=terms,
+        labels=labels,
+        seed=seed,
+        base_name=folder.name,
+        dtype=dtype_of(settings.training),
     )
     study = compose_study(
         settings,
@@ -112,7 +122,7 @@ def build_package(
             coordinator_vkey=centre.coordinator_vkey,
             predecessor=None if continues is None else _last_head(continues),
         ),
-        model=ModelTerms(kind="causal", name=folder.name, digest=base_digest),
+        model=ModelTerms(kind=settings.kind, name=folder.name, digest=base_digest),
         members=[Member.model_validate(card.model_dump(), strict=False) for card in members],
         initial_digest=initial.digest,
         dimension=initial.dimension,

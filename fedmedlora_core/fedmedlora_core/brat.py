@@ -6,8 +6,11 @@ Rules:
 * the text on a `T` line must be the text at its offsets. Blanks count alike; where the span runs over a line
   break, the line may show a blank for it, go on in the next line, or end there (three tools, three habits).
   A mapping may name single lines of a corpus where the texts are known to differ;
-* every id that a relation, event or attribute names must exist in its file;
-* lines of kinds `A M N # *` carry no span or relation of ours: they are counted and left aside;
+* every id that a relation, event, attribute or equivalence names must exist in its file;
+* an event stands for its trigger; its arguments are relations from the trigger, named `Event:Role`, that a
+  mapping may take;
+* attributes, modifications, references, annotators' notes and equivalences (lines of kinds `A M N # *`) carry
+  no span or relation of ours: they are counted and left aside;
 * whatever else stands there is an error with file and line, and then nothing at all is imported.
 
 What this module leaves out: label names (`mapping`), and what becomes of spans and relations (`importing`).
@@ -17,7 +20,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fedmedlora_core.errors import DataError
@@ -28,18 +31,27 @@ from fedmedlora_core.importing import (
     SourceLink,
     SourceSpan,
     convert,
-    identity_mapping,
 )
 from fedmedlora_core.labels import CLINICAL, LabelSet
 from fedmedlora_core.mapping import LabelMapping
+from fedmedlora_core.source_text import lines_of, read_text
 
 _NAME = r"[^\s:]+"
 _SPAN = re.compile(
     rf"^(T[0-9]+)\t({_NAME}) ([0-9]{{1,9}} [0-9]{{1,9}}(?:;[0-9]{{1,9}} [0-9]{{1,9}})*)\t(.*)$"
 )
-_RELATION = re.compile(rf"^(R[0-9]+)\t({_NAME}) {_NAME}:([TE][0-9]+) {_NAME}:([TE][0-9]+)\s*$")
+_RELATION = re.compile(rf"^(R[0-9]+)\t({_NAME}) ({_NAME}):([TE][0-9]+) ({_NAME}):([TE][0-9]+)\s*$")
 _EVENT = re.compile(rf"^(E[0-9]+)\t({_NAME}):(T[0-9]+)((?: {_NAME}:[TE][0-9]+)*)\s*$")
-_ASIDE = re.compile(r"^(?:[AMN#][0-9]+\t|\*\t)")
+_ATTRIBUTE = re.compile(rf"^[AM][0-9]+\t{_NAME} ([TER][0-9]+)(?: [^\t]*)?\s*$")
+_EQUIVALENCE = re.compile(rf"^\*\t{_NAME}((?: [TE][0-9]+)+)\s*$")
+_FREE = re.compile(r"^[N#][0-9]+\t")
+_ASIDE = {
+    "A": "attribute",
+    "M": "modification",
+    "N": "reference to a database",
+    "#": "annotator's note",
+    "*": "equivalence",
+}
 _ANNOTATION = re.compile(r"^(?:[TREAMN#][0-9]+|\*)\t")
 
 
@@ -53,6 +65,7 @@ class _Lines:
     spans: dict[str, SourceSpan] = field(default_factory=dict)
     links: dict[str, tuple[int, SourceLink]] = field(default_factory=dict)
     events: dict[str, tuple[int, SourceEvent]] = field(default_factory=dict)
+    named: list[tuple[int, str]] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
 
     def error(self, message: str, line: int) -> DataError:
@@ -77,20 +90,35 @@ def read_brat(
     Raises:
         DataError: A file is malformed; it names file and line. Nothing was imported.
     """
+    accepted = frozenset() if mapping is None else mapping.accepted_mismatches
+    return convert(brat_documents(folder, accepted), mapping, labels)
+
+
+def brat_documents(folder: Path | str, accepted: frozenset[str] = frozenset()) -> list[SourceDocument]:
+    """The documents of a folder, in order of their names.
+
+    Args:
+        folder: The folder; folders below it are read too.
+        accepted: Places ("NAME.ann:LINE") where the text is known to differ from the text of the line.
+
+    Raises:
+        DataError: A file is malformed; it names file and line.
+    """
     root = Path(folder)
     files = sorted(root.rglob("*.ann"))
     if not files:
         raise DataError("holds no .ann files", file=str(root))
-    accepted = frozenset() if mapping is None else mapping.accepted_mismatches
-    documents = [_read_document(root, path, accepted) for path in files]
-    return convert(documents, mapping or identity_mapping(documents, labels), labels)
+    return [_read_document(root, path, accepted) for path in files]
 
 
 def _read_document(root: Path, path: Path, accepted: frozenset[str]) -> SourceDocument:
     """Read one `.ann` file and its text."""
     name = path.relative_to(root).with_suffix("").as_posix()
-    text = _read_text(path.with_suffix(".txt"), f"{name}.txt")
-    lines = _parse(f"{name}.ann", _read_text(path, f"{name}.ann"), text, accepted)
+    text = read_text(path.with_suffix(".txt"), f"{name}.txt")
+    lines = _parse(f"{name}.ann", read_text(path, f"{name}.ann"), text, accepted)
+    for number, named in lines.named:
+        if named not in lines.links:
+            _span_of(lines, named, number)
     return SourceDocument(
         name=name,
         text=text,
@@ -98,23 +126,17 @@ def _read_document(root: Path, path: Path, accepted: frozenset[str]) -> SourceDo
         links=tuple(_resolved_links(lines)),
         events=tuple(_resolved_events(lines)),
         lines=lines.counts,
+        aside={_ASIDE[kind]: count for kind, count in lines.counts.items() if kind in _ASIDE},
+        file=f"{name}.ann",
+        line=1,
+        text_file=f"{name}.txt",
     )
-
-
-def _read_text(path: Path, name: str) -> str:
-    """The characters of a file as they are."""
-    try:
-        return path.read_bytes().decode("utf-8")
-    except OSError as error:
-        raise DataError(error.strerror or "cannot be read", file=name) from None
-    except UnicodeDecodeError:
-        raise DataError("is not valid UTF-8", file=name) from None
 
 
 def _parse(file: str, content: str, text: str, accepted: frozenset[str]) -> _Lines:
     """Read the lines of an `.ann` file."""
     found = _Lines(file, text, accepted)
-    raw = [line.removesuffix("\r") for line in content.split("\n")]
+    raw = lines_of(content)
     index = 0
     while index < len(raw):
         line, number = raw[index], index + 1
@@ -136,17 +158,20 @@ def _parse_line(found: _Lines, line: str, number: int, following: list[str]) -> 
     if match := _SPAN.match(line):
         _add_span(found, match, number, following)
     elif match := _RELATION.match(line):
-        name, kind, first, second = match.groups()
+        name, kind, first_role, first, second_role, second = match.groups()
         if name in found.links:
             raise found.error("a relation's id occurs twice", number)
-        found.links[name] = (number, SourceLink(kind, first, second))
+        found.links[name] = (number, SourceLink(kind, first, second, (first_role, second_role)))
     elif match := _EVENT.match(line):
         name, kind, trigger, arguments = match.groups()
         if name in found.events:
             raise found.error("an event's id occurs twice", number)
-        names = tuple(argument.split(":")[1] for argument in arguments.split())
-        found.events[name] = (number, SourceEvent(kind, trigger, names))
-    elif not _ASIDE.match(line):
+        pairs = [argument.split(":") for argument in arguments.split()]
+        roles, names = tuple(pair[0] for pair in pairs), tuple(pair[1] for pair in pairs)
+        found.events[name] = (number, SourceEvent(kind, trigger, names, roles))
+    elif match := _ATTRIBUTE.match(line) or _EQUIVALENCE.match(line):
+        found.named += [(number, name) for name in match[1].split()]
+    elif not _FREE.match(line):
         raise found.error("is no annotation line", number)
 
 
@@ -181,7 +206,7 @@ def _shows(covered: str, shown: str, following: list[str]) -> bool:
 def _resolved_links(found: _Lines) -> list[SourceLink]:
     """Relations between spans: an event stands for its trigger."""
     return [
-        SourceLink(link.type, _span_of(found, link.first, number), _span_of(found, link.second, number))
+        replace(link, first=_span_of(found, link.first, number), second=_span_of(found, link.second, number))
         for number, link in found.links.values()
     ]
 
@@ -193,6 +218,7 @@ def _resolved_events(found: _Lines) -> list[SourceEvent]:
             event.type,
             _span_of(found, event.trigger, number),
             tuple(_span_of(found, name, number) for name in event.arguments),
+            event.roles,
         )
         for number, event in found.events.values()
     ]

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedmedlora_core.adapter import Adapter
+from fedmedlora_core.adapter_parts import Run, check_layout, half_of, runs_of
 from fedmedlora_core.aggregate_bounds import check_aggregate
 from fedmedlora_core.aggregation import server_step
 from fedmedlora_core.codec import EXTRAS, FloatVector, RingVector, Words, WordStream
 from fedmedlora_core.errors import CodecError
 from fedmedlora_core.packing import Packing
-from fedmedlora_core.parts import Run, check_layout, half_of, runs_of
 from fedmedlora_core.server_optimiser import OptimiserState, ServerOptimiser
 from fedmedlora_core.study import Study
 from fedmedlora_core.type_weights import TypeRange, type_ranges

@@ -6,6 +6,8 @@ corpus' own names; a relation's first entry is its first argument, and the mappi
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from fedmedlora_core.importing import (
@@ -14,11 +16,10 @@ from fedmedlora_core.importing import (
     SourceLink,
     SourceSpan,
     convert,
-    identity_mapping,
 )
 from fedmedlora_core.labels import CLINICAL, LabelSet
 from fedmedlora_core.mapping import LabelMapping
-from fedmedlora_core.records import Note, check_structure, iter_checked, read_notes
+from fedmedlora_core.records import Note, check_structure, iter_checked, validate_note
 
 
 def read_jsonl(
@@ -38,13 +39,29 @@ def read_jsonl(
         DataError: A line is malformed or breaks a rule; it names file and line. Nothing was imported.
     """
     file = Path(path)
+    check = check_structure if mapping is not None else partial(validate_note, labels=labels)
+    notes = tuple(iter_checked(file, check))
+    result = convert(_documents(file, notes), mapping, labels)
     if mapping is None:
-        notes = tuple(read_notes(file, labels))
-        documents = [_document(note) for note in notes]
-        identity = identity_mapping(documents, labels)
-        return ImportResult(notes, convert(documents, identity, labels).report)
-    documents = [_document(note) for note in iter_checked(file, check_structure)]
-    return convert(documents, mapping, labels)
+        return ImportResult(notes, result.report)
+    pairs = zip(result.notes, notes, strict=True)
+    return ImportResult(tuple(replace(new, part_of=old.part_of) for new, old in pairs), result.report)
+
+
+def jsonl_documents(path: Path | str) -> list[SourceDocument]:
+    """The documents of a file, whatever their labels.
+
+    Raises:
+        DataError: A line is malformed; it names file and line.
+    """
+    return _documents(Path(path), tuple(iter_checked(Path(path), check_structure)))
+
+
+def _documents(file: Path, notes: tuple[Note, ...]) -> list[SourceDocument]:
+    """Parsed notes as documents; one stands in each line."""
+    return [
+        replace(_document(note), file=file.name, line=number) for number, note in enumerate(notes, start=1)
+    ]
 
 
 def _document(note: Note) -> SourceDocument:

@@ -6,6 +6,10 @@ A mapping is a TOML file:
     Disease_disorder = "problem"
     [relations]                  # source relation = which of its two arguments is the head
     MODIFY = "second"
+    CID = "role:Chemical"        # or the role of the head, where the format names roles
+    "Medication:Dose" = "first"  # the argument Dose of an event Medication; "first" is the trigger
+    [links]                      # source relation = relation between two entities of the study
+    ADE-Drug = "adverse_effect"
 
 Two further tables read corpora whose relations are events: `[[containers]]` joins spans that stand inside the
 same longer span, `[[events]]` joins arguments of an event. The mappings of the open corpora come with the
@@ -20,12 +24,14 @@ import re
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
 from fedmedlora_core.config import Section, load_toml
 from fedmedlora_core.errors import ConfigError
+
+_HEAD = r"^(first|second|role:[^\s:]+)$"
 
 
 class Container(Section):
@@ -73,7 +79,12 @@ class LabelMapping(Section):
     Args:
         title: One line that names the corpus.
         types: Source span type -> label.
-        relations: Source relation -> which argument is the head. Relations not named are dropped and counted.
+        relations: Source relation -> which argument is the head ("first", "second", or "role:NAME").
+            Relations not named are dropped and counted. An argument of an event is named "Event:Role".
+        links: Source relation -> the study's name of a relation between two entities; the source's own name
+            where it is left out. A relation with a modifier always takes the modifier's type.
+        discontinuous: What becomes of a span of several pieces with words between them: "drop" counts and
+            drops it, "cover" takes everything from its first to its last character.
         annotated: Labels that the corpus' annotators looked for; the labels of `types` where it is left out.
         patient_pattern: Regular expression; its first group, in a document's file name, is the patient.
         accepted_mismatches: Places ("NAME.ann:LINE") where the text is known to differ from the text of
@@ -84,7 +95,9 @@ class LabelMapping(Section):
 
     title: str = ""
     types: Mapping[str, str]
-    relations: Mapping[str, Literal["first", "second"]] = Field(default_factory=dict)
+    relations: Mapping[str, Annotated[str, Field(pattern=_HEAD)]] = Field(default_factory=dict)
+    links: Mapping[str, str] = Field(default_factory=dict)
+    discontinuous: Literal["drop", "cover"] = "drop"
     annotated: tuple[str, ...] | None = None
     patient_pattern: str | None = None
     accepted_mismatches: frozenset[str] = frozenset()
@@ -117,7 +130,7 @@ class LabelMapping(Section):
         """The labels that the corpus' annotators looked for."""
         if self.annotated is not None:
             return frozenset(self.annotated)
-        return frozenset(self.types.values())
+        return frozenset(self.types.values()) | frozenset(self.links.values())
 
 
 def load_mapping(source: str | Path) -> LabelMapping:

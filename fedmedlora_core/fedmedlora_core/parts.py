@@ -1,118 +1,180 @@
-"""Which values of the adapter travel in a round, and which stay at a site (PROTOCOL §4.10 to §4.11).
+"""Long notes cut into parts at section or sentence bounds, and parts put together again.
 
-With adapter mode "alternating" (RoLoRA, Chen et al. 2024) a round trains B in odd and A in even rounds - B
-first, since A has no gradient while B is zero - and only the trained half travels. Whoever is neither A nor B
-(a classifier) travels in every round. In every other mode all trainable values travel.
-
-With mode "sa" (FedSA-LoRA, Guo et al. 2025) the study's adapter is A, and B is the site's own: it is in the
-layout with the values that it began with, is trained with A, and never leaves the site.
+Rules: a part has at most as many words as the bound says. It ends before the last section heading in its
+second half, else before the last sentence that does not fit, else (one sentence longer than the bound)
+between two words. Bounds are found in the text alone: gold spans never move them, or the test set would
+know them. The texts of the parts, one after the other, are the text of the note; each part says where it
+begins (`part_of`), so every offset leads back into the original file. A span across a bound, and a relation
+between two parts, is dropped and counted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, NamedTuple
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
-from fedmedlora_core.adapter import Adapter
-from fedmedlora_core.codec import FloatVector
-from fedmedlora_core.errors import ConfigError
-from fedmedlora_core.strategy_terms import AdapterTerms
+from fedmedlora_core.records import Entity, Note, PartOf, Relation
+from fedmedlora_core.sentences import split_sentences
 
-Half = Literal["A", "B"]
+DROP_ACROSS = "span across the bound of two parts"
+DROP_BETWEEN = "relation between two parts"
+
+_WORD = re.compile(r"\S+")
+_SECTION = re.compile(
+    r"^[ \t]*(?:[A-Z][A-Z0-9 ,/&()'-]{2,60}:|[A-Z][A-Za-z0-9 ,/&()'-]{2,60}:[ \t\r]*$|#+ )", re.MULTILINE
+)
 
 
-class Run(NamedTuple):
-    """Values that lie together: in the adapter's vector, and in what travels.
+@dataclass(frozen=True, slots=True)
+class Cutting:
+    """What cutting long notes did.
 
-    Attributes:
-        first: First value in the adapter's vector.
-        last: The value after the last one there.
-        at: First value in the vector of the round.
+    Args:
+        max_words: Words that a part may have.
+        documents: Notes that were longer and were cut.
+        parts: Parts that they became.
+        dropped: Why something was left out -> how often.
     """
 
-    first: int
-    last: int
-    at: int
+    max_words: int
+    documents: int = 0
+    parts: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
 
 
-def half_of(mode: str, round_number: int) -> Half | None:
-    """Return which half a round trains; None for all of the adapter."""
-    if mode != "alternating":
-        return None
-    return "B" if round_number % 2 else "A"  # R4.10.1
+def cut_notes(notes: Iterable[Note], max_words: int) -> tuple[tuple[Note, ...], Cutting]:
+    """Cut the notes that are longer than a bound; the others stay as they are.
 
+    Args:
+        notes: The notes.
+        max_words: Words, parted by blanks, that a part may have; at least 1.
 
-def trains(name: str, half: Half | None) -> bool:
-    """Tell whether a tensor takes part in a round that trains a half."""
-    other = {"A": ".lora_B.", "B": ".lora_A."}
-    return half is None or other[half] not in name
-
-
-def runs_of(adapter: Adapter, half: Half | None) -> tuple[Run, ...]:
-    """Return where the values of a round lie, in order; neighbours are joined."""
-    runs: list[Run] = []
-    first = at = 0
-    for name in adapter.trainable:
-        last = first + adapter.tensors[name].size
-        if trains(name, half):
-            if runs and runs[-1].last == first:
-                runs[-1] = Run(runs[-1].first, last, runs[-1].at)
-            else:
-                runs.append(Run(first, last, at))
-            at += last - first
-        first = last
-    return tuple(runs)
-
-
-def is_personal(name: str, mode: str) -> bool:
-    """Tell whether a tensor is each site's own (R4.11.1)."""
-    return mode == "sa" and ".lora_B." in name
-
-
-def with_personal(adapter: Adapter, personal: FloatVector) -> Adapter:
-    """Put a site's own part into the study's adapter: the adapter that this site uses.
+    Returns:
+        Notes and parts, in order, and what was done.
 
     Raises:
-        ConfigError: It is of another adapter.
+        ValueError: The bound is not positive (the caller's mistake).
     """
-    names = [name for name in sorted(adapter.tensors) if is_personal(name, "sa")]
-    if sum(adapter.tensors[name].size for name in names) != personal.shape[0]:
-        raise ConfigError("a site's own part does not fit the study's adapter")
-    tensors, start = dict(adapter.tensors), 0
-    for name in names:
-        shape, stop = tensors[name].shape, start + tensors[name].size
-        tensors[name] = personal[start:stop].reshape(shape)
-        start = stop
-    return Adapter(tensors, adapter.trainable, adapter.config)
+    if max_words < 1:
+        raise ValueError("a part must be able to hold a word")
+    found: list[Note] = []
+    documents = parts = 0
+    dropped: Counter[str] = Counter()
+    for note in notes:
+        starts = part_starts(note.text, max_words)
+        if len(starts) == 1:
+            found.append(note)
+            continue
+        documents += 1
+        parts += len(starts)
+        found += _cut(note, starts, dropped)
+    return tuple(found), Cutting(max_words, documents, parts, dropped)
 
 
-def moved(adapter: Adapter, delta: FloatVector, runs: Sequence[Run]) -> Adapter:
-    """Add an update to the values that it is of: a federation of one, without a sum."""
-    vector = adapter.vector().copy()
-    for first, last, at in runs:
-        vector[first:last] += delta[at : at + last - first]
-    return adapter.with_vector(vector)
+def part_starts(text: str, max_words: int) -> list[int]:
+    """Where the parts of a text begin; the first at 0."""
+    words = [match.start() for match in _WORD.finditer(text)]
+    index_of = {start: index for index, start in enumerate(words)}
+    sentences = {index_of[part.start] for part in split_sentences(text) if part.start in index_of}
+    headings = (match.start() + len(match[0]) - len(match[0].lstrip()) for match in _SECTION.finditer(text))
+    sections = {index_of[start] for start in headings if start in index_of}
+    starts = [0]
+    first = 0
+    while len(words) - first > max_words:
+        first = _bound(first, max_words, sections, sentences)
+        starts.append(words[first])
+    return starts
 
 
-def length_of(runs: Sequence[Run]) -> int:
-    """Count the values of some runs."""
-    return sum(run.last - run.first for run in runs)
+def _bound(first: int, max_words: int, sections: set[int], sentences: set[int]) -> int:
+    """The word with which the next part begins."""
+    end = first + max_words
+    for index in range(end, first + (max_words + 1) // 2 - 1, -1):
+        if index in sections and index > first:
+            return index
+    for index in range(end, first, -1):
+        if index in sentences:
+            return index
+    return end
 
 
-def check_layout(adapter: Adapter, terms: AdapterTerms) -> None:
-    """Compare an initial adapter with what the charter says travels (R4.10.3, R4.11.1).
+def _cut(note: Note, starts: Sequence[int], dropped: Counter[str]) -> list[Note]:
+    """The parts of a note."""
+    origin = note.part_of or PartOf(note.document_id, 0)
+    bounds = [*starts, len(note.text)]
+    part_of_span: dict[str, int] = {}
+    parts = []
+    for number, (start, end) in enumerate(pairwise(bounds)):
+        inside = [entity for entity in note.entities if start <= entity.start and entity.end <= end]
+        part_of_span.update({entity.id: number for entity in inside})
+        parts.append(
+            replace(
+                note,
+                document_id=f"{note.document_id}#{number + 1}",
+                text=note.text[start:end],
+                entities=tuple(replace(e, start=e.start - start, end=e.end - start) for e in inside),
+                relations=(),
+                part_of=PartOf(origin.document_id, origin.start + start),
+            )
+        )
+    dropped[DROP_ACROSS] += len(note.entities) - len(part_of_span)
+    links: list[list[Relation]] = [[] for _ in parts]
+    for link in note.relations:
+        head, tail = part_of_span.get(link.head), part_of_span.get(link.tail)
+        if head is None or head != tail:
+            dropped[DROP_BETWEEN] += 1
+        else:
+            links[head].append(link)
+    dropped += Counter()
+    return [replace(part, relations=tuple(found)) for part, found in zip(parts, links, strict=True)]
 
-    Raises:
-        ConfigError: Another number of values, or another part, would travel.
+
+def join_parts(notes: Iterable[Note]) -> tuple[Note, ...]:
+    """Put the parts of each document together again, with offsets into the whole.
+
+    Args:
+        notes: Notes, whole ones and parts, in any order; a document's missing part is read as blanks.
+
+    Returns:
+        Whole notes, in the order in which their first parts stood. Spans that came from parts are named anew.
     """
-    if adapter.dimension != terms.dimension or halves_of(adapter, terms.mode) != terms.halves:
-        raise ConfigError("the initial adapter has another number of trainable values than the charter says")
-    if any(is_personal(name, terms.mode) for name in adapter.trainable):
-        raise ConfigError("mode 'sa' leaves B at each site, but the initial adapter shares it")
+    documents: dict[str, list[Note]] = {}
+    for note in notes:
+        name = note.document_id if note.part_of is None else note.part_of.document_id
+        documents.setdefault(name, []).append(note)
+    return tuple(_joined(name, parts) for name, parts in documents.items())
 
 
-def halves_of(adapter: Adapter, mode: str) -> tuple[int, int] | None:
-    """Return what a charter says of an adapter's halves: values that travel with A and with B, or None."""
-    if mode != "alternating":
-        return None
-    return length_of(runs_of(adapter, "A")), length_of(runs_of(adapter, "B"))
+def _joined(name: str, parts: list[Note]) -> Note:
+    """One document of its parts."""
+    if len(parts) == 1 and parts[0].part_of is None:
+        return parts[0]
+    text = ""
+    entities: list[Entity] = []
+    relations: list[Relation] = []
+    for part in sorted(parts, key=_start):
+        start = _start(part)
+        text = text[:start].ljust(start) + part.text
+        ids = {
+            entity.id: f"T{len(entities) + number}" for number, entity in enumerate(part.entities, start=1)
+        }
+        entities += [Entity(ids[e.id], e.type, e.start + start, e.end + start) for e in part.entities]
+        relations += [Relation(ids[link.head], link.type, ids[link.tail]) for link in part.relations]
+    return replace(
+        parts[0],
+        document_id=name,
+        text=text,
+        entities=tuple(entities),
+        relations=tuple(relations),
+        annotated=frozenset().union(*(part.annotated for part in parts)),
+        part_of=None,
+        near=None,
+    )
+
+
+def _start(note: Note) -> int:
+    """Where a note begins in its document."""
+    return 0 if note.part_of is None else note.part_of.start

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -35,9 +36,9 @@ from fedmedlora_core.study import (
     Percent,
     Study,
     StudyInfo,
-    TrainingTerms,
     threshold_for,
 )
+from fedmedlora_core.training_terms import PromptTerms, TrainingTerms
 
 
 class AdapterShape(Section):
@@ -76,15 +77,41 @@ class SplitSettings(Section):
     test_percent: Percent
 
 
-class Profile(Section):
-    """The member-independent part of a study."""
+class BaseSettings(Section):
+    """The base model that a profile was made for.
 
+    Attributes:
+        kind: What the model is used as.
+        name: Where it is published; for people.
+        architecture: Name of the shipped configuration whose sizes a folder must have.
+    """
+
+    kind: Literal["causal", "token_classification"]
+    name: Annotated[str, Field(max_length=200)]
+    architecture: Annotated[str, Field(pattern=r"^[a-z0-9.-]{1,64}$")]
+
+
+class Profile(Section):
+    """The member-independent part of a study; without `base` it is for any causal model."""
+
+    base: BaseSettings | None = None
     labels: LabelTerms
     adapter: AdapterShape
     training: TrainingTerms
     aggregation: AggregationTerms
     secure_aggregation: SecureAggregationSettings
     splits: SplitSettings
+    prompt: PromptTerms | None = None
+
+    @property
+    def kind(self) -> Literal["causal", "token_classification"]:
+        """What the base model is used as."""
+        return "causal" if self.base is None else self.base.kind
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """Names of the shipped profiles."""
+        return sorted(entry.name.removesuffix(".toml") for entry in _shipped().iterdir())
 
     @classmethod
     def load(cls, name_or_path: str) -> Profile:
@@ -93,10 +120,9 @@ class Profile(Section):
         Raises:
             ConfigError: There is no such profile, or the file is wrong.
         """
-        shipped = resources.files("fedmedlora_core") / "profiles"
-        names = sorted(entry.name.removesuffix(".toml") for entry in shipped.iterdir())
+        names = cls.names()
         if name_or_path in names:
-            return load_toml(Path(str(shipped / f"{name_or_path}.toml")), cls)
+            return load_toml(Path(str(_shipped() / f"{name_or_path}.toml")), cls)
         if not Path(name_or_path).exists():
             raise ConfigError(
                 f"there is no profile '{name_or_path}': name a TOML file or one of {', '.join(names)}"
@@ -115,8 +141,13 @@ class Profile(Section):
         table = self.model_dump(mode="json", exclude_none=True)
         for name, value in changes.items():
             section, _, key = name.partition("__")
-            table[section][key] = value
+            table.setdefault(section, {})[key] = value
         return parse_table(table, Profile, name="profile")
+
+
+def _shipped() -> Traversable:
+    """The folder of the profiles in the package."""
+    return resources.files("fedmedlora_core") / "profiles"
 
 
 def compose_study(
@@ -141,7 +172,7 @@ def compose_study(
         members: All members in charter order.
         initial_digest: Digest of the initial adapter, hex.
         dimension: Number of trainable values.
-        halves: From `parts.halves_of`: what travels in mode "alternating".
+        halves: From `adapter_parts.halves_of`: what travels in mode "alternating".
         audit: What an auditor of the study demands.
 
     Returns:
@@ -172,12 +203,14 @@ def compose_study(
             "halves": halves,
         },
         "labels": profile.labels.model_dump(mode="json"),
-        "training": profile.training.model_dump(mode="json"),
+        "training": profile.training.model_dump(mode="json", exclude_none=True),
         "aggregation": profile.aggregation.model_dump(mode="json"),
         "secure_aggregation": secure,
         "splits": {"seed": info.seed, **profile.splits.model_dump(mode="json")},
         "members": [member.model_dump(mode="json") for member in members],
     }
+    if profile.prompt is not None:
+        table["prompt"] = profile.prompt.model_dump(mode="json")
     if audit is not None:
         table["audit"] = audit.model_dump(mode="json")
     return parse_table(table, Study, name="study")

@@ -5,7 +5,8 @@
     8701013<TAB>0<TAB>10<TAB>Famotidine<TAB>Chemical<TAB>D015738
 
 Rules: a document's text is its title, a blank, its abstract, and offsets count characters in it; documents
-are parted by an empty line; the text on a mention's line must be the text at its offsets.
+are parted by an empty line; neither title nor abstract has a tab; the text on a mention's line must be the
+text at its offsets.
 
 What this module leaves out: relations of a PubTator file join concepts of a whole document, not mentions;
 they are counted among the lines of the report and make no relation of a note.
@@ -19,12 +20,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fedmedlora_core.errors import DataError
-from fedmedlora_core.importing import ImportResult, SourceDocument, SourceSpan, convert, identity_mapping
+from fedmedlora_core.importing import ImportResult, SourceDocument, SourceSpan, convert
 from fedmedlora_core.labels import CLINICAL, LabelSet
 from fedmedlora_core.mapping import LabelMapping
+from fedmedlora_core.source_text import lines_of, read_text
 
-_TITLE = re.compile(r"^([^|\t]+)\|t\|(.*)$")
-_ABSTRACT = re.compile(r"^([^|\t]+)\|a\|(.*)$")
+_TITLE = re.compile(r"^([^|\t]+)\|t\|([^\t]*)$")
+_ABSTRACT = re.compile(r"^([^|\t]+)\|a\|([^\t]*)$")
 _MENTION = re.compile(r"^([^|\t]+)\t([0-9]{1,9})\t([0-9]{1,9})\t([^\t]*)\t([^\t]+)(?:\t[^\t]*){0,2}$")
 _RELATION = re.compile(r"^([^|\t]+)\t([A-Za-z]\w*)\t[^\t]+\t[^\t]+$", re.ASCII)
 
@@ -45,28 +47,22 @@ def read_pubtator(
     Raises:
         DataError: A line is malformed; it names file and line. Nothing was imported.
     """
+    return convert(list(pubtator_documents(path)), mapping, labels)
+
+
+def pubtator_documents(path: Path | str) -> Iterator[SourceDocument]:
+    """The documents of a file, one after the other.
+
+    Raises:
+        DataError: A line is malformed; it names file and line.
+    """
     file = Path(path)
-    documents = list(_documents(file))
-    if len({document.name for document in documents}) != len(documents):
-        raise DataError("a document occurs twice", file=file.name)
-    return convert(documents, mapping or identity_mapping(documents, labels), labels)
-
-
-def _documents(file: Path) -> Iterator[SourceDocument]:
-    """The documents of a file, one after the other."""
-    try:
-        raw = file.read_bytes().decode("utf-8")
-    except OSError as error:
-        raise DataError(error.strerror or "cannot be read", file=file.name) from None
-    except UnicodeDecodeError:
-        raise DataError("is not valid UTF-8", file=file.name) from None
     block: list[str] = []
     first = 1
-    for number, line in enumerate([*raw.split("\n"), ""], start=1):
-        text = line.removesuffix("\r")
-        if text:
+    for number, line in enumerate([*lines_of(read_text(file, file.name)), ""], start=1):
+        if line:
             first = first if block else number
-            block.append(text)
+            block.append(line)
         elif block:
             yield _document(file.name, first, block)
             block = []
@@ -77,7 +73,8 @@ def _document(file: str, first: int, block: list[str]) -> SourceDocument:
     title = _TITLE.match(block[0])
     abstract = _ABSTRACT.match(block[1]) if len(block) > 1 else None
     if title is None or abstract is None or title[1] != abstract[1]:
-        raise DataError("expected a title line and an abstract line of one document", file=file, line=first)
+        place = first if title is None or len(block) < 2 else first + 1
+        raise DataError("expected a title line and an abstract line of one document", file=file, line=place)
     text = f"{title[2]} {abstract[2]}"
     spans: list[SourceSpan] = []
     lines: Counter[str] = Counter()
@@ -94,4 +91,12 @@ def _document(file: str, first: int, block: list[str]) -> SourceDocument:
                     "the text at these offsets is not the text of the line", file=file, line=number
                 )
             spans.append(SourceSpan(f"T{len(spans) + 1}", mention[5], ((start, end),)))
-    return SourceDocument(name=title[1], text=text, spans=tuple(spans), lines=lines)
+    return SourceDocument(
+        name=title[1],
+        text=text,
+        spans=tuple(spans),
+        lines=lines,
+        aside={kind: count for kind, count in lines.items() if kind != "mention"},
+        file=file,
+        line=first,
+    )

@@ -8,10 +8,16 @@ Rules, held at every door (constructor checks by `validate_note`, reading, writi
 * a span's type is one that was annotated here: `annotated` says which types were looked for in this note, so
   that a missing label of another type is never read as "there is none".
 
+* a note may be a part of a longer document (`part_of`): its text then begins at that character of the
+  document.
+
 One note per line, UTF-8, keys in fixed order:
 
     {"document_id": "n1", "patient_id": "p1", "text": "no fever .", "annotated": ["problem", "negation"],
      "entities": [["T1", "problem", 3, 8], ["T2", "negation", 0, 2]], "relations": [["T1", "negation", "T2"]]}
+
+Three things may stand there besides: `"part_of": ["n0", 2048]`, `"near": "n1"` (`near_duplicates`), and in a
+row of a span its text as a fifth entry, which must then be the text at its offsets.
 
 What this module leaves out: importing foreign formats (`brat`), splitting (`splits`), scores (`scores`).
 """
@@ -31,6 +37,7 @@ from fedmedlora_core.errors import DataError
 from fedmedlora_core.labels import CLINICAL, LabelSet
 
 _KEYS = {"document_id", "patient_id", "text", "annotated", "entities", "relations"}
+_MORE_KEYS = {"part_of", "near"}
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -66,6 +73,14 @@ class Relation:
     tail: str
 
 
+@dataclass(frozen=True, order=True, slots=True)
+class PartOf:
+    """Where the text of a note begins in the longer document that it was cut from."""
+
+    document_id: str
+    start: int
+
+
 @dataclass(frozen=True, slots=True)
 class Note:
     """One document: its text, spans and relations, and which types were annotated in it.
@@ -77,6 +92,8 @@ class Note:
         entities: Entities and modifiers.
         relations: Relations between them.
         annotated: The entity and modifier types (and types of links) that somebody looked for in this note.
+        part_of: The longer document that this is a part of, and where it begins there; None for a whole one.
+        near: The name of the group of near duplicates that it belongs to; None where it has none.
     """
 
     document_id: str
@@ -85,6 +102,8 @@ class Note:
     entities: tuple[Entity, ...] = ()
     relations: tuple[Relation, ...] = ()
     annotated: frozenset[str] = frozenset()
+    part_of: PartOf | None = None
+    near: str | None = None
 
     def __repr__(self) -> str:
         """Show sizes, never the text."""
@@ -94,8 +113,10 @@ class Note:
 
     @property
     def patient_key(self) -> str:
-        """The unit of splitting: the patient, or the document where the patient is not known."""
-        return f"document:{self.document_id}" if self.patient_id is None else f"patient:{self.patient_id}"
+        """The unit of splitting: the patient, or the whole document where the patient is not known."""
+        if self.patient_id is not None:
+            return f"patient:{self.patient_id}"
+        return f"document:{self.document_id if self.part_of is None else self.part_of.document_id}"
 
     def entity(self, entity_id: str) -> Entity:
         """The span of this id; KeyError where there is none."""
@@ -158,6 +179,8 @@ def check_structure(note: Note) -> None:
     """
     if not note.document_id or note.patient_id == "":
         raise DataError("document_id and patient_id must not be empty")
+    if note.part_of is not None and (not note.part_of.document_id or note.part_of.start < 0):
+        raise DataError("part_of: expected a document and a character of it, from 0")
     ids: set[str] = set()
     for index, entity in enumerate(note.entities):
         _check_entity(entity, index, note, ids)
@@ -185,6 +208,11 @@ def _check_entity(entity: Entity, index: int, note: Note, earlier: set[str]) -> 
 
 def note_to_json(note: Note) -> str:
     """One line of JSON (without newline) for a note."""
+    more: dict[str, Any] = {}
+    if note.part_of is not None:
+        more["part_of"] = [note.part_of.document_id, note.part_of.start]
+    if note.near is not None:
+        more["near"] = note.near
     return json.dumps(
         {
             "document_id": note.document_id,
@@ -193,6 +221,7 @@ def note_to_json(note: Note) -> str:
             "annotated": sorted(note.annotated),
             "entities": [[entity.id, entity.type, entity.start, entity.end] for entity in note.entities],
             "relations": [[link.head, link.type, link.tail] for link in note.relations],
+            **more,
         },
         ensure_ascii=True,  # line separators such as U+2028 and lone surrogates stay inside their line
     )
@@ -213,16 +242,19 @@ def note_from_json(line: str) -> Note:
         raise DataError("not a JSON object") from None  # the parser's message would carry text
     if not isinstance(fields, dict):
         raise DataError("expected a JSON object")
-    if set(fields) != _KEYS:
+    if set(fields) - _MORE_KEYS != _KEYS:
         missing = sorted(_KEYS - set(fields))
         raise DataError(f"missing keys: {', '.join(missing)}" if missing else "unknown keys")
+    text = _string(fields["text"], "text")
     return Note(
         document_id=_string(fields["document_id"], "document_id"),
         patient_id=None if fields["patient_id"] is None else _string(fields["patient_id"], "patient_id"),
-        text=_string(fields["text"], "text"),
+        text=text,
         annotated=frozenset(_string(name, "annotated") for name in _list(fields["annotated"], "annotated")),
-        entities=tuple(_entity(row) for row in _list(fields["entities"], "entities")),
+        entities=tuple(_entity(row, text) for row in _list(fields["entities"], "entities")),
         relations=tuple(_relation(row) for row in _list(fields["relations"], "relations")),
+        part_of=None if fields.get("part_of") is None else _part_of(fields["part_of"]),
+        near=None if fields.get("near") is None else _string(fields["near"], "near"),
     )
 
 
@@ -248,15 +280,26 @@ def _list(value: object, key: str) -> list[Any]:
     return value
 
 
-def _entity(row: object) -> Entity:
-    """A span from its row [id, type, start, end]."""
+def _entity(row: object, text: str) -> Entity:
+    """A span from its row [id, type, start, end], or [id, type, start, end, text]."""
     match row:
-        case [str() as entity_id, str() as span_type, int() as start, int() as end]:
+        case [str() as entity_id, str() as span_type, int() as start, int() as end, *shown] if len(shown) < 2:
             if isinstance(start, bool) or isinstance(end, bool):
                 raise DataError("entities: offsets must be whole numbers")
+            if shown and (start < 0 or shown[0] != text[start:end]):
+                raise DataError("entities: the text at these offsets is not the text of the row")
             return Entity(entity_id, span_type, start, end)
         case _:
             raise DataError("entities: expected rows [id, type, start, end]")
+
+
+def _part_of(row: object) -> PartOf:
+    """A place in a longer document from its row [document, start]."""
+    match row:
+        case [str() as document, int() as start] if not isinstance(start, bool):
+            return PartOf(document, start)
+        case _:
+            raise DataError("part_of: expected [document, start]")
 
 
 def _relation(row: object) -> Relation:

@@ -1,7 +1,9 @@
 """Splitting a site's notes into training, validation and test, patient by patient.
 
-All notes of a patient lie in one part; a document without a patient id is a patient of its own. The order in
-which patients are dealt out depends on the seed and the patient alone, not on the order of the notes.
+All notes of a patient lie in one part; a document without a patient id is a patient of its own. Patients
+with near duplicates of each other's notes (`near_duplicates`, found at import) are dealt out together, so
+that no near duplicate of a training note is in the test set. The order in which they are dealt out depends
+on the seed and the patients alone, not on the order of the notes.
 """
 
 from __future__ import annotations
@@ -12,12 +14,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fedmedlora_core.errors import DataError
+from fedmedlora_core.near_duplicates import Groups
 from fedmedlora_core.records import Note
 
 
 @dataclass(frozen=True, slots=True)
 class Splits:
-    """The three parts of a site's notes; no patient is in two of them."""
+    """The three parts of a site's notes; no patient, and no group of near duplicates, is in two of them."""
 
     train: tuple[Note, ...]
     validation: tuple[Note, ...]
@@ -37,7 +40,7 @@ def split_by_patient(
 
     Returns:
         The parts. A part with a share above 0 gets at least one patient and the training part at least one;
-        sizes are within one patient's notes of the shares.
+        sizes are within the notes of one patient, or of one group of patients, of the shares.
 
     Raises:
         DataError: There are too few patients to fill the parts.
@@ -45,12 +48,11 @@ def split_by_patient(
     """
     if min(validation_fraction, test_fraction) < 0 or validation_fraction + test_fraction >= 1:
         raise ValueError("shares must not be negative and must sum to less than 1")
-    patients: defaultdict[str, list[Note]] = defaultdict(list)
-    for note in notes:
-        patients[note.patient_key].append(note)
+    patients, people = _together(list(notes))
     wanted = 1 + (validation_fraction > 0) + (test_fraction > 0)
     if len(patients) < wanted:
-        raise DataError(f"{len(patients)} patient(s) cannot be split into {wanted} parts")
+        joined = "" if people == len(patients) else f", in {len(patients)} group(s) by near duplicates,"
+        raise DataError(f"{people} patient(s){joined} cannot be split into {wanted} parts")
     order = sorted(patients, key=lambda key: _rank(seed, key))
     total = sum(len(group) for group in patients.values())
     sizes = [(test_fraction, wanted - 1), (validation_fraction, 1)]
@@ -60,6 +62,22 @@ def split_by_patient(
     test, validation = parts
     train = tuple(note for key in order for note in _in_order(patients[key]))
     return Splits(train=train, validation=validation, test=test)
+
+
+def _together(notes: list[Note]) -> tuple[dict[str, list[Note]], int]:
+    """The notes of each group of patients, by the smallest key in it, and how many patients there are."""
+    groups: Groups[str] = Groups()
+    for note in notes:
+        if note.near is not None:
+            groups.join(f"near:{note.near}", note.patient_key)
+    keys: defaultdict[str, set[str]] = defaultdict(set)
+    found: defaultdict[str, list[Note]] = defaultdict(list)
+    for note in notes:
+        root = groups.root(note.patient_key)
+        keys[root].add(note.patient_key)
+        found[root].append(note)
+    named = {min(keys[root]): group for root, group in found.items()}
+    return named, sum(map(len, keys.values()))
 
 
 def _deal(

@@ -6,9 +6,12 @@ BRAT tool shows it there.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from fedmedlora_core.records import Note
+
+_LINE_BREAKS = re.compile(r"[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]")
 
 
 def to_standoff(note: Note) -> str:
@@ -24,7 +27,7 @@ def to_standoff(note: Note) -> str:
     names = {}
     for number, entity in enumerate(note.entities, start=1):
         names[entity.id] = f"T{number}"
-        covered = note.text[entity.start : entity.end].replace("\n", " ")
+        covered = _LINE_BREAKS.sub(" ", note.text[entity.start : entity.end])
         lines.append(f"T{number}\t{entity.type} {entity.start} {entity.end}\t{covered}\n")
     for number, relation in enumerate(note.relations, start=1):
         head, tail = names[relation.head], names[relation.tail]

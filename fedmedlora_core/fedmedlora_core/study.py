@@ -18,12 +18,12 @@ import rfc8785
 import tomli_w
 from pydantic import Field, model_validator
 
+from fedmedlora_core.adapter_parts import half_of
 from fedmedlora_core.aggregation import WeightRule
 from fedmedlora_core.codec import EXTRAS, Codec
 from fedmedlora_core.config import Section, load_toml
 from fedmedlora_core.errors import CodecError, ConfigError
 from fedmedlora_core.packing import Packing
-from fedmedlora_core.parts import half_of
 from fedmedlora_core.secure_aggregation import (
     Hex32,
     Identifier,
@@ -32,6 +32,7 @@ from fedmedlora_core.secure_aggregation import (
     SecureAggregationTerms,
 )
 from fedmedlora_core.strategy_terms import AdapterTerms, AggregationTerms
+from fedmedlora_core.training_terms import PromptTerms, TrainingTerms
 
 SCHEMA = "fedmedlora-study/1"
 STUDY_FILE = "study.toml"
@@ -129,25 +130,6 @@ class LabelTerms(Section):
     tasks: Annotated[tuple[Literal["ner", "re"], ...], Field(min_length=1)]
 
 
-class TrainingTerms(Section):
-    """Local training of one round, equal at all sites.
-
-    `relation_cap_percent` bounds the RE examples of an epoch by the NER examples; 0 takes all of them.
-    `proximal_micro` is mu of FedProx, in millionths; left out, local training is not held to its base.
-    """
-
-    rounds: Annotated[int, Field(ge=1, le=10_000)]
-    local_epochs: Annotated[int, Field(ge=1, le=1000)]
-    batch_size: Annotated[int, Field(ge=1, le=65536)]
-    learning_rate_micro: Positive
-    warmup_steps: NotNegative = 0
-    max_tokens: Annotated[int, Field(ge=16, le=1 << 20)]
-    weight_decay_micro: NotNegative = 0
-    gradient_clip_micro: Positive = 1_000_000
-    relation_cap_percent: NotNegative = 0
-    proximal_micro: Positive | None = None
-
-
 class SplitTerms(Section):
     """Split of each site's notes by patient."""
 
@@ -179,6 +161,7 @@ class Study(Section):
     secure_aggregation: SecureAggregationTerms
     splits: SplitTerms
     audit: AuditTerms | None = None
+    prompt: PromptTerms | None = None
     members: Annotated[tuple[Member, ...], Field(min_length=3, max_length=10_000)]
 
     @model_validator(mode="after")
@@ -186,6 +169,7 @@ class Study(Section):
         self._check_members()
         self._check_thresholds()
         self._check_support()
+        self._check_model_kind()
         try:
             self.codec()
         except CodecError as exc:
@@ -249,6 +233,17 @@ class Study(Section):
                     f"'{label}' is annotated by {count} members; an encoder's rows for it would sum "
                     f"fewer than {self.secure_aggregation.threshold} sites: leave it out of the study"
                 )
+
+    def _check_model_kind(self) -> None:
+        """What only one kind of model can do is not asked of the other."""
+        if self.model.kind == "causal":
+            return
+        if self.prompt is not None:
+            raise ValueError("prompt: a token classifier is not asked in words; leave the table out")
+        if self.training.compute_dtype is not None:
+            raise ValueError(
+                "training.compute_dtype: a token classifier's output layer trains in float32; leave it out"
+            )
 
     @property
     def member_ids(self) -> tuple[str, ...]:

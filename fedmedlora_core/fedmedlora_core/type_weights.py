@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from fedmedlora_core.adapter import Adapter
+from fedmedlora_core.adapter_parts import Run
 from fedmedlora_core.errors import ConfigError
-from fedmedlora_core.parts import Run
 
 
 class TypeRange(NamedTuple):
@@ -38,7 +38,7 @@ def type_ranges(adapter: Adapter, types: Sequence[str], runs: Sequence[Run]) -> 
     Args:
         adapter: Names and shapes.
         types: The study's types, in the order of the model's tags; none for none.
-        runs: From `parts.runs_of`: what travels in the round.
+        runs: From `adapter_parts.runs_of`: what travels in the round.
 
     Raises:
         ConfigError: The adapter has no output rows for exactly these types (the operator's).

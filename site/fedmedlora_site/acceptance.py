@@ -13,9 +13,9 @@ from pathlib import Path
 from fedmedlora_audit.charter import CharterTerms
 from fedmedlora_audit.errors import AuditError
 from fedmedlora_core.adapter import Adapter
+from fedmedlora_core.adapter_parts import check_layout
 from fedmedlora_core.errors import ConfigError, CoreError
 from fedmedlora_core.learning.digest import base_digest
-from fedmedlora_core.parts import check_layout
 from fedmedlora_core.policy import SitePolicy
 from fedmedlora_core.secure_aggregation import CKKS_CONTEXT_FILE
 from fedmedlora_core.shipped import shipped_base

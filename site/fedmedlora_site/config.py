@@ -21,6 +21,7 @@ SCHEMA: Final = "fedmedlora-site/1"
 MOST_THREADS: Final = 8  # what the work asks of the memory is spent by then
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
+DeviceName = Literal["auto", "cpu", "cuda"]
 
 
 class SiteSection(Section):
@@ -41,10 +42,17 @@ class TrainerSection(Section):
 
     `update.ready` is held back to the next multiple of `ready_slot_seconds` of the clock, so that the time
     between plan and readiness says less about how many notes were trained on (decision G47).
+
+    `device` "auto" takes a GPU where there is one and the charter's base model is stored in less than
+    float32. `processes` train together, each on a GPU of its own; their number changes no more than rounding.
+    A killed training goes on from a state that is at most `checkpoint_seconds` old; 0 keeps one each step.
     """
 
     kind: Literal["process", "rehearsal"] = "process"
     ready_slot_seconds: Annotated[int, Field(ge=1, le=86_400)] = 1
+    device: DeviceName = "auto"
+    processes: Annotated[int, Field(ge=1, le=64)] = 1
+    checkpoint_seconds: Annotated[float, Field(ge=0, le=86_400)] = 300.0
 
 
 class NetworkSection(Section):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fedmedlora_core.adapter_parts import with_personal
 from fedmedlora_core.errors import ConfigError
-from fedmedlora_core.parts import with_personal
 from fedmedlora_site.errors import FolderError
 from fedmedlora_site.holdings import Holdings
 from fedmedlora_site.personal import last_closed, load_start

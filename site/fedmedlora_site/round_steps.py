@@ -191,6 +191,9 @@ class RoundSteps:
             extras=held.study.extras,
             personal=str(held.folder.personal) if held.study.adapter.mode == "sa" else "",
             personal_from=last_closed(held.personal, held.mirror.state),
+            device=held.config.trainer.device,
+            processes=held.config.trainer.processes,
+            checkpoint_seconds=held.config.trainer.checkpoint_seconds,
         )
 
         def said(progress: TrainingProgress) -> None:

@@ -3,7 +3,8 @@
 It reads one JSON job a line from standard input - a round to train, or two adapters to compare on held-out
 notes - and answers with JSON lines: progress, then a result or an error. The trained update goes into the
 site's vault, encrypted; the line says only that it is there. Errors name what failed, never a note's text.
-The process dies with the agent that started it.
+A state of the unfinished training lies there too, so that a killed training goes on where it was. With
+several GPUs this process starts one more for each (`crew`). It dies with the agent that started it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from fedmedlora_core.labels import label_set
 from fedmedlora_core.records import check_structure, iter_checked
 from fedmedlora_core.splits import Splits, split_by_patient
 from fedmedlora_core.study import Study
+from fedmedlora_site.checkpoints import VaultCheckpoints
+from fedmedlora_site.crew import Crew, Place
 from fedmedlora_site.personal import load_start, personal_name
 from fedmedlora_site.training import EVALUATE, UPDATE_NAME, EvaluationJob, TrainingJob
 from fedmedlora_site.vault import Vault
@@ -34,13 +37,15 @@ def main() -> None:
     """Serve jobs until standard input ends."""
     die_with_parent(os.getppid())
     answers = _private_stdout()
-    worker = Worker()
+    worker = Worker(Place.parse(sys.argv[1:]))
     for line in sys.stdin:
         job = json.loads(line)
         if EVALUATE in job:
             worker.serve(EvaluationJob(**job[EVALUATE]), answers)
         else:
-            worker.serve(TrainingJob(**job), answers)
+            task = TrainingJob(**job)
+            worker.gather(task, line)
+            worker.serve(task, answers)
 
 
 def die_with_parent(parent: int) -> None:
@@ -64,14 +69,30 @@ def _private_stdout() -> TextIO:
 
 
 class Worker:
-    """Trains rounds; keeps the base model and the notes between them."""
+    """Trains rounds; keeps the base model and the notes between them.
 
-    def __init__(self) -> None:
+    Args:
+        place: Which of the processes that train together this one is.
+    """
+
+    def __init__(self, place: Place) -> None:
         """Load nothing yet."""
+        self._place = place
+        self._crew: Crew | None = None
+        self._team: Any = None
         self._charter = b""
         self._learner: Any = None
         self._notes_stamp: tuple[str, int, int] | None = None
         self._splits: Splits | None = None
+
+    def gather(self, job: TrainingJob, line: str) -> None:
+        """Hand a training to the other processes; the first time, start them."""
+        if self._place.number or job.processes == 1:
+            return
+        if self._crew is None:
+            self._crew = Crew(job.processes, "fedmedlora_site.trainer")
+            self._place = self._crew.place
+        self._crew.send(line)
 
     def serve(self, job: TrainingJob | EvaluationJob, answers: TextIO) -> None:
         """Do one job and write its answer."""
@@ -84,6 +105,8 @@ class Worker:
             _say(answers, "error", {"reason": "training_failed", "message": message})
         except Exception as exc:  # noqa: BLE001 - the agent must hear of it; the text could quote a note
             _say(answers, "error", {"reason": "training_failed", "message": type(exc).__name__})
+            if self._place.number:
+                raise SystemExit(1) from None  # the others would wait for this one
         else:
             _say(answers, "result", result)
 
@@ -91,12 +114,26 @@ class Worker:
         """Load base model and notes, unless they are there from the job before."""
         charter = Path(job.charter).read_bytes()
         study = Study.from_canonical_json(charter)
-        from fedmedlora_core.learning.site_round import learner_for  # loads torch
+        from fedmedlora_core.learning.devices import device_for  # loads torch
+        from fedmedlora_core.learning.site_round import learner_for
 
         if charter != self._charter:
-            self._learner = learner_for(study, Path(job.base_model))
+            place = self._place
+            # Every process asks for the last one's GPU, so that all of them refuse or none does.
+            device_for(job.device, study.training, place=place.size - 1)
+            device = device_for(job.device, study.training, place=place.number)
+            self._learner = learner_for(study, Path(job.base_model), device=device)
             self._charter = charter
         return study, self._split(Path(job.notes), study)
+
+    def _joined(self) -> Any:
+        """The processes that train together; met when first needed."""
+        from fedmedlora_core.learning.team import join_team
+
+        if self._team is None:
+            place, device = self._place, str(self._learner.model.device)
+            self._team = join_team(place.number, place.size, place.meeting, device=device)
+        return self._team
 
     def _evaluate(self, job: EvaluationJob) -> dict[str, Any]:
         study, splits = self._prepare(job)
@@ -114,6 +151,8 @@ class Worker:
         key = Path(job.storage_key).read_bytes()
         own = Vault(Path(job.personal), key) if job.personal else None
         progress = _Progress(answers, study.training.local_epochs)
+        vault = Vault(Path(job.vault), key)
+        checkpoints = VaultCheckpoints(vault, job.checkpoint_seconds)
         update = train_round(
             self._learner,
             study,
@@ -124,11 +163,15 @@ class Worker:
             seed=job.seed,
             personal=None if own is None else load_start(own, job.personal_from),
             on_step=progress.step,
+            team=self._joined(),
+            checkpoints=checkpoints,
         )
-        # R4.11.3: first what stays; a kill between the two repeats the training from where it began.
-        if own is not None and update.personal is not None:
-            own.store_floats(personal_name(job.round), update.personal)
-        Vault(Path(job.vault), key).store_floats(UPDATE_NAME, update.delta)
+        if self._place.number == 0:
+            # R4.11.3: first what stays; a kill between the two repeats the training from where it began.
+            if own is not None and update.personal is not None:
+                own.store_floats(personal_name(job.round), update.personal)
+            vault.store_floats(UPDATE_NAME, update.delta)
+            checkpoints.clear()
         loss = float(update.validation_loss)
         return {"n_notes": update.n_notes, "loss": loss, "mentions": dict(update.mentions)}
 

@@ -22,11 +22,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from fedmedlora_core.adapter import Adapter
+from fedmedlora_core.adapter_parts import is_personal
 from fedmedlora_core.codec import EXTRAS, FloatVector, RingVector
 from fedmedlora_core.errors import CoreError, DataError
-from fedmedlora_core.parts import is_personal
 from fedmedlora_core.records import check_structure, iter_checked, mentions_in
-from fedmedlora_site.config import TrainerSection
+from fedmedlora_site.config import DeviceName, TrainerSection
 from fedmedlora_site.errors import TrainingError
 from fedmedlora_site.personal import load_start, personal_name
 from fedmedlora_site.vault import Vault
@@ -55,6 +55,9 @@ class TrainingJob:
         extras: Exact integers that will stand behind its weight.
         personal: In mode "sa": folder for what this site trains for itself, encrypted; else empty.
         personal_from: The round whose result of it this one goes on from; 0 for the beginning.
+        device: Where the model computes: auto, cpu or cuda.
+        processes: How many processes of this site train together, each on a GPU of its own.
+        checkpoint_seconds: Least time between two states that a killed training can go on from.
     """
 
     charter: str
@@ -70,6 +73,9 @@ class TrainingJob:
     extras: int = EXTRAS
     personal: str = ""
     personal_from: int = 0
+    device: DeviceName = "auto"
+    processes: int = 1
+    checkpoint_seconds: float = 300.0
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,7 @@ class EvaluationJob:
         before: Folder of the adapter that the round started from.
         after: Folder of the adapter that its aggregate leads to.
         notes: The site's notes.
+        device: Where the model computes: auto, cpu or cuda.
     """
 
     charter: str
@@ -89,6 +96,7 @@ class EvaluationJob:
     before: str
     after: str
     notes: str
+    device: DeviceName = "auto"
 
 
 @dataclass(frozen=True, repr=False)

@@ -112,6 +112,7 @@ class VoteSteps:
             before=str(held.bases.folder(before)),
             after=str(held.bases.folder(session.base)),
             notes=str(held.folder.notes),
+            device=held.config.trainer.device,
         )
         terms = held.study.secure_aggregation.vote
         try:

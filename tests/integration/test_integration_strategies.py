@@ -17,9 +17,9 @@ from fedmedlora_coordinator.reports import export_bundle, status
 from fedmedlora_coordinator.settings import Timing
 from fedmedlora_coordinator.store import read_entries
 from fedmedlora_core.adapter import Adapter
+from fedmedlora_core.adapter_parts import half_of, halves_of, runs_of
 from fedmedlora_core.codec import clip_update
 from fedmedlora_core.errors import ConfigError
-from fedmedlora_core.parts import half_of, halves_of, runs_of
 from fedmedlora_site.personal_export import export_personal
 from fedmedlora_site.training import training_seed
 from fedmedlora_testkit.rehearsal import Federation, finish

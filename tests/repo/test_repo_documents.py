@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import re
+import tomllib
 
 from fedmedlora_coordinator.settings import CoordinatorSettings, Evidence, Limits, Timing
+from fedmedlora_core.config import parse_table
+from fedmedlora_core.labels import CLINICAL
+from fedmedlora_core.mapping import LabelMapping, mapping_names
+from fedmedlora_core.near_duplicates import THRESHOLD
 from fedmedlora_core.policy import SitePolicy
+from fedmedlora_core.records import note_from_json, validate_note
+from fedmedlora_core.sources import FORMATS
 from fedmedlora_site.config import PerformanceSection, TrainerSection
 from fedmedlora_site.enrolment import _POLICY_TEXT
 from fedmedlora_testkit.commands import commands
 from fedmedlora_testkit.repository import ROOT
 
+IMPORTING = (ROOT / "docs/IMPORTING.md").read_text(encoding="utf-8")
 BYTES = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
@@ -61,3 +69,20 @@ def test_the_policy_file_that_enrolment_writes_shows_the_real_defaults() -> None
         expected = str(value).lower() if isinstance(value, bool) else str(value).replace("()", "[]")
         expected = f'"{value}"' if isinstance(value, str) else expected
         assert shown[key] == expected, key
+
+
+def test_the_formats_and_mappings_for_importing_are_the_real_ones() -> None:
+    rows = table_rows("IMPORTING.md", "Formats")[2:]
+    assert {row[0].strip("`") for row in rows} == FORMATS.keys()
+    shipped = IMPORTING.split("Shipped mappings can be named instead of a file: ", 1)[1].split(". ", 1)[0]
+    assert tuple(re.findall(r"`([^`]+)`", shipped)) == mapping_names()
+    assert f"Jaccard index of at least {THRESHOLD}" in IMPORTING
+
+
+def test_the_examples_for_importing_can_be_read() -> None:
+    example = IMPORTING.split("```toml\n", 1)[1].split("```", 1)[0]
+    mapping = parse_table(tomllib.loads(example), LabelMapping, name="docs/IMPORTING.md")
+    assert mapping.relations["Medication:Dose"] == "first" and mapping.patient_of("12-3") == "12"
+    assert mapping.labels_annotated <= CLINICAL.annotatable
+    line = IMPORTING.split("```json\n", 1)[1].split("```", 1)[0].replace("\n", " ")
+    validate_note(note_from_json(line))

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
+from fedmedlora_bench.report.grid import Section
 from fedmedlora_bench.report.plots import Plot
-from fedmedlora_bench.report.sections import Section, section_of
+from fedmedlora_bench.report.sections import section_of
 from fedmedlora_core.errors import ConfigError
 
 

@@ -115,3 +115,70 @@ def growth_lines(
         axes.grid(visible=True, color="#dde3e9", linewidth=0.6)
         axes.legend(fontsize=8, frameon=False)
     return Plot(name, says, figure)
+
+
+Level = tuple[float, float]
+"""A value and its spread; 0 draws none."""
+
+
+def level_bars(name: str, says: str, groups: Mapping[str, Mapping[str, Level]]) -> Plot:
+    """Draw bars side by side in groups, on a scale from 0 to 100, with their spread.
+
+    Args:
+        name: For its file.
+        says: What it shows.
+        groups: Title of a group to its bars.
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(_WIDTH, 3.4), layout="constrained")
+        axes = figure.subplots()
+        bars = list(dict.fromkeys(bar for group in groups.values() for bar in group))
+        width = 0.8 / max(1, len(bars))
+        for at, bar in enumerate(bars):
+            levels = [group.get(bar, (0.0, 0.0)) for group in groups.values()]
+            places = [place + (at - (len(bars) - 1) / 2) * width for place in range(len(groups))]
+            axes.bar(places, [level for level, _ in levels], width * 0.92, label=bar, color=_COLOURS[at])
+            for place, (level, spread) in zip(places, levels, strict=True):
+                axes.text(place, level + spread + 1, f"{level:.0f}", fontsize=7, ha="center", va="bottom")
+            _draw_spreads(axes, places, levels)
+        axes.set_xticks(range(len(groups)), list(groups))
+        axes.set_ylim(0, 105)
+        axes.set_ylabel("F1, points")
+        axes.legend(fontsize=8, frameon=False, ncols=len(bars), loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    return Plot(name, says, figure)
+
+
+def point_lines(
+    name: str, says: str, *, along: Sequence[float], series: Mapping[str, Sequence[Level]], axis: str
+) -> Plot:
+    """Draw lines on a scale from 0 to 100, with the spread of each point.
+
+    Args:
+        name: For its file.
+        says: What it shows.
+        along: Values of the horizontal axis.
+        series: Name of a line to its points.
+        axis: Name of the horizontal axis.
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(_WIDTH, 3.4), layout="constrained")
+        axes = figure.subplots()
+        for (label, levels), colour in zip(series.items(), _COLOURS, strict=False):
+            values = [level for level, _ in levels]
+            axes.plot(along, values, marker="o", markersize=4, label=label, color=colour)
+            _draw_spreads(axes, along, levels)
+        axes.set_xticks(list(along), [f"{value:g}" for value in along])
+        axes.set_ylim(0, 105)
+        axes.set_xlabel(axis)
+        axes.set_ylabel("F1, points")
+        axes.grid(visible=True, color="#dde3e9", linewidth=0.6)
+        axes.legend(fontsize=8, frameon=False)
+    return Plot(name, says, figure)
+
+
+def _draw_spreads(axes: Axes, along: Sequence[float], levels: Sequence[Level]) -> None:
+    """Draw whiskers where a value has a spread."""
+    shown = [(place, *level) for place, level in zip(along, levels, strict=True) if level[1] > 0]
+    if shown:
+        places, values, spreads = zip(*shown, strict=True)
+        axes.errorbar(places, values, yerr=spreads, fmt="none", ecolor="#333333", elinewidth=0.8, capsize=2)

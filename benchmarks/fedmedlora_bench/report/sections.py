@@ -1,6 +1,7 @@
 """What a result is shown as: recognised by what it holds, never by the name of its file.
 
 * Of `bench secagg`: the rows of the cost table, and bars of the parts.
+* Of `bench ie`: its tables, bars of the systems, the curve of the new site (`extraction`).
 * A list of objects whose `sites` differ (of `bench simulate`): a table, and the growth over the sites.
 * Any other list of flat objects (the rows that compare CKKS with masks): a table, and bars of what they call
   seconds.
@@ -14,9 +15,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
+from fedmedlora_bench.report.extraction import extraction_section, is_extraction
+from fedmedlora_bench.report.grid import Grid, Section
 from fedmedlora_bench.report.plots import Plot, growth_lines, stacked_bars
 from fedmedlora_bench.secagg.rows import PARTS, PEERS, beside_rows, columns, conditions, cost_rows
 
@@ -25,26 +27,6 @@ _NAMES = ("way", "method", "mode", "name", "scheme", "what")
 _SIZES = ("params", "values", "dimension")
 _LEFT_OUT = ("steps", "dropped")
 _MOST_COLUMNS = 8
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A table of cells; `numbers` says which columns are figures, `faint` which rows are parts of others."""
-
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    numbers: tuple[bool, ...]
-    faint: tuple[bool, ...]
-
-
-@dataclass(frozen=True)
-class Section:
-    """One result on the page."""
-
-    title: str
-    grids: list[Grid] = field(default_factory=list)
-    plots: list[Plot] = field(default_factory=list)
-    note: str = ""
 
 
 def section_of(name: str, result: Mapping[str, Any]) -> Section:
@@ -56,6 +38,8 @@ def section_of(name: str, result: Mapping[str, Any]) -> Section:
     """
     if str(result.get("schema", "")).startswith("fedmedlora-bench-secagg/"):
         return _secagg(name, result)
+    if is_extraction(result):
+        return extraction_section(name, result)
     section = Section(name)
     for key, value in result.items():
         if rows := _flat_rows(value):

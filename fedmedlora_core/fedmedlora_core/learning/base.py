@@ -14,9 +14,10 @@ from transformers import AutoModelForCausalLM, AutoModelForTokenClassification, 
 from transformers.utils import logging as transformers_logging
 
 from fedmedlora_core.errors import ConfigError
+from fedmedlora_core.learning.devices import nf4_settings
 from fedmedlora_core.learning.digest import base_digest
 
-__all__ = ["BaseKind", "LoadedBase", "load_base", "reproducible"]
+__all__ = ["BaseKind", "LoadedBase", "load_base", "quiet", "reproducible"]
 
 BaseKind = Literal["causal", "token_classification"]
 
@@ -46,6 +47,7 @@ def load_base(
     tags: tuple[str, ...] = (),
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
+    nf4: bool = False,
 ) -> LoadedBase:
     """Load a base model from a local folder.
 
@@ -56,11 +58,13 @@ def load_base(
         tags: Tag names of a token classifier, in order; its new output layer has one row for each.
         device: Where the model computes.
         dtype: Type in which it computes; weights stored in another are converted.
+        nf4: Store the linear layers in four bits a weight (QLoRA); needs a CUDA GPU.
 
     Raises:
         ConfigError: The folder holds no such model, another one than the study names, or one that needs code
-            of its own (the operator's).
+            of its own; four bits are wanted where they cannot be had (the operator's).
     """
+    settings = nf4_settings(device) if nf4 else None
     digest = base_digest(folder)
     if expected_digest is not None and digest != expected_digest:
         raise ConfigError(
@@ -69,8 +73,10 @@ def load_base(
         )
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
-        with reproducible(0), _quiet():
+        with reproducible(0), quiet():
             tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True, **options)
+            if settings is not None:
+                options |= {"quantization_config": settings, "device_map": {"": device}}
             model = _load_model(folder, kind, tags, dtype, options)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as exc:
         reason = str(exc).strip().split("\n")[0][:200]
@@ -78,7 +84,8 @@ def load_base(
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     model.requires_grad_(False)
-    return LoadedBase(model.to(device).eval(), tokenizer, digest, kind)
+    placed = model if nf4 else model.to(device)
+    return LoadedBase(placed.eval(), tokenizer, digest, kind)
 
 
 def _load_model(
@@ -112,7 +119,7 @@ def reproducible(seed: int) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep transformers from announcing the new output layer and from drawing progress bars."""
     log: Any = transformers_logging
     level, bars = log.get_verbosity(), log.is_progress_bar_enabled()

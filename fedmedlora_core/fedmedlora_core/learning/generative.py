@@ -21,11 +21,10 @@ from fedmedlora_core.records import Note
 from fedmedlora_core.tasks.examples import Example, Task, examples_of, read_output
 from fedmedlora_core.tasks.templates import Template, template_for
 from fedmedlora_core.tasks.windows import MAX_WORDS
+from fedmedlora_core.training_terms import AnswerFormat
 
 __all__ = ["GenerativeLearner", "PromptSample"]
 
-_LIST_TOKENS = 96
-"""Longest answer to an RE prompt, in tokens."""
 _SPECIAL_HEADS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 
 
@@ -42,6 +41,11 @@ class PromptSample:
         """Tokens of the whole sequence."""
         return len(self.ids)
 
+    @property
+    def counted(self) -> int:
+        """Answer tokens, the end mark among them."""
+        return len(self.ids) - self.answer_start
+
 
 class GenerativeLearner:
     """A causal model with an adapter.
@@ -53,6 +57,7 @@ class GenerativeLearner:
         max_tokens: Longest prompt with answer, in tokens.
         batch_size: Prompts decoded together.
         max_words: Longest window of a note, in words.
+        answers: How the model is asked to write what it found.
     """
 
     def __init__(
@@ -64,13 +69,14 @@ class GenerativeLearner:
         max_tokens: int,
         batch_size: int = 96,
         max_words: int = MAX_WORDS,
+        answers: AnswerFormat = "inline",
     ) -> None:
         """Choose the template that the tokenizer can write."""
         self.model = model
         self.tokenizer = tokenizer
         self.labels = labels
         self.left_out = 0
-        self.template: Template = template_for(tokenizer.get_vocab())
+        self.template: Template = template_for(tokenizer.get_vocab(), answers)
         self._max_tokens = max_tokens
         self._batch_size = batch_size
         self._max_words = max_words
@@ -162,8 +168,8 @@ class GenerativeLearner:
         return [list(ids) for ids in encoded["input_ids"]]
 
     def _limit(self, example: Example, prompt_tokens: int) -> int:
-        """Most tokens an answer may have: a copy with tags, or a short list."""
-        wanted = prompt_tokens + prompt_tokens // 2 + 24 if example.task == "ner" else _LIST_TOKENS
+        """Most tokens an answer may have."""
+        wanted = self.template.most_tokens(prompt_tokens, relations=example.task == "re")
         return max(1, min(wanted, self._positions() - prompt_tokens))
 
     def _positions(self) -> int:

@@ -50,6 +50,11 @@ class Sample(Protocol):
         """Tokens in the sequence; examples of near lengths are put in one batch."""
         ...
 
+    @property
+    def counted(self) -> int:
+        """Answer positions that its loss is summed over."""
+        ...
+
 
 class Learner(Protocol):
     """A base model with an adapter, and how it is trained and asked.

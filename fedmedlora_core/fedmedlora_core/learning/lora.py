@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from peft import LoraConfig, PeftModel, get_peft_model
 
 from fedmedlora_core.adapter import Adapter
+from fedmedlora_core.adapter_parts import Half, is_personal, trains
 from fedmedlora_core.codec import FloatVector
 from fedmedlora_core.errors import ConfigError
 from fedmedlora_core.learning.base import LoadedBase, reproducible
-from fedmedlora_core.parts import Half, is_personal, trains
 from fedmedlora_core.strategy_terms import AdapterMode
 
 __all__ = [

@@ -11,10 +11,13 @@ import numpy as np
 import torch
 
 from fedmedlora_core.adapter import Adapter
+from fedmedlora_core.adapter_parts import half_of, with_personal
 from fedmedlora_core.codec import FloatVector
 from fedmedlora_core.errors import ConfigError, NonFiniteError
 from fedmedlora_core.labels import LabelSet, label_set
 from fedmedlora_core.learning.base import BaseKind, LoadedBase, load_base
+from fedmedlora_core.learning.checkpoint import CheckpointStore
+from fedmedlora_core.learning.devices import device_for, dtype_of
 from fedmedlora_core.learning.evaluate import validation_loss
 from fedmedlora_core.learning.generative import GenerativeLearner
 from fedmedlora_core.learning.learner import Learner
@@ -30,11 +33,13 @@ from fedmedlora_core.learning.lora import (
     train_personal,
 )
 from fedmedlora_core.learning.tagging import TaggingLearner
-from fedmedlora_core.learning.train import OnStep, TrainTerms, mean_loss, train_local
-from fedmedlora_core.parts import half_of, with_personal
+from fedmedlora_core.learning.team import ALONE, Team
+from fedmedlora_core.learning.terms import TrainTerms
+from fedmedlora_core.learning.train import OnStep, mean_loss, train_local
 from fedmedlora_core.records import Note, mentions_in
 from fedmedlora_core.study import Study
 from fedmedlora_core.tasks.tagging import tag_names
+from fedmedlora_core.training_terms import AnswerFormat
 
 __all__ = ["LocalUpdate", "first_adapter", "held_out_losses", "learner_for", "make_learner", "train_round"]
 
@@ -66,12 +71,18 @@ class LocalUpdate:
 
 
 def make_learner(
-    base: LoadedBase, terms: LoraTerms, labels: LabelSet, *, seed: int, max_tokens: int
+    base: LoadedBase,
+    terms: LoraTerms,
+    labels: LabelSet,
+    *,
+    seed: int,
+    max_tokens: int,
+    answers: AnswerFormat = "inline",
 ) -> Learner:
     """Attach a new adapter to a base model and choose the learner of its kind."""
     model = attach(base, terms, seed)
     if base.kind == "causal":
-        return GenerativeLearner(model, base.tokenizer, labels, max_tokens=max_tokens)
+        return GenerativeLearner(model, base.tokenizer, labels, max_tokens=max_tokens, answers=answers)
     return TaggingLearner(model, base.tokenizer, labels, max_tokens=max_tokens)
 
 
@@ -83,6 +94,7 @@ def first_adapter(
     labels: LabelSet,
     seed: int,
     base_name: str,
+    dtype: torch.dtype = torch.float32,
 ) -> tuple[Adapter, str]:
     """Draw a study's initial adapter.
 
@@ -93,28 +105,33 @@ def first_adapter(
         labels: Label set of the study.
         seed: Seed of the study.
         base_name: Name of the base model for the PEFT folder; never a local path.
+        dtype: Type of the base model's weights while the adapter is drawn.
 
     Returns:
         (the adapter, the base model's digest).
     """
-    base = load_base(folder, kind=kind, tags=tag_names(labels) if kind == "token_classification" else ())
+    tags = tag_names(labels) if kind == "token_classification" else ()
+    base = load_base(folder, kind=kind, tags=tags, dtype=dtype)
     return read_adapter(attach(base, terms, seed), base_name=base_name), base.digest
 
 
 def learner_for(
-    study: Study, base_folder: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32
+    study: Study, base_folder: Path, *, device: str | None = None, dtype: torch.dtype | None = None
 ) -> Learner:
     """Load the base model that a study names and attach an adapter of the study's shape.
 
     Args:
         study: Names the base model by digest, the adapter's shape, labels and token limit.
         base_folder: Folder of the base model at this site.
-        device: Where the model computes, for example "cuda"; the adapter's values are float32 everywhere.
-        dtype: Type of the frozen weights; bfloat16 halves the memory of a large model.
+        device: Where the model computes, for example "cuda"; None for a GPU if the study's model needs one
+            and it is there. The adapter's values are float32 everywhere.
+        dtype: Type of the frozen weights instead of the study's.
 
     Raises:
-        ConfigError: The folder holds another model, or the study's adapter does not fit it.
+        ConfigError: The folder holds another model, the study's adapter does not fit it, or this machine
+            cannot do what the study asks for.
     """
+    device = device or device_for("auto", study.training)
     labels = label_set(study.labels.entities, study.labels.modifiers)
     kind: BaseKind = study.model.kind
     base = load_base(
@@ -123,10 +140,18 @@ def learner_for(
         expected_digest=study.model.digest,
         tags=tag_names(labels) if kind == "token_classification" else (),
         device=device,
-        dtype=dtype,
+        dtype=dtype or dtype_of(study.training),
+        nf4=study.training.quantisation == "nf4",
     )
     terms = LoraTerms(study.adapter.rank, study.adapter.alpha, study.adapter.targets, study.adapter.mode)
-    return make_learner(base, terms, labels, seed=study.study.seed, max_tokens=study.training.max_tokens)
+    return make_learner(
+        base,
+        terms,
+        labels,
+        seed=study.study.seed,
+        max_tokens=study.training.max_tokens,
+        answers="inline" if study.prompt is None else study.prompt.format,
+    )
 
 
 def train_round(
@@ -140,6 +165,8 @@ def train_round(
     seed: int,
     personal: FloatVector | None = None,
     on_step: OnStep | None = None,
+    team: Team = ALONE,
+    checkpoints: CheckpointStore | None = None,
 ) -> LocalUpdate:
     """Train one round from the round's base adapter (PROTOCOL §4.1).
 
@@ -153,6 +180,8 @@ def train_round(
         seed: Training seed of this site and round.
         personal: In mode "sa" what this site trained for itself before; None where it begins.
         on_step: Called after each step of the optimiser.
+        team: The processes of this site that train together.
+        checkpoints: Where the state is kept, so that a killed training can go on.
 
     Returns:
         The update. The same arguments give the same bytes.
@@ -171,12 +200,17 @@ def train_round(
         start = read_vector(learner.model)
         try:
             with train_personal(learner.model, mode):
-                terms = TrainTerms.of(study, round_number)
-                result = train_local(learner, samples, terms, seed=seed, on_step=on_step)
-            delta, own = (
-                (read_vector(learner.model) - start).astype(np.float32),
-                read_personal(learner.model, mode),
-            )
+                result = train_local(
+                    learner,
+                    samples,
+                    TrainTerms.of(study, round_number),
+                    seed=seed,
+                    on_step=on_step,
+                    team=team,
+                    checkpoints=checkpoints,
+                )
+            delta = (read_vector(learner.model) - start).astype(np.float32)
+            own = read_personal(learner.model, mode)
             if not np.isfinite(delta).all() or (own is not None and not np.isfinite(own).all()):
                 raise NonFiniteError("the trained adapter holds a value that is not finite")
             # A rule that ignores the loss gets none: measuring it would cost a tenth of the round.

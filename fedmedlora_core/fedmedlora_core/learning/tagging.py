@@ -52,6 +52,11 @@ class TagSample:
         """Tokens of the whole sequence."""
         return len(self.ids)
 
+    @property
+    def counted(self) -> int:
+        """Words with a tag."""
+        return len(self.places)
+
 
 class TaggingLearner:
     """A token classifier with an adapter.

@@ -1,15 +1,16 @@
 """The local training loop: read top to bottom, the same bytes for the same seed.
 
-One round at one site is `local_epochs` passes over its examples with AdamW. The learning rate falls in a
-straight line over all rounds of the study to a tenth, with a short warm-up in each round, because the
-optimiser's moments start anew there.
+One round at one site is `local_epochs` passes over its examples with AdamW, with a short warm-up in each
+round, because the optimiser's moments start anew there. A step's loss is the mean over its answer tokens,
+however its examples are spread over batches and processes.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -17,14 +18,18 @@ import torch
 
 from fedmedlora_core.errors import ConfigError, NonFiniteError
 from fedmedlora_core.learning.base import reproducible
+from fedmedlora_core.learning.checkpoint import CheckpointStore, Position, job_digest, restore, snapshot
 from fedmedlora_core.learning.fusing import fused
 from fedmedlora_core.learning.learner import Learner
-from fedmedlora_core.study import Study
+from fedmedlora_core.learning.lora import read_vector
+from fedmedlora_core.learning.recomputing import recomputed
+from fedmedlora_core.learning.team import ALONE, Team
+from fedmedlora_core.learning.terms import TrainTerms
 
 __all__ = [
     "OnStep",
     "TrainResult",
-    "TrainTerms",
+    "TrainingLoop",
     "bucketed_batches",
     "epoch_samples",
     "mean_loss",
@@ -35,64 +40,6 @@ OnStep = Callable[[int, int, float], None]
 """(step, steps, loss): called after each step of the optimiser."""
 
 _BUCKET_BATCHES = 16
-_FINAL_FRACTION = 0.1
-
-
-@dataclass(frozen=True)
-class TrainTerms:
-    """Local training of one round; a round's place in the schedule decides its learning rates.
-
-    Args:
-        local_epochs: Passes over the examples; >= 1.
-        batch_size: Examples in a step; >= 1.
-        learning_rate: At the start of the study; > 0.
-        warmup_steps: Steps of linear warm-up at the start of the round.
-        weight_decay: Of AdamW.
-        gradient_clip: Largest L2 norm of a step's gradient; > 0.
-        round: This round, from 1.
-        rounds: All rounds of the study.
-        relation_cap: RE examples of an epoch for each NER example, drawn anew for each epoch; None for all.
-            A sentence has one NER example and one RE example for each of its entities, which all show the
-            same words: without a cap they take most of the time.
-        max_steps: Stop the round after so many steps; None for whole epochs.
-        proximal: mu of FedProx: mu / 2 times the squared distance to the round's base adapter is added to the
-            loss of every step; 0 for none.
-    """
-
-    local_epochs: int
-    batch_size: int
-    learning_rate: float
-    warmup_steps: int = 0
-    weight_decay: float = 0.0
-    gradient_clip: float = 1.0
-    round: int = 1
-    rounds: int = 1
-    relation_cap: float | None = None
-    max_steps: int | None = None
-    proximal: float = 0.0
-
-    @classmethod
-    def of(cls, study: Study, round_number: int) -> TrainTerms:
-        """Terms of one round of a study."""
-        terms = study.training
-        return cls(
-            local_epochs=terms.local_epochs,
-            batch_size=terms.batch_size,
-            learning_rate=terms.learning_rate_micro / 1e6,
-            warmup_steps=terms.warmup_steps,
-            weight_decay=terms.weight_decay_micro / 1e6,
-            gradient_clip=terms.gradient_clip_micro / 1e6,
-            round=round_number,
-            rounds=terms.rounds,
-            relation_cap=terms.relation_cap_percent / 100 if terms.relation_cap_percent else None,
-            proximal=(terms.proximal_micro or 0) / 1e6,
-        )
-
-    def rate(self, step: int, steps: int) -> float:
-        """Learning rate of step `step` (from 0) of the `steps` of this round."""
-        progress = (self.round - 1 + step / steps) / self.rounds
-        warmup = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
-        return self.learning_rate * warmup * (1.0 - (1.0 - _FINAL_FRACTION) * progress)
 
 
 @dataclass(frozen=True)
@@ -105,7 +52,14 @@ class TrainResult:
 
 
 def train_local(
-    learner: Learner, samples: Sequence[Any], terms: TrainTerms, *, seed: int, on_step: OnStep | None = None
+    learner: Learner,
+    samples: Sequence[Any],
+    terms: TrainTerms,
+    *,
+    seed: int,
+    on_step: OnStep | None = None,
+    team: Team = ALONE,
+    checkpoints: CheckpointStore | None = None,
 ) -> TrainResult:
     """Train the adapter of a learner in place.
 
@@ -114,7 +68,10 @@ def train_local(
         samples: From `learner.samples`; not empty.
         terms: Epochs, batch, rates.
         seed: Order of the examples.
-        on_step: Called after each step.
+        on_step: Called after each step that is taken here.
+        team: The processes that train together.
+        checkpoints: Where the state is kept, so that a killed training can go on; None keeps none. A training
+            that goes on ends with the bytes of one that was never killed.
 
     Raises:
         ConfigError: There is nothing to train on (the operator's).
@@ -124,44 +81,38 @@ def train_local(
         raise ConfigError(
             "there is no training example: no note of this site has annotated types of the study"
         )
-    per_epoch = math.ceil(_epoch_size(samples, terms.relation_cap) / terms.batch_size)
+    per_epoch = math.ceil(_epoch_size(samples, terms.relation_cap) / terms.step_size)
     steps = min(per_epoch * terms.local_epochs, terms.max_steps or per_epoch * terms.local_epochs)
-    parameters = [p for p in learner.model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=terms.learning_rate, weight_decay=terms.weight_decay)
-    pull = _Pull(parameters, terms.proximal) if terms.proximal else None
-    losses: list[float] = []
-    tokens = 0
-    with reproducible(seed), fused(learner.model):
-        order = np.random.default_rng(seed)
-        batches = (
-            batch
-            for _ in range(terms.local_epochs)
-            for batch in bucketed_batches(
-                epoch_samples(samples, terms.relation_cap, order), terms.batch_size, order
-            )
-        )
-        for step, batch in zip(range(steps), batches, strict=False):
-            for group in optimizer.param_groups:
-                group["lr"] = terms.rate(step, steps)
-            loss, n_tokens = _step(
-                learner, batch, optimizer, parameters, terms.gradient_clip, step=step, pull=pull
-            )
-            losses.append(loss)
-            tokens += n_tokens
+    loop = TrainingLoop(learner, terms, team)
+    job = b"" if checkpoints is None else loop.job(samples, seed)
+    with reproducible(seed), fused(learner.model), recomputed(learner.model, wanted=terms.recompute):
+        done = 0 if checkpoints is None else loop.go_on(checkpoints.read(), job)
+        batches = _batches(samples, terms, np.random.default_rng(seed))
+        for step, batch in islice(zip(range(steps), batches, strict=False), done, None):
+            loss = loop.step(batch, terms.rate(step, steps))
+            if checkpoints is not None and team.place == 0 and step + 1 < steps and checkpoints.due():
+                checkpoints.write(snapshot(job, loop.parameters, loop.optimizer, loop.position))
             if on_step is not None:
                 on_step(step + 1, steps, loss)
+    losses = loop.position.losses
     last = losses[-per_epoch:]
-    return TrainResult(len(losses), sum(last) / len(last), tokens)
+    return TrainResult(len(losses), sum(last) / len(last), loop.position.tokens)
 
 
-class _Pull:
+class Pull:
     """The proximal term of FedProx (Li et al. 2020), as its gradient: mu times the way from the base.
 
     Added before the clip, because it is a part of the loss that is minimised; the loss that is reported is
-    that of the notes alone, so that it means the same under every strategy.
+    that of the notes alone, so that it means the same under every strategy. It is made before a kept state is
+    taken up: the way is from where the round began.
+
+    Args:
+        parameters: What trains, as the round begins.
+        strength: mu > 0.
     """
 
-    def __init__(self, parameters: list[torch.nn.Parameter], strength: float) -> None:
+    def __init__(self, parameters: Sequence[torch.nn.Parameter], strength: float) -> None:
+        """Remember where the round began."""
         self._parameters = parameters
         self._strength = strength
         self._start = [parameter.detach().clone() for parameter in parameters]
@@ -174,32 +125,69 @@ class _Pull:
                     parameter.grad.add_(parameter - start, alpha=self._strength)
 
 
-def _step(
-    learner: Learner,
-    batch: Sequence[Any],
-    optimizer: torch.optim.Optimizer,
-    parameters: list[torch.nn.Parameter],
-    gradient_clip: float,
-    *,
-    step: int,
-    pull: _Pull | None,
-) -> tuple[float, int]:
-    """Take one step; refuse a loss or gradient that is not finite before it reaches a parameter."""
-    optimizer.zero_grad(set_to_none=True)
-    total, n_tokens = learner.loss(batch)
-    loss = total / n_tokens
-    value = float(loss.detach())
-    if not math.isfinite(value):
-        raise NonFiniteError(f"the training loss of step {step + 1} is not finite")
-    loss.backward()  # type: ignore[no-untyped-call]
-    # R4.8.1
-    if pull is not None:
-        pull.add()
-    norm = float(torch.nn.utils.clip_grad_norm_(parameters, gradient_clip))
-    if not math.isfinite(norm):
-        raise NonFiniteError(f"the gradient of step {step + 1} is not finite")
-    optimizer.step()
-    return value, n_tokens
+class TrainingLoop:
+    """Optimiser and position of one training.
+
+    Args:
+        learner: Model with adapter.
+        terms: Epochs, batch, rates.
+        team: The processes that train together.
+    """
+
+    def __init__(self, learner: Learner, terms: TrainTerms, team: Team = ALONE) -> None:
+        """Begin with no step taken."""
+        self.parameters = [p for p in learner.model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, lr=terms.learning_rate, weight_decay=terms.weight_decay
+        )
+        self._pull = Pull(self.parameters, terms.proximal) if terms.proximal else None
+        self.position = Position([], 0)
+        self._learner = learner
+        self._terms = terms
+        self._team = team
+
+    def job(self, samples: Sequence[Any], seed: int) -> bytes:
+        """Digest of everything that decides the result: adapter, examples, terms, seed."""
+        return job_digest([read_vector(self._learner.model).tobytes(), self._terms, seed, *samples])
+
+    def go_on(self, state: bytes | None, job: bytes) -> int:
+        """Take up a kept state if it is this job's; returns the steps that were taken."""
+        found = None if state is None else restore(state, job, self.parameters, self.optimizer)
+        self.position = found or self.position
+        return self.position.steps
+
+    def step(self, batch: Sequence[Any], rate: float) -> float:
+        """Take one step; refuse a loss or gradient that is not finite before it reaches a parameter."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad(set_to_none=True)
+        counted = sum(sample.counted for sample in batch)
+        own, size = self._team.share(batch), self._terms.batch_size
+        summed = torch.zeros((), device=self._learner.model.device)
+        for first in range(0, len(own), size):
+            total, _ = self._learner.loss(own[first : first + size])
+            loss = total / counted
+            loss.backward()
+            summed = summed + loss.detach()
+        value = float(self._team.add_up(self.parameters, summed))
+        number = self.position.steps + 1
+        if not math.isfinite(value):
+            raise NonFiniteError(f"the training loss of step {number} is not finite")
+        if self._pull is not None:  # R4.8.1: once, whatever the processes that the loss was added up over
+            self._pull.add()
+        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, self._terms.gradient_clip))
+        if not math.isfinite(norm):
+            raise NonFiniteError(f"the gradient of step {number} is not finite")
+        self.optimizer.step()
+        self.position.losses.append(value)
+        self.position.tokens += counted
+        return value
+
+
+def _batches(samples: Sequence[Any], terms: TrainTerms, order: np.random.Generator) -> Iterator[list[Any]]:
+    """The batches of all epochs, each epoch drawn when it begins."""
+    for _ in range(terms.local_epochs):
+        yield from bucketed_batches(epoch_samples(samples, terms.relation_cap, order), terms.step_size, order)
 
 
 def _epoch_size(samples: Sequence[Any], relation_cap: float | None) -> int:

@@ -14,7 +14,7 @@ names of their own.
 What this package leaves out: the mean over sites and seeds, which is the benchmarks' business.
 """
 
-from fedmedlora_core.scores.bootstrap import BootstrapInterval, paired_bootstrap
+from fedmedlora_core.scores.bootstrap import BootstrapInterval, paired_bootstrap, paired_bootstrap_over_groups
 from fedmedlora_core.scores.counts import Counts, MatchScore, Scores
 from fedmedlora_core.scores.scoring import (
     mention_surfaces,
@@ -32,6 +32,7 @@ __all__ = [
     "Scores",
     "mention_surfaces",
     "paired_bootstrap",
+    "paired_bootstrap_over_groups",
     "score_entities",
     "score_entities_by_patient",
     "score_relations",

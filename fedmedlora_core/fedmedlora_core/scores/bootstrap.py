@@ -52,19 +52,55 @@ def paired_bootstrap(
     """
     if len(first) != len(second) or not first:
         raise ValueError("expected counts of the same patients for both systems, at least one")
+    return paired_bootstrap_over_groups([first], [[second]], seed=seed, resamples=resamples, level=level)
+
+
+def paired_bootstrap_over_groups(
+    first: Sequence[Sequence[Counts]],
+    others: Sequence[Sequence[Sequence[Counts]]],
+    *,
+    seed: int,
+    resamples: int = 2000,
+    level: float = 0.95,
+) -> BootstrapInterval:
+    """Estimate the interval of one system's F1 minus the mean of others', macro over groups such as sites.
+
+    Patients are drawn with replacement inside each group, so every draw holds every group at its size; all
+    systems are compared on the same draw. F1 is micro inside a group, and its mean over groups is compared.
+
+    Args:
+        first: By group, counts of one system, one entry per patient; no group is empty.
+        others: The same of each other system, on the same patients in the same order; at least one.
+        seed: Seed of the draws.
+        resamples: How many draws.
+        level: Share of draws inside the interval, 0 < level < 1.
+
+    Raises:
+        ValueError: The systems differ in shape, are empty, or a number is out of range.
+    """
+    shape = [len(group) for group in first]
+    if not shape or not others or any([len(group) for group in other] != shape for other in others):
+        raise ValueError("expected counts of the same patients in the same groups for all systems")
+    if not all(shape):
+        raise ValueError("a group holds no patient")
     if not 0 < level < 1 or resamples < 1:
         raise ValueError("level must lie between 0 and 1 and resamples must be positive")
-    one_UC, two_UC = _as_array(first), _as_array(second)  # noqa: N806 - U units, C counts
-    draws = np.random.default_rng(seed).integers(0, len(first), size=(resamples, len(first)))
-    differences = np.array([_f1(one_UC[draw]) - _f1(two_UC[draw]) for draw in draws])
+    source = np.random.default_rng(seed)
+    exact, drawn = 0.0, np.zeros(resamples)
+    for index, size in enumerate(shape):
+        draws = source.integers(0, size, size=(resamples, size))
+        for counts, share in [(first, 1.0), *((other, -1.0 / len(others)) for other in others)]:
+            rows = _as_array(counts[index])
+            drawn += share * _f1(rows[draws].sum(axis=1)) / len(shape)
+            exact += share * float(_f1(rows.sum(axis=0))) / len(shape)
     tail = (1 - level) / 2
-    low, high = np.quantile(differences, [tail, 1 - tail])
+    low, high = np.quantile(drawn, [tail, 1 - tail])
     return BootstrapInterval(
-        difference=_f1(one_UC) - _f1(two_UC),
+        difference=exact,
         low=float(low),
         high=float(high),
         level=level,
-        share_not_better=float(np.mean(differences <= 0)),
+        share_not_better=float(np.mean(drawn <= 0)),
     )
 
 
@@ -73,7 +109,9 @@ def _as_array(counts: Sequence[Counts]) -> NDArray[np.int64]:
     return np.array([[entry.tp, entry.fp, entry.fn] for entry in counts], dtype=np.int64)
 
 
-def _f1(rows: NDArray[np.int64]) -> float:
-    """Micro F1 of summed rows; 0 where undefined."""
-    tp, fp, fn = (int(value) for value in rows.sum(axis=0))
-    return Counts(tp, fp, fn).f1
+def _f1(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Micro F1 of summed rows (…, 3); 0 where undefined."""
+    tp, fp, fn = counts[..., 0], counts[..., 1], counts[..., 2]
+    whole = 2 * tp + fp + fn
+    found: NDArray[np.float64] = np.divide(2 * tp, whole, out=np.zeros(whole.shape), where=tp > 0)
+    return found

@@ -13,7 +13,7 @@ from typing import Literal
 
 from fedmedlora_core.labels import LabelSet
 from fedmedlora_core.records import Entity, Note, Relation, Span
-from fedmedlora_core.tasks.inline import Parsed, TypedSpan, parse_marked
+from fedmedlora_core.tasks.inline import Parsed, TypedSpan
 from fedmedlora_core.tasks.relations import list_modifiers, resolve
 from fedmedlora_core.tasks.scope import entity_types, relation_types, tail_type
 from fedmedlora_core.tasks.templates import Template
@@ -126,7 +126,7 @@ def examples_of(
 def read_output(example: Example, note: Note, template: Template, output: str) -> Parsed:
     """Read a model's output for an example back into spans of the note."""
     if example.head is None:
-        return parse_marked(output, note.text, example.window, example.types)
+        return template.read_entities(output, note.text, example.window, example.types)
     listed, malformed = template.read_list(output)
     head = (example.head.start, example.head.end)
     parsed = resolve(listed, note.text, example.window, head, example.types)

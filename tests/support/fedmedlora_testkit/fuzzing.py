@@ -42,7 +42,7 @@ from fedmedlora_audit.events import open_event, parse_event
 from fedmedlora_audit.merkle import verify_consistency, verify_inclusion
 from fedmedlora_audit.note import ALG_COSIGNATURE_MLDSA, NoteSigner, VerifierKey, parse_note
 from fedmedlora_audit.trust import Trust
-from fedmedlora_core.errors import CoreError
+from fedmedlora_core.errors import CoreError, DataError
 from fedmedlora_core.packing import WIRE_BITS, Packing
 from fedmedlora_core.study import Study
 from fedmedlora_crypto.ckks import PublicContext, SecretKey, generate
@@ -59,6 +59,7 @@ from fedmedlora_protos import wire
 from fedmedlora_protos.v1 import federation_pb2 as pb
 from fedmedlora_testkit.audit_attacks import retention
 from fedmedlora_testkit.audit_log import StudyLog, witness_of
+from fedmedlora_testkit.fuzzing_notes import NOTE_DECODERS
 from fedmedlora_testkit.secagg import SID, Ward
 from fedmedlora_testkit.studies import make_study
 from fedmedlora_testkit.tsa import open_as_recorded, recorded_stamp, trust_files
@@ -324,6 +325,7 @@ DECODERS: dict[str, Decoder] = {
     ),
     "wire-enroll": WIRE(lambda: [enrolment()], message(pb.EnrollRequest, wire.read_enroll)),
     "wire-certificate": WIRE(lambda: [certificate()], wire.site_id_of_certificate),
+    **{name: Decoder(seeds, decode, DataError) for name, (seeds, decode) in NOTE_DECODERS.items()},
 }
 
 

@@ -19,15 +19,20 @@ from fedmedlora_bench.cohorts import (
     split_cohort,
 )
 from fedmedlora_bench.corpora import corpora_cohort
-from fedmedlora_bench.federation import federate
+from fedmedlora_bench.federation import federate, summed_validation
 from fedmedlora_bench.figures import mean_over_seeds
 from fedmedlora_bench.ie import IeOptions, run_ie
+from fedmedlora_bench.ie.strategies import STRATEGIES
+from fedmedlora_core.best_round import BestRound
 from fedmedlora_core.errors import ConfigError
 from fedmedlora_core.learning.site_round import learner_for
+from fedmedlora_core.learning.validation import count_on_notes
 from fedmedlora_core.profile import Profile
 from fedmedlora_core.records import Note, validate_note
+from fedmedlora_core.scores import Counts, MatchScore
 from fedmedlora_core.sentences import split_sentences
 from fedmedlora_core.splits import Splits
+from fedmedlora_core.validation_counts import ValidationCounts
 from fedmedlora_testkit.models import make_notes, write_causal, write_encoder
 
 TINY = IeOptions(
@@ -35,6 +40,10 @@ TINY = IeOptions(
     limits=SizeLimits(train=4, validation=2, test=1),
     site_count=3,
     sentences=60,
+    few_notes=(5,),
+    even_steps_notes=0,
+    site_counts=(3, 4),
+    spread_sentences=180,
 )
 
 
@@ -111,6 +120,48 @@ def test_masks_and_none_give_the_same_bytes(causal: Path) -> None:
     assert np.abs(vectors[0][0] - vectors[1][0]).max() <= max(bound, 1e-3)
 
 
+def test_round_is_chosen_by_a_masked_sum_of_counts(encoder: Path) -> None:
+    """A round's counts are the sum over sites, the same with and without masks, and the best is kept."""
+    sites = sites_of_three()
+    counts: dict[str, int] = {}
+    for mode in ("masks", "none"):
+        profile = Profile.load("encoder").override(
+            training__rounds=2,
+            training__local_epochs=12,
+            training__learning_rate_micro=20_000,
+            secure_aggregation__mode=mode,
+        )
+        made = make_bench_study(profile, {n: s.train for n, s in sites.items()}, encoder, seed=5)
+        learner, best = learner_for(made.study, encoder), BestRound()
+        adapter, rounds = federate(made.study, learner, made.initial, sites, best=best)
+        assert best.history == [r.validation.f1 for r in rounds if r.validation is not None]
+        assert best.f1 == max(best.history) > 0
+        assert best.history[best.round - 1] == best.f1
+        alone = [count_on_notes(learner, made.study, adapter, s.validation) for s in sites.values()]
+        opened = summed_validation(made.study, learner, adapter, sites, 9)
+        for task in ("entities", "relations"):
+            summed = sum((getattr(one, task) for one in alone), MatchScore())
+            found = {name: c for name, c in getattr(opened, task).per_type.items() if not c.is_empty}
+            assert found == {name: c for name, c in summed.per_type.items() if not c.is_empty}
+        counts[mode] = opened.entities.micro.tp
+    assert counts["masks"] > 0
+    assert counts["none"] > 0
+
+
+def test_earlier_of_two_equal_rounds_is_kept(causal: Path) -> None:
+    train = {name: splits.train for name, splits in sites_of_three().items()}
+    profile = Profile.load("tiny").override(adapter__rank=4)
+    first = make_bench_study(profile, train, causal, seed=5).initial
+    second = first.with_vector(first.vector() + np.float32(1))
+    best = BestRound()
+    with pytest.raises(ValueError, match="no round was offered"):
+        _ = best.adapter
+    some = ValidationCounts(MatchScore({"drug": Counts(1, 1, 1)}), MatchScore())
+    for number, adapter in enumerate((first, second), start=1):
+        best.offer(number, adapter, some)
+    assert (best.round, best.adapter.digest) == (1, first.digest)
+
+
 def test_same_study_federates_to_the_same_bytes(causal: Path) -> None:
     sites = sites_of_three()
     profile = Profile.load("tiny").override(training__rounds=1, adapter__rank=4)
@@ -149,7 +200,11 @@ def test_run_writes_flat_json(causal: Path, encoder: Path, tmp_path: Path, kind:
         for task in ("ner", "re", "re_gold_heads"):
             assert 0 <= system[task]["strict_f1"] <= system[task]["lenient_f1"] <= 1
     assert result["model"]["kind"] == kind
-    assert set(result["federated_minus"]) == {"zero_shot", "centralised", *result["data"]["sites"]}
+    others = {"zero_shot", "centralised", "single_site", *result["data"]["sites"]}
+    assert set(result["federated_minus"]) == others
+    assert set(result["systems"]["single_site"]["own_site"]) == set(result["data"]["sites"])
+    federated = result["systems"]["federated"]["ner"]
+    assert federated["macro_over_sites"]["strict_f1"] == federated["strict_f1"]
     assert set(result["data"]["sites"]) == set(result["systems"]["federated"]["by_site"])
 
 
@@ -190,22 +245,25 @@ def test_means_and_spreads_over_seeds() -> None:
     assert "strict_f1_sd" not in mean_over_seeds(runs[:1])["a"]
 
 
-def test_other_scenarios_stand_under_their_names(encoder: Path) -> None:
-    result = run_ie(
-        base=encoder, options=TINY, scenarios=["external", "new_site", "plus"], show_progress=False
-    )
+def test_other_scenarios_stand_under_their_names(encoder: Path, tmp_path: Path) -> None:
+    scenarios = ["external", "new_site", "strategies", "uneven"]
+    result = run_ie(base=encoder, options=TINY, scenarios=scenarios, work=tmp_path, show_progress=False)
     outside = set(result["external"]["systems"]["federated"]["by_site"])
     assert len(outside) == 1
     assert not outside & set(result["data"]["sites"])
-    assert set(result["new_site"]) == {"labelled_sentences", "alone", "federated", "federated_fitted"}
-    assert set(result["new_site"]["federated_fitted"]["by_site"]) == outside
-    assert set(result["plus"]) == {"fedmedlora_plus", "fedmedlora_plus_ladder"}
+    assert set(result["new_site"]["curve"]) == {"5"}
+    assert set(result["new_site"]["curve"]["5"]["adapted"]["by_site"]) == outside
+    assert list(result["strategies"]) == list(STRATEGIES)
+    assert "minus_fedmedlora" not in result["strategies"]["fedmedlora"]
+    assert set(result["strategies"]["fedmedlora+"]["minus_fedmedlora"]) <= {"ner", "re", "re_gold_heads"}
+    assert set(result["uneven"]["systems"]) == {"single_site", "federated", "evenly_annotated"}
+    again = run_ie(base=encoder, options=TINY, scenarios=scenarios, work=tmp_path, show_progress=False)
+    for key in result.keys() - {"seconds"}:  # read from the finished jobs: their processor time is the same
+        assert again[key] == result[key], key
 
 
 @pytest.mark.slow
-def test_federation_grows_over_hospitals(encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fedmedlora_bench.scenarios.SITE_COUNTS", (3, 4))
-    monkeypatch.setattr("fedmedlora_bench.scenarios.SPREAD_SENTENCES", 40)
+def test_federation_grows_over_hospitals(encoder: Path) -> None:
     result = run_ie(base=encoder, options=TINY, scenarios=["sites"], show_progress=False)
     assert {count: len(found["federated"]["by_site"]) for count, found in result["sites"].items()} == {
         "3": 3,

@@ -11,8 +11,8 @@ import pytest
 from fedmedlora_bench.bench_study import BenchStudy, make_bench_study
 from fedmedlora_bench.federation import federate
 from fedmedlora_bench.systems import split_sites
+from fedmedlora_core.adapter_parts import with_personal
 from fedmedlora_core.learning.site_round import learner_for
-from fedmedlora_core.parts import with_personal
 from fedmedlora_core.profile import Profile
 from fedmedlora_core.records import Note
 from fedmedlora_core.splits import Splits

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from fedmedlora_core.scores import Counts, paired_bootstrap
+from fedmedlora_core.scores import Counts, paired_bootstrap, paired_bootstrap_over_groups
 
 GOOD = [Counts(8, 2, 2)] * 30
 BAD = [Counts(4, 6, 6)] * 30
@@ -53,3 +53,40 @@ def test_wrong_calls_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=r"expected|must"):
         paired_bootstrap(first, second, seed=1, level=level, resamples=resamples)
+
+
+def test_groups_count_alike_whatever_their_size() -> None:
+    """A large site where both are equal must not drown a small one where they differ: macro, not micro."""
+    small, large = GOOD[:2], GOOD * 10
+    interval = paired_bootstrap_over_groups([small, large], [[BAD[:2], large]], seed=1, resamples=50)
+    assert interval.difference == pytest.approx(0.2)
+    assert interval.low == pytest.approx(0.2) and interval.high == pytest.approx(0.2)
+
+
+def test_one_group_is_the_plain_bootstrap() -> None:
+    stream = random.Random(4)  # noqa: S311 - test data
+    one, other = ([Counts(stream.randint(0, 9), 3, 3) for _ in range(40)] for _ in range(2))
+    assert paired_bootstrap_over_groups([one], [[other]], seed=2, resamples=300) == paired_bootstrap(
+        one, other, seed=2, resamples=300
+    )
+
+
+def test_mean_of_others_is_compared_on_the_same_draws() -> None:
+    """Against the mean of itself and a worse system half of the gap is left; against itself nothing is."""
+    half = paired_bootstrap_over_groups([GOOD], [[GOOD], [BAD]], seed=1, resamples=50)
+    assert half.difference == pytest.approx(0.2)
+    stream = random.Random(4)  # noqa: S311 - test data
+    mixed = [Counts(stream.randint(0, 9), 3, 3) for _ in range(20)]
+    none = paired_bootstrap_over_groups([mixed], [[mixed], [mixed]], seed=1, resamples=50)
+    assert none.low == pytest.approx(0.0) and none.high == pytest.approx(0.0)
+
+
+def test_groups_that_do_not_fit_are_refused() -> None:
+    for first, others in (
+        ([GOOD], [[BAD[:-1]]]),
+        ([GOOD], []),
+        ([], [[]]),
+        ([GOOD, []], [[BAD, []]]),
+    ):
+        with pytest.raises(ValueError, match=r"same patients in the same groups|no patient"):
+            paired_bootstrap_over_groups(first, others, seed=1)

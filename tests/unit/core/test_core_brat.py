@@ -179,7 +179,7 @@ def test_missing_text_bad_bytes_and_empty_folder_are_data_errors(tmp_path: Path)
     with pytest.raises(DataError, match=r"^a\.txt: "):
         read_brat(tmp_path)
     (tmp_path / "a.txt").write_bytes(b"\xff")
-    with pytest.raises(DataError, match=r"^a\.txt: is not valid UTF-8"):
+    with pytest.raises(DataError, match=r"^a\.txt:1: is not valid UTF-8"):
         read_brat(tmp_path)
 
 
@@ -272,7 +272,8 @@ def test_joining_relation_puts_a_distant_span_into_its_container(tmp_path: Path)
 
 
 def test_mappings_of_the_package_load_and_map_to_labels() -> None:
-    assert set(mapping_names()) == {"mtsamples", "maccrobat2020", "phee", "chia", "bc5cdr"}
+    corpora = {"mtsamples", "maccrobat2020", "phee", "chia", "bc5cdr", "i2b2-2010", "n2c2-2018"}
+    assert set(mapping_names()) == corpora
     for name in mapping_names():
         mapping = load_mapping(name)
         assert set(mapping.types.values()) <= mapping.labels_annotated <= PHEE_LABELS.annotatable

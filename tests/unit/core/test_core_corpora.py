@@ -13,6 +13,7 @@ from fedmedlora_core.brat import read_brat
 from fedmedlora_core.labels import CLINICAL, LabelSet, Link
 from fedmedlora_core.mapping import load_mapping
 from fedmedlora_core.sentences import split_sentences
+from fedmedlora_core.sources import detect_format, read_source
 from fedmedlora_core.splits import split_by_patient
 
 LABELS = LabelSet(
@@ -51,6 +52,29 @@ def _count(folder: Path) -> tuple[int, int, int, int, Counter[str]]:
     return len(files), spans, pieces, relations, types
 
 
+def _count_pubtator(folder: Path) -> tuple[int, Counter[str], int]:
+    """Documents, mentions by type and relations of a PubTator corpus, by the number of columns alone."""
+    documents, relations, types = 0, 0, Counter[str]()
+    for path in folder.iterdir():
+        for line in path.read_bytes().decode().splitlines():
+            columns = line.split("\t")
+            documents += bool(re.match(r"\d+\|t\|", line))
+            relations += len(columns) == 4
+            if len(columns) > 4:
+                types[columns[4]] += 1
+    return documents, types, relations
+
+
+def test_pubtator_import_reads_as_many_as_a_separate_counter() -> None:
+    folder = _corpus("bc5cdr")
+    report = read_source(folder, "pubtator", mapping=load_mapping("bc5cdr")).report
+    documents, types, relations = _count_pubtator(folder)
+    assert (documents, sum(types.values()), relations) == (1_500, 28_785, 3_116)
+    assert report.documents == documents and report.spans_read == types
+    assert sum(report.spans_kept.values()) == sum(types.values()) and report.dropped == {}
+    assert report.aside == {"relation of concepts": relations}
+
+
 @pytest.mark.parametrize("name", FIGURES)
 def test_import_reads_as_many_as_a_separate_counter_and_as_published(name: str) -> None:
     folder = _corpus(name)
@@ -60,6 +84,7 @@ def test_import_reads_as_many_as_a_separate_counter_and_as_published(name: str) 
     assert (documents, spans, pieces, relations) == FIGURES[name]
     report = result.report
     assert len(result.notes) == report.documents == documents
+    assert detect_format(folder) == "brat"
     assert report.spans_read == types and sum(types.values()) == spans
     assert report.lines["R"] + report.lines.get("*", 0) == relations
     assert sum(report.relations_read.values()) == report.lines["R"]

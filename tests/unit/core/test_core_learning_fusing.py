@@ -16,7 +16,8 @@ from fedmedlora_core.learning.base import load_base
 from fedmedlora_core.learning.fusing import fused
 from fedmedlora_core.learning.generative import GenerativeLearner
 from fedmedlora_core.learning.lora import LoraTerms, attach, load_vector, read_vector
-from fedmedlora_core.learning.train import TrainTerms, train_local
+from fedmedlora_core.learning.terms import TrainTerms
+from fedmedlora_core.learning.train import train_local
 from fedmedlora_testkit.models import make_notes, write_causal
 
 LABELS = label_set(["problem", "drug"], ["negation", "strength"])

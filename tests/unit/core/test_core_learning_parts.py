@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from fedmedlora_core.adapter import Adapter
+from fedmedlora_core.adapter_parts import half_of, halves_of, moved, runs_of, with_personal
 from fedmedlora_core.codec import FloatVector
 from fedmedlora_core.labels import label_set
 from fedmedlora_core.learning.learner import Learner
 from fedmedlora_core.learning.lora import LoraTerms
 from fedmedlora_core.learning.site_round import LocalUpdate, first_adapter, learner_for, train_round
-from fedmedlora_core.parts import half_of, halves_of, moved, runs_of, with_personal
 from fedmedlora_core.study import Study
 from fedmedlora_testkit.models import make_notes, write_causal
 from fedmedlora_testkit.studies import changed, make_study

@@ -13,7 +13,8 @@ from fedmedlora_core.labels import label_set
 from fedmedlora_core.learning.base import load_base
 from fedmedlora_core.learning.lora import LoraTerms, load_vector, read_vector
 from fedmedlora_core.learning.site_round import make_learner
-from fedmedlora_core.learning.train import TrainTerms, train_local
+from fedmedlora_core.learning.terms import TrainTerms
+from fedmedlora_core.learning.train import train_local
 from fedmedlora_testkit.models import make_notes, write_causal
 from fedmedlora_testkit.studies import changed, make_study
 

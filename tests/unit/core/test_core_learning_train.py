@@ -28,7 +28,8 @@ from fedmedlora_core.learning.learner import Learner
 from fedmedlora_core.learning.lora import LoraTerms, load_vector, read_adapter, read_vector
 from fedmedlora_core.learning.site_round import learner_for, make_learner, train_round
 from fedmedlora_core.learning.tagging import TaggingLearner
-from fedmedlora_core.learning.train import TrainTerms, bucketed_batches, epoch_samples, train_local
+from fedmedlora_core.learning.terms import TrainTerms
+from fedmedlora_core.learning.train import bucketed_batches, epoch_samples, train_local
 from fedmedlora_core.study import Study
 from fedmedlora_core.tasks.tagging import tag_names
 from fedmedlora_testkit.models import make_notes, write_causal, write_encoder

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from fedmedlora_core.adapter import Adapter
+from fedmedlora_core.adapter_parts import Run, check_layout, halves_of, moved, runs_of, with_personal
 from fedmedlora_core.errors import CodecError, ConfigError
 from fedmedlora_core.global_step import GlobalStep
-from fedmedlora_core.parts import Run, check_layout, halves_of, moved, runs_of, with_personal
 from fedmedlora_core.profile import Profile
 from fedmedlora_core.strategies import STRATEGIES, overrides_of, strategy_of
 from fedmedlora_core.study import Study

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from fedmedlora_core.adapter import Adapter
+from fedmedlora_core.adapter_parts import halves_of
 from fedmedlora_core.aggregate_bounds import check_aggregate
 from fedmedlora_core.errors import AggregateBoundError, CodecError, ConfigError
 from fedmedlora_core.global_step import GlobalStep, SiteWeights, weights_of
-from fedmedlora_core.parts import halves_of
 from fedmedlora_core.study import Study
 from fedmedlora_core.type_weights import TypeRange
 from fedmedlora_crypto.secagg.reference import run_round

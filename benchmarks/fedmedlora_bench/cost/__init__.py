@@ -1,0 +1,1 @@
+"""What training costs: memory, seconds and bytes of each profile, computed and measured."""

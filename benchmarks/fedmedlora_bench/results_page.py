@@ -1,0 +1,222 @@
+"""Write docs/RESULTS.md from the committed results: the paper's headlines beside our figures.
+
+``python -m fedmedlora_bench.results_page`` writes it; with ``--check`` it writes nothing and fails if it is
+stale. What no committed result holds is said to be not measured; no figure stands in the page that is not in
+a file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedmedlora_bench.extraction_rows import Rows, conditions, difference, points, sections
+
+__all__ = ["FILES", "main", "render"]
+
+PAGE = Path("docs/RESULTS.md")
+RESULTS = Path("docs/results")
+FILES = {"open corpora": "ie-corpora.json", "synthetic clinic": "ie-clinic.json"}
+"""Column of the table to the result that fills it."""
+NOT_MEASURED = "not measured"
+
+Result = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Headline:
+    """One claim of the paper.
+
+    Args:
+        claim: What is compared.
+        figure: The paper's figure.
+        read: Ours, from a result of `bench ie`; raises KeyError where the result has none.
+        scenario: The scenario of `bench ie` that measures it; empty where another command does.
+        elsewhere: What stands in the table in place of a figure of `bench ie`.
+    """
+
+    claim: str
+    figure: str
+    read: Callable[[Result], str] | None = None
+    scenario: str = ""
+    elsewhere: str = ""
+
+
+def _gain(result: Result, over: str) -> str:
+    """Points of the federated system over another, entities and relations with gold heads."""
+    found = result["federated_minus"][over]
+    return f"entities {difference(found, 'ner')}, relations {difference(found, 're_gold_heads')}"
+
+
+def _external(result: Result) -> str:
+    table = result["external"]
+    best = table["systems"]["federated"]["ner"]["strict_f1"] - table["best_single_site"]["ner"]["strict_f1"]
+    mean = difference(table["federated_minus"]["single_site"], "ner")
+    return f"entities {mean} over the mean single site, {100 * best:+.1f} over the best one"
+
+
+def _new_site(result: Result) -> str:
+    curve = result["new_site"]["curve"]
+    count = "25" if "25" in curve else next(iter(curve))
+    found = curve[count]
+    adapted = found["adapted"]["ner"]
+    return (
+        f"{points(adapted)} strict / {points(adapted, 'lenient_f1')} lenient with {count} notes; "
+        f"from scratch {points(found['from_scratch']['ner'])} strict"
+    )
+
+
+def _ten_sites(result: Result) -> str:
+    found = result["sites"]["10"]["federated_minus_centralised"]
+    return f"entities {difference(found, 'ner')}, relations {difference(found, 're_gold_heads')}"
+
+
+def _uneven(result: Result) -> str:
+    table = result["uneven"]
+    systems = table["systems"]
+    gain = 100 * (systems["federated"]["ner"]["strict_f1"] - systems["single_site"]["ner"]["strict_f1"])
+    against = difference(table["federated_minus_evenly_annotated"], "ner")
+    return f"entities {gain:+.1f} over the mean single site; against all types annotated {against}"
+
+
+HEADLINES = (
+    Headline("zero-shot to federated", "up to +65 F1", lambda r: _gain(r, "zero_shot"), "main"),
+    Headline("single site to federated", "about +25 F1", lambda r: _gain(r, "single_site"), "main"),
+    Headline(
+        "BERT to federated LLM, relations",
+        "more than +40 F1",
+        scenario="main",
+        elsewhere=f"{NOT_MEASURED}: needs the weights of a large model beside those of a BERT",
+    ),
+    Headline("external cohorts", "+10 to +70 F1", _external, "external"),
+    Headline("new site, few labels", "73 strict / 85 lenient", _new_site, "new_site"),
+    Headline("10 sites against centralised", "about -2 %", _ten_sites, "sites"),
+    Headline("uneven or incomplete annotation", "robust", _uneven, "uneven"),
+    Headline(
+        "communication against full-model updates", "-98.5 %", elsewhere="[COST.md](COST.md)", scenario=""
+    ),
+    Headline(
+        "memory",
+        "8B on one 16-24 GB GPU; 1B on a mid-range GPU",
+        elsewhere="[COST.md](COST.md)",
+    ),
+)
+"""The paper's headlines (arXiv 2601.22124), in its order of importance."""
+
+
+def render(folder: Path) -> str:
+    """Return the page.
+
+    Args:
+        folder: Folder of the committed results.
+    """
+    results = {
+        name: json.loads((folder / file).read_text(encoding="utf-8"))
+        for name, file in FILES.items()
+        if (folder / file).is_file()
+    }
+    parts = [_HEAD, _headline_table(results), _COMMANDS]
+    for name, file in FILES.items():
+        parts.append(f"## {name.capitalize()}\n")
+        if name in results:
+            parts.append(_detail(results[name], file))
+        else:
+            parts.append(f"{NOT_MEASURED.capitalize()}: there is no `{RESULTS / file}`.\n")
+    return "\n".join(parts)
+
+
+def _headline_table(results: Mapping[str, Result]) -> str:
+    lines = [_row("claim", "paper", *FILES, "scenario"), _row(*["---"] * (3 + len(FILES)))]
+    for headline in HEADLINES:
+        cells = [headline.elsewhere or _figure(headline, results.get(name)) for name in FILES]
+        if headline.elsewhere:
+            cells = [headline.elsewhere, *[""] * (len(FILES) - 1)]
+        scenario = f"`{headline.scenario}`" if headline.scenario else ""
+        lines.append(_row(headline.claim, headline.figure, *cells, scenario))
+    return "\n".join(lines) + "\n"
+
+
+def _figure(headline: Headline, result: Result | None) -> str:
+    if result is None or headline.read is None:
+        return NOT_MEASURED
+    try:
+        return headline.read(result)
+    except KeyError:
+        return NOT_MEASURED
+
+
+def _detail(result: Result, file: str) -> str:
+    command = result["repeat"]["command"]
+    parts = [f"{conditions(result)} Source: `{RESULTS / file}`.\n"]
+    parts += [f"The command:\n\n```text\n{command}\n```\n"] if command else []
+    parts += [_table(rows) for rows in sections(result)]
+    return "\n".join(parts)
+
+
+def _table(rows: Rows) -> str:
+    lines = [f"### {rows.title}\n", _row(*rows.head), _row("---", *["---:"] * (len(rows.head) - 1))]
+    lines += [_row(*row) for row in rows.rows]
+    if rows.note:
+        lines += ["", rows.note]
+    return "\n".join(lines) + "\n"
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+_HEAD = """# Results
+
+The headlines of the paper (arXiv 2601.22124) beside what this project measures on text that anybody can have.
+The paper's cohorts are under access control and its models are large: our columns show the order of the
+systems, on other notes and smaller models, and no figure of one column can be compared with another's.
+
+Figures are F1 in points, typed and strict unless said otherwise; "entities +3.0 (+1.0 to +5.0)" is a
+difference with its 95 % interval. Every figure comes from a file in `docs/results`; this page is generated
+from those (`python -m fedmedlora_bench.results_page`).
+"""
+
+_COMMANDS = """## With the real cohorts
+
+Whoever holds the cohorts gets the same table with the same command. Each site's notes go through
+`fedmedlora site import`, and its `data/notes.jsonl` is laid down as one file:
+
+```text
+cohorts/sites/mimic-iii.jsonl  mtsamples.jsonl  utp.jsonl     train
+cohorts/outside/i2b2.jsonl     ynhh.jsonl                     external; the last one is the new site
+```
+
+```text
+fedmedlora bench ie --data cohorts --base Llama-3.1-8B --profile llama-3.1-8b --seeds 3 --no-quick \\
+    --scenario all --work grid --json results/ie-llama.json
+fedmedlora bench ie --data cohorts --base Bio_ClinicalBERT --profile bio-clinicalbert --seeds 3 --no-quick \\
+    --scenario all --work grid --json results/ie-bert.json
+fedmedlora bench report results --out report.html --plots plots
+```
+
+`--scenario NAME` runs one row of the table. A run that was killed goes on from `--work`; `--jobs N` takes
+several processes, `--ray` a cluster.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write or check the page; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m fedmedlora_bench.results_page", description=__doc__)
+    parser.add_argument("--page", type=Path, default=PAGE)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the page is stale")
+    arguments = parser.parse_args(argv)
+    fresh = render(arguments.results)
+    if arguments.check:
+        return int(not arguments.page.is_file() or arguments.page.read_text(encoding="utf-8") != fresh)
+    arguments.page.write_text(fresh, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,111 @@
+"""`fedmedlora bench ie`: the extraction grid."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from fedmedlora_cli.demo.table import results_table
+from fedmedlora_cli.output import JsonOption, write_json
+
+if TYPE_CHECKING:
+    from fedmedlora_bench.ie import IeOptions
+
+DATA_VARIABLE = "FEDMEDLORA_DATA"
+
+
+def command(
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder with the open corpora mtsamples, maccrobat2020, phee, chia, or with sites/*.jsonl "
+            "and outside/*.jsonl of your own; the synthetic clinic when left out.",
+            envvar=DATA_VARIABLE,
+        ),
+    ] = None,
+    clinic: Annotated[
+        bool, typer.Option("--clinic", help="The synthetic clinic, even where a folder of corpora is set.")
+    ] = False,
+    base: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the base model; the shipped one or that of FEDMEDLORA_MODELS."),
+    ] = None,
+    profile: Annotated[
+        str | None, typer.Option(help="Name or file of a profile; chosen by the kind of model when left out.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="How many seeds; figures are means over them.", min=1)] = 1,
+    scenario: Annotated[
+        list[str] | None,
+        typer.Option(help="main, strategies, external, new_site, uneven, sites or all; may be repeated."),
+    ] = None,
+    quick: Annotated[bool, typer.Option(help="Subsample, so that it takes minutes.")] = True,
+    rounds: Annotated[int | None, typer.Option(help="Rounds of every system.", min=1)] = None,
+    train: Annotated[
+        int | None, typer.Option(help="Training sentences of each site, in place of the size's.", min=1)
+    ] = None,
+    test: Annotated[int | None, typer.Option(help="Test sentences of each site, likewise.", min=1)] = None,
+    work: Annotated[
+        Path | None, typer.Option(help="Folder of finished jobs; a run that was killed goes on from there.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(help="Jobs at a time, one thread each.", min=1)] = 1,
+    ray: Annotated[bool, typer.Option("--ray", help="Run the jobs on Ray (extra `ray`).")] = False,
+    json_file: JsonOption = None,
+) -> None:
+    """Compare untuned, single-site, federated and centralised extraction.
+
+    Example: fedmedlora bench ie --data corpora --base models/minilm-l6 --seeds 3 --work grid --json ie.json
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch, which the other commands do without
+    from fedmedlora_bench.ie import SCENARIOS, IeOptions, run_ie
+
+    corpora = None if clinic else data
+    size = (IeOptions.quick if quick else IeOptions.full)(corpora=corpora is not None)
+    wanted = tuple(scenario or ("main",))
+    result = run_ie(
+        data=corpora,
+        base=base,
+        profile=profile,
+        seeds=seeds,
+        scenarios=tuple(SCENARIOS) if "all" in wanted else wanted,
+        options=_sized(size, rounds=rounds, train=train, test=test),
+        work=work,
+        jobs=jobs,
+        ray=ray,
+        repeat=_repeat(),
+    )
+    write_json(json_file, result)
+    if json_file is None or str(json_file) != "-":
+        Console().print(results_table(result["systems"]))
+
+
+def _sized(size: IeOptions, *, rounds: int | None, train: int | None, test: int | None) -> IeOptions:
+    """Change what was given."""
+    limits = size.limits
+    if train is not None:
+        limits = replace(limits, train=train)
+    if test is not None:
+        limits = replace(limits, test=test)
+    return replace(size, limits=limits, rounds=rounds or size.rounds)
+
+
+def _repeat() -> str:
+    """The command as it was given, without the folders of this machine."""
+    words = ["fedmedlora"]
+    for before, word in zip(["", *sys.argv[1:]], sys.argv[1:], strict=False):
+        option, equals, value = word.partition("=")
+        if before in _FOLDERS:
+            words.append(Path(word).name)
+        elif equals and option in _FOLDERS:
+            words.append(f"{option}={Path(value).name}")
+        else:
+            words.append(word)
+    return " ".join(words)
+
+
+_FOLDERS = ("--data", "--base", "--work", "--json")

@@ -1,0 +1,84 @@
+"""Training without a federation: a site on its own notes, from the first adapter or from one of others."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from fedmedlora_core.adapter import Adapter
+from fedmedlora_core.adapter_parts import moved, with_personal
+from fedmedlora_core.best_round import BestRound
+from fedmedlora_core.global_step import GlobalStep
+from fedmedlora_core.learning.learner import Learner
+from fedmedlora_core.learning.site_round import train_round
+from fedmedlora_core.learning.validation import count_on_notes
+from fedmedlora_core.splits import Splits
+from fedmedlora_core.study import Study
+
+__all__ = ["EVEN_STEPS_NOTES", "OnRound", "train_rounds", "with_steps_for_few"]
+
+EVEN_STEPS_NOTES = 50
+"""With fewer labelled notes than this a site trains as many more epochs: it takes the steps of so many."""
+
+OnRound = Callable[[int, int], None]
+"""(round, rounds): called after each round."""
+
+
+def train_rounds(
+    learner: Learner,
+    study: Study,
+    initial: Adapter,
+    notes: Splits,
+    *,
+    seed_of: Callable[[int], int],
+    best: BestRound | None = None,
+    on_round: OnRound | None = None,
+) -> Adapter:
+    """Train a study's rounds on one site's notes, each round's update taken over whole.
+
+    Args:
+        learner: From `learner_for`.
+        study: Rounds, epochs and rates.
+        initial: The adapter that the first round starts from.
+        notes: Training and validation notes; the test notes are not looked at.
+        seed_of: Training seed of a round.
+        best: Chooses among the rounds by the counts on `notes.validation`; None takes the last round.
+        on_round: Progress.
+
+    Returns:
+        The adapter after the last round, or the chosen one.
+    """
+    adapter = shared = initial
+    rule, personal = GlobalStep(study, initial), None
+    rounds = study.training.rounds
+    for number in range(1, rounds + 1):
+        update = train_round(
+            learner,
+            study,
+            shared,
+            train=notes.train,
+            validation=notes.validation,
+            round_number=number,
+            seed=seed_of(number),
+            personal=personal,
+        )
+        shared, personal = moved(shared, update.delta, rule.runs(number)), update.personal
+        adapter = shared if personal is None else with_personal(shared, personal)
+        if best is not None:
+            best.offer(number, adapter, count_on_notes(learner, study, adapter, notes.validation))
+        if on_round is not None:
+            on_round(number, rounds)
+    return adapter if best is None else best.adapter
+
+
+def with_steps_for_few(study: Study, notes: int, *, even_steps_notes: int = EVEN_STEPS_NOTES) -> Study:
+    """Give a study's terms more local epochs where there are few notes to train on.
+
+    Args:
+        study: The study.
+        notes: Labelled notes; >= 1.
+        even_steps_notes: With fewer notes than this, as many more epochs.
+    """
+    epochs = study.training.local_epochs * max(1, math.ceil(even_steps_notes / notes))
+    training = study.training.model_copy(update={"local_epochs": epochs})
+    return study.model_copy(update={"training": training})
