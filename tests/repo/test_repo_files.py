@@ -117,7 +117,7 @@ def test_every_dependency_is_imported() -> None:
     unused = [
         name
         for name in dependencies(dev=False)
-        # Of an optional one that is not installed here (a GPU's, a cluster's) its own name is taken for the module's.
+        # An optional one that is not installed here (for a GPU, a cluster) is looked up by its own name.
         if not modules.get(name.lower(), {name.lower().replace("-", "_")}) & imported
     ]
     assert not unused
