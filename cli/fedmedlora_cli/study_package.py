@@ -97,12 +97,8 @@ def build_package(
     folder = base or shipped_base()
     if settings.base is not None:
         check_architecture(settings.base.architecture, folder)
-    terms = LoraTerms(
-        rank=settings.adapter.rank,
-        alpha=settings.adapter.alpha,
-        targets=settings.adapter.targets,
-        mode=settings.adapter.mode,
-    )
+    shape = settings.adapter
+    terms = LoraTerms(rank=shape.rank, alpha=shape.alpha, targets=shape.targets, mode=shape.mode)
     labels = label_set(settings.labels.entities, settings.labels.modifiers)
     initial, base_digest = first_adapter(
         folder,
@@ -126,7 +122,7 @@ def build_package(
         members=[Member.model_validate(card.model_dump(), strict=False) for card in members],
         initial_digest=initial.digest,
         dimension=initial.dimension,
-        halves=halves_of(initial, settings.adapter.mode),
+        halves=halves_of(initial, shape.mode),
         audit=audit or AuditTerms(quorum=True),
     )
     check_graph(study)
