@@ -66,7 +66,7 @@ def shape_of(profile: Profile, config: dict[str, Any] | None = None) -> ModelSha
     parameters = sum(p.numel() for p in model.parameters()) - (0 if causal else _size(head))
     linears = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head]
     linear, shape = sum(m.weight.numel() for m in linears), profile.adapter
-    terms = LoraTerms(shape.rank, shape.alpha, shape.targets, "ab" if shape.mode == "ab" else "ffa")
+    terms = LoraTerms(shape.rank, shape.alpha, shape.targets, shape.mode)
     with torch.device("meta"):
         adapted = attach(LoadedBase(model, None, "", profile.kind), terms, seed=0)
     own = {n: p for n, p in adapted.named_parameters() if ".lora_" in n or ".modules_to_save." in n}

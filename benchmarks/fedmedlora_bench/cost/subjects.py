@@ -34,7 +34,7 @@ def subject(profile_name: str, folder: Path) -> tuple[Learner, TrainTerms]:
         nf4=profile.training.quantisation == "nf4",
     )
     shape = profile.adapter
-    terms = LoraTerms(shape.rank, shape.alpha, shape.targets, "ab" if shape.mode == "ab" else "ffa")
+    terms = LoraTerms(shape.rank, shape.alpha, shape.targets, shape.mode)
     learner = make_learner(base, terms, labels, seed=1, max_tokens=profile.training.max_tokens)
     return learner, terms_of(profile)
 
