@@ -54,7 +54,7 @@ class _Folded(torch.autograd.Function):
     """y = (W + s B A) x + b, with gradients of x, A and B only: W and b are frozen."""
 
     @staticmethod
-    def forward(
+    def forward(  # noqa: PLR0917 - autograd passes them by position
         ctx: Any,
         inputs: torch.Tensor,
         weight: torch.Tensor,

@@ -35,6 +35,7 @@ from fedmedlora_core.learning.train import OnStep, mean_loss, train_local
 from fedmedlora_core.records import Note
 from fedmedlora_core.study import Study
 from fedmedlora_core.tasks.tagging import tag_names
+from fedmedlora_core.tasks.windows import windows_of
 from fedmedlora_core.training_terms import AnswerFormat
 
 __all__ = ["LocalUpdate", "first_adapter", "held_out_losses", "learner_for", "make_learner", "train_round"]
@@ -48,7 +49,8 @@ class LocalUpdate:
         delta: float32 `(dimension,)`, trained minus received adapter, not clipped.
         validation_loss: Nats per answer token on the site's validation notes, with the trained adapter;
             0 where the study's rule does not weigh by it.
-        n_notes: Training notes.
+        n_notes: Training notes, each counted by its sentences: a note is a discharge letter at one site and a
+            single sentence at another, and weights need a unit that means the same at both.
         steps: Steps of the optimiser.
         training_loss: Mean of the last epoch.
         left_out: Training examples that are longer than the study's `max_tokens`.
@@ -205,7 +207,8 @@ def train_round(
     except NonFiniteError:
         load_vector(learner.model, start)
         raise
-    return LocalUpdate(delta, loss, len(train), result.steps, result.loss, left_out)
+    size = sum(len(windows_of(note.text)) for note in train)
+    return LocalUpdate(delta, loss, max(1, size), result.steps, result.loss, left_out)
 
 
 def held_out_losses(

@@ -70,14 +70,14 @@ def test_the_modules_are_as_before_afterwards_also_after_an_error(folder: Path) 
 def test_the_gradient_of_a_folded_module_is_the_numerical_one(folder: Path) -> None:
     """In float64, against finite differences: nothing that autograd derives is taken for granted."""
     made = learner(folder, 4, "ab")
-    module = next(m for m in made.model.modules() if isinstance(m, Linear)).double()
-    module.requires_grad_(False)
+    module: Any = next(m for m in made.model.modules() if isinstance(m, Linear)).double()
+    weight = module.base_layer.weight.detach()
     down, up = module.lora_A["default"].weight, module.lora_B["default"].weight
-    inputs = torch.randn(2, 3, module.in_features, dtype=torch.float64)
+    inputs = torch.randn(2, 3, weight.shape[1], dtype=torch.float64)
     values = [t.detach().clone().requires_grad_() for t in (inputs, down, torch.randn_like(up) / 10)]
 
     def folded(x: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> Any:
-        return fusing._Folded.apply(x, module.base_layer.weight, None, a, b, 2.0)  # type: ignore[no-untyped-call]
+        return fusing._Folded.apply(x, weight, None, a, b, 2.0)  # type: ignore[no-untyped-call]
 
     assert torch.autograd.gradcheck(folded, values)
 

@@ -374,7 +374,7 @@ def test_site_round_starts_from_the_adapter_and_is_reproducible(causal: Path) ->
     assert np.array_equal(updates[0].delta, updates[1].delta)
     assert not np.array_equal(updates[0].delta, updates[2].delta)
     assert updates[0].validation_loss == 0.0, "the plain rule does not weigh by the loss"
-    assert updates[0].n_notes == 9
+    assert updates[0].n_notes == 18, "nine notes of two sentences"
     assert updates[0].delta.shape == (adapter.dimension,)
     assert np.allclose(read_vector(learner.model) - adapter.vector(), updates[2].delta)
 
