@@ -30,9 +30,8 @@ def best_paths(scores_nl: torch.Tensor, lengths: Sequence[int], names: Sequence[
     """
     if not len(scores_nl):
         return [[] for _ in lengths]
-    padded_btl = torch.nn.utils.rnn.pad_sequence(
-        torch.split(scores_nl.cpu(), list(lengths)), batch_first=True
-    )
+    parts = list(torch.split(scores_nl.cpu(), list(lengths)))
+    padded_btl = torch.nn.utils.rnn.pad_sequence(parts, batch_first=True)
     inside = torch.tensor([i for i, name in enumerate(names) if name.startswith("I-")], dtype=torch.long)
     begin = torch.tensor([names.index(f"B-{name[2:]}") for name in names if name.startswith("I-")])
     total_bl = padded_btl[:, 0].clone()
