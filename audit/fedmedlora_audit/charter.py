@@ -27,6 +27,9 @@ from fedmedlora_audit.retention import DEFAULT_YEARS, MAX_YEARS
 CKKS_SUITE: Final = "ckks/1"
 SUITES: Final[Mapping[str, str]] = {"ckks": CKKS_SUITE, "none": "plain/1"}
 MASKED_SUITES: Final[Mapping[str, str]] = {"hybrid": "xwing-aes256ctr/2", "x25519": "x25519-aes256ctr/2"}
+OPTIMISERS: Final = frozenset({"momentum", "adam"})
+OPTIMISER_LABEL: Final = b"fedmedlora/v1/optimiser\0"
+"""Begins what the digest of an optimiser's state is made of (R4.9.3)."""
 _ID: Final = re.compile(r"[a-z0-9-]{1,32}")
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
@@ -88,6 +91,7 @@ class CharterTerms:
         vote_every: A vote is taken in every so-manieth round (PROTOCOL §4.7); 0 for never.
         custody: Who holds the CKKS key; None in every other suite.
         retention_years: How long the log is kept whole after the end of the run; 1 to 100.
+        initial_state: Digest of the first state of the server's optimiser, 64 hex; None without one.
     """
 
     digest: str
@@ -109,6 +113,7 @@ class CharterTerms:
     vote_every: int = 0
     custody: KeyCustody | None = None
     retention_years: int = DEFAULT_YEARS
+    initial_state: str | None = None
 
     @property
     def n(self) -> int:
@@ -155,6 +160,7 @@ class CharterTerms:
             vote_every=_vote_every(rules),
             custody=_custody(rules, frozenset(members)) if suite == CKKS_SUITE else None,
             retention_years=_retention_years(study.values),
+            initial_state=_initial_state(study),
         )
         _check_numbers(terms)
         _check_distinct(terms)
@@ -269,6 +275,18 @@ def _vote_every(rules: "_Fields") -> int:
     if every < 1:
         raise CharterError("secure_aggregation.vote.every_rounds is at least 1")
     return every
+
+
+def _initial_state(study: "_Fields") -> str | None:
+    """Compute the digest that the server's optimiser starts from; it holds no value yet (R4.9.3)."""
+    rules = study.section("aggregation")
+    if "server" not in rules.values:
+        return None
+    optimiser = rules.section("server").text("optimiser")
+    if optimiser not in OPTIMISERS:
+        raise CharterError("aggregation.server.optimiser is 'momentum' or 'adam'")
+    dimension = study.section("adapter").number("dimension")
+    return hashlib.sha256(OPTIMISER_LABEL + f"{optimiser}/{dimension}\0".encode()).hexdigest()
 
 
 def _retention_years(study: Mapping[str, Any]) -> int:

@@ -279,12 +279,17 @@ class UnmaskResponse(Data):
 
 
 class AggregatePublished(Data):
-    """``aggregate.published``: the ring sum, what it decodes to, and the base it leads to (G41)."""
+    """``aggregate.published``: the ring sum, what it decodes to, and the base it leads to (G41).
+
+    With an optimiser of the server: also the state it came from and the one it leads to (R4.9.3).
+    """
 
     delta: Digest
     inputs: IdDigests
     next_base: Digest
     sid: Digest
+    state: Digest | None = None
+    state_before: Digest | None = None
     weight_sum: Count
 
 
@@ -294,6 +299,7 @@ class AggregateAccepted(Data):
     next_base: Digest
     ring: Digest
     sid: Digest
+    state: Digest | None = None
 
 
 class VotesCounted(Data):

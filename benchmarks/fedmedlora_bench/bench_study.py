@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fedmedlora_bench.cohorts import annotated_types
 from fedmedlora_core.adapter import Adapter
+from fedmedlora_core.adapter_parts import halves_of
 from fedmedlora_core.errors import ConfigError
 from fedmedlora_core.labels import label_set
 from fedmedlora_core.learning.base import BaseKind
@@ -86,7 +87,7 @@ def make_bench_study(
     initial, digest = first_adapter(
         base,
         kind=kind,
-        terms=LoraTerms(shape.rank, shape.alpha, shape.targets, "ab" if shape.mode == "ab" else "ffa"),
+        terms=LoraTerms(shape.rank, shape.alpha, shape.targets, shape.mode),
         labels=label_set(entities, modifiers),
         seed=seed,
         base_name=base.name,
@@ -104,6 +105,7 @@ def make_bench_study(
         members=members,
         initial_digest=initial.digest,
         dimension=initial.dimension,
+        halves=halves_of(initial, shape.mode),
     )
     return BenchStudy(study, base, initial, profile)
 

@@ -14,9 +14,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedmedlora_core.adapter import Adapter
-from fedmedlora_core.aggregation import server_step
 from fedmedlora_core.best_round import BestRound
-from fedmedlora_core.codec import CLIPPED_PERMILLE_MAX, EXTRAS, RingVector, clip_update, clipped_permille
+from fedmedlora_core.codec import (
+    CLIPPED_PERMILLE_MAX,
+    FloatVector,
+    RingVector,
+    clip_update,
+    clipped_permille,
+)
+from fedmedlora_core.global_step import GlobalStep, weights_of
 from fedmedlora_core.learning.learner import Learner
 from fedmedlora_core.learning.site_round import train_round
 from fedmedlora_core.learning.validation import count_on_notes
@@ -60,6 +66,7 @@ def federate(
     initial: Adapter,
     sites: Mapping[str, Splits],
     *,
+    personal: dict[str, FloatVector] | None = None,
     on_site: OnSite | None = None,
     best: BestRound | None = None,
 ) -> tuple[Adapter, list[RoundFigures]]:
@@ -70,6 +77,7 @@ def federate(
         learner: The model, reused for every site.
         initial: The study's initial adapter.
         sites: Splits of every member.
+        personal: In mode "sa" the place for each site's own part, by site (`adapter_parts.with_personal`).
         on_site: Progress.
 
         best: Chooses among the rounds by the sum of the sites' validation counts, taken under the study's
@@ -79,24 +87,23 @@ def federate(
         (the adapter after the last round, or the chosen one; one record for each round).
     """
     adapter, rounds = initial, []
+    rule, own = GlobalStep(study, initial), {} if personal is None else personal
+    state = rule.initial_state()
     for number in range(1, study.training.rounds + 1):
         encoded: dict[int, RingVector] = {}
         for party, (site, splits) in enumerate(sites.items(), start=1):
-            encoded[party] = _site_vector(study, learner, adapter, site, splits, number)
+            encoded[party] = _site_vector(study, learner, adapter, site, splits, number=number, own=own)
             if on_site is not None:
                 on_site(number, site)
-        average, weight_sum, (shares,) = study.codec().decode(
-            _sum(study, encoded, str(number)), extras=EXTRAS
-        )
-        base = adapter.vector()
-        adapter = adapter.with_vector(server_step(base, average, learning_rate=study.server_learning_rate))
-        norm = float(np.linalg.norm(average.astype(np.float64)))
+        total = _sum(study, encoded, str(number))
+        found = rule.advance(adapter.segments(), state, total, round_number=number, m=len(encoded))
+        adapter, state = adapter.with_vector(found.vector), found.state
         counts = None
         if best is not None:
             counts = summed_validation(study, learner, adapter, sites, number)
             best.offer(number, adapter, counts)
-        clipped = shares / len(encoded) / CLIPPED_PERMILLE_MAX
-        rounds.append(RoundFigures(number, weight_sum, clipped, norm, counts))
+        clipped = found.clipped_permille / CLIPPED_PERMILLE_MAX
+        rounds.append(RoundFigures(number, found.weight_sum, clipped, found.norm, counts))
     return (adapter if best is None else best.adapter), rounds
 
 
@@ -113,9 +120,16 @@ def summed_validation(
 
 
 def _site_vector(
-    study: Study, learner: Learner, adapter: Adapter, site: str, splits: Splits, number: int
+    study: Study,
+    learner: Learner,
+    adapter: Adapter,
+    site: str,
+    splits: Splits,
+    *,
+    number: int,
+    own: dict[str, FloatVector],
 ) -> RingVector:
-    """Train, clip and encode at one site."""
+    """Train, clip and encode at one site; what is the site's own goes to its place in `own`."""
     update = train_round(
         learner,
         study,
@@ -124,13 +138,19 @@ def _site_vector(
         validation=splits.validation,
         round_number=number,
         seed=training_seed(study.study.seed, site, number),
+        personal=own.get(site),
     )
+    if update.personal is not None:
+        own[site] = update.personal
     delta, share = clip_update(
         update.delta, clip_value=study.clip_value, clip_norm=study.clip_norm, out=update.delta
     )
-    weight = study.weight_rule().weight_of(n_notes=update.n_notes, loss=update.validation_loss)
+    weights = weights_of(
+        study, site, n_notes=update.n_notes, loss=update.validation_loss, mentions=update.mentions
+    )
     words = Keystream(_key("rounding", study, f"{site}|{number}"))
-    return study.codec().encode(delta, weight=weight, words=words, extras=(clipped_permille(share),))
+    rule = GlobalStep(study, adapter)
+    return rule.encode(delta, weights, clipped_permille(share), words, round_number=number)
 
 
 def _sum(study: Study, encoded: Mapping[int, RingVector], session: str) -> RingVector:

@@ -33,6 +33,7 @@ from fedmedlora_coordinator.blobs import BlobStore
 from fedmedlora_coordinator.model import GlobalModel
 from fedmedlora_core.adapter import Adapter
 from fedmedlora_core.codec import EXTRAS
+from fedmedlora_core.global_step import GlobalStep
 from fedmedlora_core.profile import Profile, compose_study
 from fedmedlora_core.study import LogTerms, Member, ModelTerms, Study, StudyInfo
 from fedmedlora_crypto.secagg.party import Party
@@ -174,32 +175,36 @@ def _train(study: Study, vault: Vault, number: int) -> None:
     vault.store_floats("trained", delta)
 
 
-def _send(study: Study, vault: Vault, party: Party, uploads: UploadFolder, threads: int) -> str:
+def _send(
+    rule: GlobalStep, study: Study, vault: Vault, party: Party, uploads: UploadFolder, threads: int
+) -> str:
     """What a site does from the trained update to the stored upload; returns the upload's digest."""
     delta, room = vault.load_floats("trained", spare=1 + EXTRAS)
     outcome = TrainingOutcome(delta, NOTES, 0.5, room)
     del delta, room
-    encoded, _ = encode_update(study, outcome, Keystream(b"r" * 32), threads=threads)
+    stream, site = Keystream(b"r" * 32), study.member_ids[0]
+    encoded, _ = encode_update(study, rule, outcome, stream, site=site, round_number=1, threads=threads)
     vault.store_ring("update", encoded)
     del outcome, encoded
     return mask_and_store(study.packing(), vault, "update", party, uploads, threads=threads).digest
 
 
-def _site(root: Path, study: Study, _: Adapter, threads: int) -> Callable[[], object]:
+def _site(root: Path, study: Study, adapter: Adapter, threads: int) -> Callable[[], object]:
     session, vault = _Session(study), Vault(root / "vault", b"k" * 32)
+    rule = GlobalStep(study, adapter)
     uploads = UploadFolder(root / "uploads")
     _train(study, vault, 1)
-    return lambda: _send(study, vault, session.parties[1], uploads, threads)
+    return lambda: _send(rule, study, vault, session.parties[1], uploads, threads)
 
 
 def _coordinator(root: Path, study: Study, adapter: Adapter, threads: int) -> Callable[[], object]:
     session, blobs = _Session(study), BlobStore(root / "blobs")
-    uploads = UploadFolder(root / "uploads")
+    uploads, rule = UploadFolder(root / "uploads"), GlobalStep(study, adapter)
     digests = []
     for number, party in session.parties.items():
         vault = Vault(root / f"vault-{number}", b"k" * 32)
         _train(study, vault, number)
-        upload = uploads.open(_send(study, vault, party, uploads, threads))
+        upload = uploads.open(_send(rule, study, vault, party, uploads, threads))
         digests.append(blobs.put_chunks(upload.chunk(index)[0] for index in range(upload.chunk_count)))
 
     def stored(payloads: Mapping[int, bytes]) -> dict[int, str]:
@@ -215,7 +220,7 @@ def _coordinator(root: Path, study: Study, adapter: Adapter, threads: int) -> Ca
         opened=stored(session.opened()),
     )
     model = GlobalModel(study, adapter)
-    return lambda: aggregate(summation, blobs, model)
+    return lambda: aggregate(summation, blobs, model, 1)
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ import typer
 
 from fedmedlora_cli.demo.options import VOTE_EVERY, DemoOptions, parse_coordinator_kill, parse_drop
 from fedmedlora_cli.output import JsonOption, write_json
+from fedmedlora_cli.strategy_option import StrategyOption
 from fedmedlora_core.errors import ConfigError
 
 
@@ -18,6 +19,7 @@ def command(
     ),
     sites: Annotated[int, typer.Option(help="Hospitals, 3 to 10.")] = 4,
     rounds: Annotated[int | None, typer.Option(help="Rounds, instead of the profile's.")] = None,
+    strategy: StrategyOption = None,
     secure: Annotated[
         str, typer.Option(help="masks; ckks; or none: the same encoding without either, for comparison.")
     ] = "masks",
@@ -70,6 +72,7 @@ def command(
         seed=seed,
         baselines=baselines,
         vote_every=vote_every,
+        strategies=tuple(strategy or ()),
     )
     result = run_demo(options)
     write_json(json_file, result)

@@ -179,6 +179,21 @@ def status(folder: FolderOption = Path(), json_file: JsonOption = None) -> None:
 
 
 @app.command()
+def personal(
+    out: Annotated[Path, typer.Option(help="PEFT folder to write, in the clear.")],
+    folder: FolderOption = Path(),
+) -> None:
+    """Write the adapter that this site uses in a study that leaves a part of it to each site (mode sa).
+
+    Example: fedmedlora site personal --dir st-mary --out st-mary-adapter
+    """
+    from fedmedlora_site.personal_export import export_personal
+
+    number = export_personal(folder, out)
+    say(f"wrote {out}; this site's own part is from round {number}")
+
+
+@app.command()
 def export(
     out: Annotated[Path, typer.Option(help="Folder to write the bundle to.")],
     folder: FolderOption = Path(),

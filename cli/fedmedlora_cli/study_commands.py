@@ -10,11 +10,13 @@ import typer
 
 from fedmedlora_audit.retention import DEFAULT_YEARS
 from fedmedlora_cli.output import JsonOption, say, write_json
+from fedmedlora_cli.strategy_option import StrategyOption
 from fedmedlora_cli.study_graph import check_graph, graph_facts
 from fedmedlora_cli.wire_facts import wire_facts, wire_lines
 from fedmedlora_core.config import load_toml
 from fedmedlora_core.errors import ConfigError
 from fedmedlora_core.secure_aggregation import CKKS_CONTEXT_FILE
+from fedmedlora_core.strategies import overrides_of, strategy_of
 from fedmedlora_core.study import INITIAL_FOLDER, STUDY_FILE, AuditTerms, Study
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -40,6 +42,7 @@ def new(
         Path | None, typer.Option(help="Folder of the base model; the shipped one if left out.")
     ] = None,
     rounds: Annotated[int | None, typer.Option(help="Rounds, instead of the profile's.")] = None,
+    strategy: StrategyOption = None,
     secure: Annotated[str | None, typer.Option(help="masks, ckks or none, instead of the profile's.")] = None,
     ckks_context: Annotated[
         Path | None, typer.Option(help="Public context that the key holder made with `site ckks-key`.")
@@ -75,7 +78,7 @@ def new(
     """
     from fedmedlora_cli.study_package import ckks_table
 
-    overrides = _given(
+    overrides = overrides_of(strategy or ()) | _given(
         training__rounds=rounds,
         secure_aggregation__mode=secure,
         secure_aggregation__key_agreement=key_agreement,
@@ -110,6 +113,7 @@ def _write(out: Path, **package: Any) -> None:
     old = study.log.predecessor
     if old is not None:
         say(f"continues the log {old.origin} at its head over {old.size} entries, root {old.root}")
+    say(f"strategy: {strategy_of(study)}")
     say(f"wrote {out / STUDY_FILE}: {len(study.members)} members, threshold {study.threshold}")
     say(f"charter digest, to be read out before anybody accepts: {study.digest}")
 
@@ -142,6 +146,7 @@ def check(
             "threshold": terms.threshold,
             "colluding_sites": terms.colluding_sites,
             "drop_outs_survived": len(loaded.members) - terms.threshold,
+            "strategy": strategy_of(loaded),
             **wire_facts(loaded),
             "graph": graph_facts(loaded),
             "warnings": loaded.warnings(),
@@ -155,6 +160,7 @@ def check(
         say(
             f"it survives {survived} drop-outs a round and withstands {terms.colluding_sites} colluding sites"
         )
+        say(f"strategy: {strategy_of(loaded)}")
         for line in wire_lines(loaded):
             say(line)
         if terms.graph is not None:
@@ -173,9 +179,11 @@ def _check_ckks(package: Path, study: Study) -> None:
 def _check_initial(package: Path, study: Study) -> None:
     """The initial adapter beside the charter is the one the charter names."""
     from fedmedlora_core.adapter import Adapter
+    from fedmedlora_core.adapter_parts import check_layout
 
     initial = Adapter.load(package / INITIAL_FOLDER)
-    if initial.digest != study.adapter.initial_digest or initial.dimension != study.adapter.dimension:
+    check_layout(initial, study.adapter)
+    if initial.digest != study.adapter.initial_digest:
         raise ConfigError(f"{package / INITIAL_FOLDER}: is not the initial adapter that the charter names")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fedmedlora_cli.study_graph import check_graph, with_graph
+from fedmedlora_core.adapter_parts import halves_of
 from fedmedlora_core.architectures import check_architecture
 from fedmedlora_core.config import Section, load_toml
 from fedmedlora_core.errors import ConfigError
@@ -96,12 +97,8 @@ def build_package(
     folder = base or shipped_base()
     if settings.base is not None:
         check_architecture(settings.base.architecture, folder)
-    terms = LoraTerms(
-        rank=settings.adapter.rank,
-        alpha=settings.adapter.alpha,
-        targets=settings.adapter.targets,
-        mode="ffa" if settings.adapter.mode == "ffa" else "ab",
-    )
+    shape = settings.adapter
+    terms = LoraTerms(rank=shape.rank, alpha=shape.alpha, targets=shape.targets, mode=shape.mode)
     labels = label_set(settings.labels.entities, settings.labels.modifiers)
     initial, base_digest = first_adapter(
         folder,
@@ -125,6 +122,7 @@ def build_package(
         members=[Member.model_validate(card.model_dump(), strict=False) for card in members],
         initial_digest=initial.digest,
         dimension=initial.dimension,
+        halves=halves_of(initial, shape.mode),
         audit=audit or AuditTerms(quorum=True),
     )
     check_graph(study)

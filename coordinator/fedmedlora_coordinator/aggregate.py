@@ -132,13 +132,16 @@ def sum_and_unmask(summation: Summation, blobs: BlobStore, *, out: RingVector | 
     return total
 
 
-def aggregate(summation: Summation, blobs: BlobStore, model: GlobalModel) -> tuple[Step, str]:
+def aggregate(
+    summation: Summation, blobs: BlobStore, model: GlobalModel, round_number: int
+) -> tuple[Step, str]:
     """Sum, unmask, store the sum and decode it where it lies; memory holds the one vector.
 
     Args:
         summation: What to sum.
         blobs: Holds the uploads, and takes the sum.
         model: The adapter that the round started from.
+        round_number: The round.
 
     Returns:
         (what the sum leads to, digest of the ring sum).
@@ -149,11 +152,13 @@ def aggregate(summation: Summation, blobs: BlobStore, model: GlobalModel) -> tup
     """
     threads = worker_threads()
     if summation.decrypted is None:
-        total = sum_and_unmask(summation, blobs, out=model.accumulator())
+        total = sum_and_unmask(summation, blobs, out=model.accumulator(round_number))
     else:
-        total = _decrypted_sum(summation.packing, blobs.chunks(summation.decrypted), model.accumulator())
+        chunks = blobs.chunks(summation.decrypted)
+        total = _decrypted_sum(summation.packing, chunks, model.accumulator(round_number))
     ring = blobs.put_chunks(summation.packing.frames_of(total), threads=threads)
-    return model.step(total, survivors=len(summation.survivors), threads=threads), ring
+    survivors = len(summation.survivors)
+    return model.step(total, round_number=round_number, survivors=survivors, threads=threads), ring
 
 
 def _decrypted_sum(packing: Packing, chunks: Iterable[bytes], out: RingVector) -> RingVector:

@@ -26,7 +26,7 @@ from fedmedlora_coordinator.errors import ForbiddenError, RoundError, StoreError
 from fedmedlora_coordinator.evidence import EvidenceKeeper
 from fedmedlora_coordinator.folder import Folder
 from fedmedlora_coordinator.ledger import Ledger
-from fedmedlora_coordinator.model import GlobalModel
+from fedmedlora_coordinator.model import ClosedSum, GlobalModel
 from fedmedlora_coordinator.model import Step as ModelStep
 from fedmedlora_coordinator.neighbourhoods import party_of
 from fedmedlora_coordinator.payloads import Payloads
@@ -84,10 +84,14 @@ class Conductor:
         self._neighbourhoods = payloads.neighbourhoods
         state = ledger.state
         model.replay(
-            (
-                model.packing.read(blobs.chunks(closed.ring), out=model.accumulator()),
+            ClosedSum(
+                closed.round,
+                model.packing(closed.round).read(
+                    blobs.chunks(closed.ring), out=model.accumulator(closed.round)
+                ),
                 len(state.sids[closed.sid].u3),
                 closed.next_base,
+                closed.state,
             )
             for closed in state.closed_rounds
         )
@@ -215,9 +219,9 @@ class Conductor:
             against = await asyncio.to_thread(count_opened, votes, self._blobs, self._state.terms.n)
             self._write(steps.votes_counted(self._state, against))
             return
-        packing = self._model.packing
+        packing = self._model.packing(session.round)
         summation = Summation.of(self._state, session, packing)
-        step, ring = await asyncio.to_thread(aggregate, summation, self._blobs, self._model)
+        step, ring = await asyncio.to_thread(aggregate, summation, self._blobs, self._model, session.round)
         self._report_clipped(session, step)
         self._write(steps.aggregate_published(self._state, step, ring=ring, ring_bytes=packing.total_bytes))
 
@@ -252,12 +256,19 @@ class Conductor:
         """Name the silent survivors, close the round and take the step to the next base."""
         session = steps.summed_session(self._state)
         total = await asyncio.to_thread(
-            self._model.packing.read, self._blobs.chunks(session.ring), out=self._model.accumulator()
+            self._model.packing(session.round).read,
+            self._blobs.chunks(session.ring),
+            out=self._model.accumulator(session.round),
         )
         step = await asyncio.to_thread(
-            self._model.step, total, survivors=len(session.u3), threads=worker_threads()
+            self._model.step,
+            total,
+            round_number=session.round,
+            survivors=len(session.u3),
+            threads=worker_threads(),
         )
-        if step.next_base != steps.published(self._state).next_base:
+        published = steps.published(self._state)
+        if (step.next_base, step.state_digest) != (published.next_base, published.state):
             raise StoreError("the stored ring sum does not lead to the published base")
         # From here on without a pause: what a site says meanwhile must be in the list, or stop the round.
         if steps.open_round(self._state).disputed:

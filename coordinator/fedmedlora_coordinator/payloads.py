@@ -4,7 +4,7 @@ The law sees digests only; here are the bytes. An event whose payload is not on 
 receipt always covers the payload too.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from fedmedlora_audit.charter import CharterTerms
@@ -13,6 +13,7 @@ from fedmedlora_audit.events import Entry, Event, Object
 from fedmedlora_audit.merkle import CHUNK_BYTES
 from fedmedlora_coordinator.blobs import BlobStore
 from fedmedlora_coordinator.errors import PeerRefusedError
+from fedmedlora_coordinator.model import RoundSizes
 from fedmedlora_coordinator.neighbourhoods import Neighbourhoods, party_of
 from fedmedlora_coordinator.vote_payloads import VotePayloads
 from fedmedlora_core.vote import vote_length
@@ -33,24 +34,18 @@ class Payloads:
         self,
         terms: CharterTerms,
         blobs: BlobStore,
-        ring_bytes: int,
-        upload_bytes: int | None = None,
-        padding: Collection[int] = (),
+        sizes: Sequence[RoundSizes],
     ) -> None:
-        """Take the charter, the blobs and sizes in bytes.
+        """Take the charter, the blobs and sizes.
 
         Args:
             terms: The charter.
             blobs: The payloads.
-            ring_bytes: Size of a ring sum.
-            upload_bytes: Size of a site's upload where it is another one (CKKS).
-            padding: Offsets of the bytes of a ring vector that have to be zero.
+            sizes: Of the vectors of odd rounds, and of even ones if they are others.
         """
         self._terms = terms
         self._blobs = blobs
-        self._ring_bytes = ring_bytes
-        self._upload_bytes = ring_bytes if upload_bytes is None else upload_bytes
-        self._padding = padding
+        self._sizes = tuple(sizes)
         self._summed: set[str] = set()  # uploads of a fixed U3
         self._roles: dict[str, str] = {}
         self._opened: dict[str, set[str]] = {}  # sid -> digests of opened shares
@@ -120,7 +115,8 @@ class Payloads:
         Raises:
             PeerRefusedError: too_large.
         """
-        known = (self._ring_bytes, self._upload_bytes, 4 * vote_length(self._terms.n))
+        known = {4 * vote_length(self._terms.n)}
+        known |= {size for sizes in self._sizes for size in (sizes.ring, sizes.upload)}
         if total_bytes > MAX_SMALL_BYTES and total_bytes not in known:
             raise PeerRefusedError(Reason.TOO_LARGE)
 
@@ -132,8 +128,9 @@ class Payloads:
         """
         # R4.5.2: found at the sum, one bad byte would cost everybody the round.
         last = index * CHUNK_BYTES + len(data) - 1
-        if total_bytes == self._ring_bytes and last in self._padding and data[-1]:
-            raise PeerRefusedError(Reason.BAD_PAYLOAD)
+        for sizes in self._sizes:
+            if total_bytes == sizes.ring and last in sizes.padding and data[-1]:
+                raise PeerRefusedError(Reason.BAD_PAYLOAD)
 
     def check(self, event: Event) -> None:
         """Check the payload of a site's event before the event is written.
@@ -146,13 +143,14 @@ class Payloads:
             size = self._blobs.size(item.digest)
             if size is None or size != item.bytes:
                 raise PeerRefusedError(Reason.BLOB_MISSING)
-            self._check_size(item, self._votes.is_vote(event.sid))
+            self._check_size(item, event.round, vote=self._votes.is_vote(event.sid))
             if item.role == "shares" and event.sid is not None:
                 self._check_shares(event, item, event.sid)
 
-    def _check_size(self, item: Object, vote: bool) -> None:
-        upload_bytes = 4 * vote_length(self._terms.n) if vote else self._upload_bytes
-        exact = {"masked-update": upload_bytes, "decrypted-sum": self._ring_bytes}.get(item.role)
+    def _check_size(self, item: Object, round_number: int | None, *, vote: bool) -> None:
+        sizes = self._sizes[((round_number or 1) - 1) % len(self._sizes)]  # R4.10.2
+        upload_bytes = 4 * vote_length(self._terms.n) if vote else sizes.upload
+        exact = {"masked-update": upload_bytes, "decrypted-sum": sizes.ring}.get(item.role)
         if item.bytes > MAX_SMALL_BYTES if exact is None else item.bytes != exact:
             raise PeerRefusedError(Reason.BAD_PAYLOAD)
 

@@ -22,7 +22,6 @@ from fedmedlora_coordinator.setup import load_event_signer, load_log_signer
 from fedmedlora_coordinator.stamping import kept_stamps, lacking_stamps, make_stamper, wanted_stamps
 from fedmedlora_coordinator.store import read_cosignatures, read_entries
 from fedmedlora_coordinator.study import RunningStudy, adopt_study
-from fedmedlora_core.codec import EXTRAS
 from fedmedlora_core.errors import CodecError, ConfigError
 
 
@@ -123,15 +122,16 @@ def stamp_lacking(root: Path) -> dict[str, object]:
 
 def _clipped(folder: Folder, running: RunningStudy, state: State) -> dict[str, object]:
     """Mean share of clipped values in each closed round, from the published sums (PROTOCOL §4.5)."""
-    packing, blobs = running.study.packing(), BlobStore(folder.blobs)
+    study, blobs = running.study, BlobStore(folder.blobs)
     found = {}
     for closed in state.closed_rounds:
         try:
-            (total,) = packing.tail(partial(blobs.checked, closed.ring), EXTRAS)
+            fetch = partial(blobs.checked, closed.ring)
+            total = study.packing(closed.round).tail(fetch, study.extras)[0]
         except (StoreError, CodecError):  # a sum that lies elsewhere, or of another purpose
             continue
         found[str(closed.round)] = round(total / len(state.sids[closed.sid].u3), 1)
-    limit = running.study.secure_aggregation.clipped_warn_permille
+    limit = study.secure_aggregation.clipped_warn_permille
     return {
         "clipped_permille": found,
         "clipped_too_often": [int(number) for number, share in found.items() if share > limit],

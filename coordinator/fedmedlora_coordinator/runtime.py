@@ -134,13 +134,7 @@ class Federation:
         self._store = LogStore(folder.store, folder.head)
         self._blobs = _blob_store(folder, settings)
         model = GlobalModel.of_package(running.study, running.package)
-        self._payloads = Payloads(
-            running.terms,
-            self._blobs,
-            model.ring_bytes,
-            model.upload_bytes,
-            padding=model.packing.padding_offsets,
-        )
+        self._payloads = Payloads(running.terms, self._blobs, model.sizes())
         self._progress = options.progress
         self._ledger = Ledger(
             terms=running.terms,

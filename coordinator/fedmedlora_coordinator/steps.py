@@ -190,6 +190,8 @@ def aggregate_published(state: State, step: Step, *, ring: str, ring_bytes: int)
         weight_sum=step.weight_sum,
         delta=step.delta,
         next_base=step.next_base,
+        state_before=step.state_before,
+        state=step.state_digest,
     )
     item = Object(role="ring-sum", digest=ring, bytes=ring_bytes)
     return Draft("aggregate.published", data, session.round, objects=(item,))

@@ -10,10 +10,11 @@ anywhere, whatever weight it declares, and only the vote (PROTOCOL §4.7) finds 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
-from fedmedlora_core.codec import CHUNK_VALUES, CLIPPED_PERMILLE_MAX, Codec, FloatVector
+from fedmedlora_core.codec import CHUNK_VALUES, CLIPPED_PERMILLE_MAX, Codec, FloatVector, pieces
 from fedmedlora_core.errors import AggregateBoundError
 
 RELATIVE_SLACK = 1e-6
@@ -21,8 +22,16 @@ RELATIVE_SLACK = 1e-6
 
 
 def check_aggregate(
-    average: FloatVector, weight_sum: int, clipped: int = 0, *, codec: Codec, clip_norm: float, m: int
-) -> None:
+    average: FloatVector,
+    weight_sum: int,
+    clipped: int = 0,
+    *,
+    codec: Codec,
+    clip_norm: float,
+    m: int,
+    groups: Sequence[tuple[int, int, int]] = (),
+    group_sums: Sequence[int] = (),
+) -> float:
     """Refuse an aggregate that m clipped updates cannot give (R4.4.2, R4.4.4, R4.4.5).
 
     Args:
@@ -32,6 +41,12 @@ def check_aggregate(
         codec: Encoding of the study; gives the clip C, weight_max and the rounding error of one value.
         clip_norm: Largest L2 norm of one update; > 0.
         m: Sites in the sum; >= 1.
+        groups: (first, last + 1, place) of values with a weight sum of their own, in order. The values of a
+            place are held to the bounds by themselves: they are a mean of their own (R4.12.4).
+        group_sums: The weight sum of each place.
+
+    Returns:
+        The L2 norm of the average.
 
     Raises:
         AggregateBoundError: A bound is broken (the fault of a site or of whoever published the sum).
@@ -40,20 +55,35 @@ def check_aggregate(
         No aggregate of m honest updates is refused: the slack is the encoding's own error bound e for a value
         and e * sqrt(d) for the norm.
     """
-    # R4.4.2: a weight sum of nothing, or of more than m sites can declare
-    if not 0 < weight_sum <= m * codec.weight_max:
-        raise AggregateBoundError("weight_sum", f"the weight sum does not fit {m} sites")
     if not 0 <= clipped <= m * CLIPPED_PERMILLE_MAX:  # R4.5.6
         raise AggregateBoundError("clipped", f"the clipped shares do not fit {m} sites")
+    measured: dict[int | None, tuple[float, float, int]] = {None: (0.0, 0.0, 0)}
+    for first, last, place in pieces(0, average.shape[0], groups):
+        largest, squares, count = measured.get(place, (0.0, 0.0, 0))
+        more = _measure(average[first:last])
+        measured[place] = (max(largest, more[0]), squares + more[1], count + last - first)
+    for place, (largest, squares, count) in measured.items():
+        own = weight_sum if place is None else group_sums[place]
+        # R4.4.2: a weight sum of nothing, or of more than m sites can declare
+        if not 0 < own <= m * codec.weight_max:
+            raise AggregateBoundError("weight_sum", f"the weight sum does not fit {m} sites")
+        error = codec.error_bound(weight_sum=own, m=m)
+        # R4.4.4: a mean of values within the clip is within the clip; a wrapped sum almost never is
+        if not largest <= codec.clip * (1 + RELATIVE_SLACK) + error:
+            raise AggregateBoundError("value", "a value of the published average exceeds the clip")
+        # R4.4.5: a mean of vectors within a ball is within the ball
+        if not math.sqrt(squares) <= clip_norm * (1 + RELATIVE_SLACK) + error * math.sqrt(count):
+            raise AggregateBoundError(
+                "norm", "the L2 norm of the published average exceeds the clip of norms"
+            )
+    return math.sqrt(sum(squares for _, squares, _ in measured.values()))
+
+
+def _measure(values: FloatVector) -> tuple[float, float]:
+    """Largest magnitude and sum of squares, in float64, chunk by chunk."""
     largest, squares = 0.0, 0.0
-    for start in range(0, average.shape[0], CHUNK_VALUES):
-        chunk = average[start : start + CHUNK_VALUES].astype(np.float64)
+    for start in range(0, values.shape[0], CHUNK_VALUES):
+        chunk = values[start : start + CHUNK_VALUES].astype(np.float64)
         largest = max(largest, float(np.abs(chunk).max()))
         squares += float(np.dot(chunk, chunk))
-    error = codec.error_bound(weight_sum=weight_sum, m=m)
-    # R4.4.4: a mean of values within the clip is within the clip; a wrapped sum almost never is
-    if not largest <= codec.clip * (1 + RELATIVE_SLACK) + error:
-        raise AggregateBoundError("value", "a value of the published average exceeds the clip")
-    # R4.4.5: a mean of vectors within a ball is within the ball
-    if not math.sqrt(squares) <= clip_norm * (1 + RELATIVE_SLACK) + error * math.sqrt(average.shape[0]):
-        raise AggregateBoundError("norm", "the L2 norm of the published average exceeds the clip of norms")
+    return largest, squares

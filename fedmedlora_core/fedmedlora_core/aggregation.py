@@ -71,6 +71,20 @@ class WeightRule:
         weight: float = self.weight_scale * size**self.size_exponent * math.exp(self.tau * (1.0 - loss))
         return max(1, min(self.weight_max, round(weight)))
 
+    def type_weight_of(self, *, n_mentions: int) -> int:
+        """Compute this site's weight for the output rows of a label type that it annotates (R4.12.2).
+
+        Args:
+            n_mentions: Mentions of the type in the site's training notes; >= 0.
+
+        Returns:
+            Integer in [1, weight_max]; a site that found no mention still says that it looked.
+        """
+        size = float(max(1, n_mentions))
+        if self.weights == "ladder":
+            size = 2.0 ** round(math.log2(size))
+        return max(1, min(self.weight_max, round(self.weight_scale * size)))
+
 
 def server_step(
     base: FloatVector, average: FloatVector, *, learning_rate: float = 1.0, out: FloatVector | None = None

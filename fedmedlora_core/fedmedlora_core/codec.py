@@ -23,7 +23,7 @@ chunk by chunk in the cache and, where asked for, on several threads; the bytes 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -46,6 +46,7 @@ __all__ = [
     "choose_wire_bits",
     "clip_update",
     "clipped_permille",
+    "pieces",
 ]
 
 FloatVector = NDArray[np.float32]
@@ -136,6 +137,7 @@ class Codec:
         weight: int,
         words: Words | WordStream,
         extras: Sequence[int] = (),
+        groups: Sequence[tuple[int, int, int]] = (),
         out: RingVector | None = None,
         threads: int = 1,
     ) -> RingVector:
@@ -146,6 +148,7 @@ class Codec:
             weight: Integer in [0, weight_max].
             words: Uniform stream for the stochastic rounding; the same stream gives the same bytes.
             extras: Further exact non-negative integers with n * value < 2**(ring_bits-1).
+            groups: (first, last + 1, weight) of values with a weight of their own, in order.
             out: uint32 of the shape returned, which takes the encoding; the update may lie in its first d
                 words and is then encoded in place: nothing is left of it, also after an error.
             threads: Worker threads; the result does not depend on it.
@@ -159,7 +162,7 @@ class Codec:
                 of float32 (the caller's mistake).
         """
         _require_floats(update)
-        if not 0 <= weight <= self.weight_max:
+        if not all(0 <= w <= self.weight_max for w in (weight, *(w for _, _, w in groups))):
             raise CodecError(f"the weight must lie in 0..{self.weight_max}")
         d = update.shape[0]
         encoded = np.empty(d + 1 + len(extras), dtype=np.uint32) if out is None else out
@@ -169,9 +172,16 @@ class Codec:
             if not 0 <= value * self.n < self.half:
                 raise CodecError("an exact integer does not fit the ring")
             encoded[d + offset] = value
-        over_ranges(
-            lambda first, last: self._encode_range(update, encoded, weight, words, first, last), d, threads
-        )
+
+        def encode(first: int, last: int) -> None:
+            read = _consecutive(
+                words, first
+            )  # one reader for all pieces: a stream starts at whole blocks only
+            for start, stop, own in pieces(first, last, groups):
+                chosen = weight if own is None else own
+                self._encode_range(update[start:stop], encoded[start:stop], chosen, read)
+
+        over_ranges(encode, d, threads)
         return encoded
 
     def _encode_range(
@@ -179,15 +189,12 @@ class Codec:
         update: FloatVector,
         out: RingVector,
         weight: int,
-        words: Words | WordStream,
-        first: int,
-        last: int,
+        read: Callable[[int], RingVector],
     ) -> None:
-        """Encode update[first:last]."""
+        """Encode a part of an update with the next words of the stream."""
         factor = self.scale * (weight / self.weight_max)
-        read = _consecutive(words, first)
-        for start in range(first, last, STREAM_WORDS):
-            stop = min(start + STREAM_WORDS, last)
+        for start in range(0, update.shape[0], STREAM_WORDS):
+            stop = min(start + STREAM_WORDS, update.shape[0])
             largest = arithmetic.loops.encode(
                 update[start:stop], read(stop - start), out[start:stop], factor, self.modulus - 1
             )
@@ -201,6 +208,7 @@ class Codec:
         total: RingVector,
         *,
         extras: int = 0,
+        groups: Sequence[tuple[int, int, int]] = (),
         out: FloatVector | None = None,
         threads: int = 1,
     ) -> tuple[FloatVector, int, tuple[int, ...]]:
@@ -210,6 +218,8 @@ class Codec:
             total: uint32 of shape `(d + 1 + extras,)`, the sum of encodings of at most n sites; bits above
                 the ring's are ignored.
             extras: How many exact integers follow the weight.
+            groups: (first, last + 1, place) of values that are divided by the exact integer at a place
+                among the extras instead of by W, in order.
             out: float32 `(d,)` that takes the mean; it may be `total[:d].view(np.float32)`, which is then
                 decoded in place.
             threads: Worker threads; the result does not depend on it.
@@ -218,8 +228,8 @@ class Codec:
             (mean as float32 `(d,)`, W, extras). Deterministic: every party gets the same bytes.
 
         Raises:
-            CodecError: W is not in 1..n*weight_max, or an exact integer beyond its range, so no set of honest
-                encodings gives this sum; nothing was written to `out`.
+            CodecError: W, or that of a group, is not in 1..n*weight_max, or an exact integer beyond its
+                range, so no set of honest encodings gives this sum; nothing was written to `out`.
         """
         d = total.shape[0] - 1 - extras
         if d < 0:
@@ -227,20 +237,38 @@ class Codec:
         weight_sum, *others = (int(word) & (self.modulus - 1) for word in total[d:])
         if not 0 < weight_sum <= self.n * self.weight_max:
             raise CodecError(f"the weight sum must lie in 1..{self.n * self.weight_max}")
+        if not all(0 < others[place] <= self.n * self.weight_max for _, _, place in groups):
+            raise CodecError(f"the weight sum of a group must lie in 1..{self.n * self.weight_max}")
         mean = np.empty(d, dtype=np.float32) if out is None else out
-        factor = self.weight_max / (self.scale * weight_sum)
-        over_ranges(
-            lambda first, last: arithmetic.loops.decode(
-                total[first:last], mean[first:last], factor, self.ring_bits
-            ),
-            d,
-            threads,
-        )
+
+        def decode(first: int, last: int) -> None:
+            for start, stop, place in pieces(first, last, groups):
+                factor = self.weight_max / (self.scale * (weight_sum if place is None else others[place]))
+                arithmetic.loops.decode(total[start:stop], mean[start:stop], factor, self.ring_bits)
+
+        over_ranges(decode, d, threads)
         return mean, weight_sum, tuple(others)
 
     def error_bound(self, *, weight_sum: int, m: int) -> float:
         """Bound |decoded - exact| per value for m sites of total weight W, before float32 rounding."""
         return m * self.weight_max / (self.scale * weight_sum)
+
+
+def pieces(
+    first: int, last: int, groups: Sequence[tuple[int, int, int]]
+) -> Iterator[tuple[int, int, int | None]]:
+    """Cut first..last at the bounds of groups in order: (first, last + 1, the group's number or None)."""
+    at = first
+    for group_first, group_last, number in groups:
+        start, stop = max(group_first, at), min(group_last, last)
+        if start >= stop:
+            continue
+        if at < start:
+            yield at, start, None
+        yield start, stop, number
+        at = stop
+    if at < last:
+        yield at, last, None
 
 
 def choose_wire_bits(*, n: int, weight_max: int) -> int:

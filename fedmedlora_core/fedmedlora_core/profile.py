@@ -25,9 +25,9 @@ from fedmedlora_core.secure_aggregation import (
     Positive,
     VoteTerms,
 )
+from fedmedlora_core.strategy_terms import AdapterMode, AggregationTerms
 from fedmedlora_core.study import (
     SCHEMA,
-    AggregationTerms,
     AuditTerms,
     LabelTerms,
     LogTerms,
@@ -47,7 +47,7 @@ class AdapterShape(Section):
     rank: Annotated[int, Field(ge=1, le=1024)]
     alpha: Annotated[int, Field(ge=1, le=65536)]
     targets: Annotated[tuple[str, ...], Field(min_length=1)]
-    mode: Annotated[str, Field(pattern="^(ffa|ab)$")]
+    mode: AdapterMode
 
 
 class SecureAggregationSettings(Section):
@@ -159,6 +159,7 @@ def compose_study(
     members: Sequence[Member],
     initial_digest: str,
     dimension: int,
+    halves: tuple[int, int] | None = None,
     audit: AuditTerms | None = None,
 ) -> Study:
     """Join a profile with the members and the initial adapter into a study (PROTOCOL §2.1).
@@ -171,6 +172,7 @@ def compose_study(
         members: All members in charter order.
         initial_digest: Digest of the initial adapter, hex.
         dimension: Number of trainable values.
+        halves: From `adapter_parts.halves_of`: what travels in mode "alternating".
         audit: What an auditor of the study demands.
 
     Returns:
@@ -198,6 +200,7 @@ def compose_study(
             **profile.adapter.model_dump(mode="json"),
             "initial_digest": initial_digest,
             "dimension": dimension,
+            "halves": halves,
         },
         "labels": profile.labels.model_dump(mode="json"),
         "training": profile.training.model_dump(mode="json", exclude_none=True),

@@ -27,6 +27,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -390,3 +391,8 @@ def write_notes(path: Path | str, notes: Iterable[Note], labels: LabelSet = CLIN
         Path(temporary).unlink(missing_ok=True)
         raise
     return len(seen)
+
+
+def mentions_in(notes: Iterable[Note]) -> dict[str, int]:
+    """Count the spans of each type in some notes."""
+    return dict(Counter(entity.type for note in notes for entity in note.entities))

@@ -18,6 +18,7 @@ import rfc8785
 import tomli_w
 from pydantic import Field, model_validator
 
+from fedmedlora_core.adapter_parts import half_of
 from fedmedlora_core.aggregation import WeightRule
 from fedmedlora_core.codec import EXTRAS, Codec
 from fedmedlora_core.config import Section, load_toml
@@ -30,6 +31,7 @@ from fedmedlora_core.secure_aggregation import (
     Positive,
     SecureAggregationTerms,
 )
+from fedmedlora_core.strategy_terms import AdapterTerms, AggregationTerms
 from fedmedlora_core.training_terms import PromptTerms, TrainingTerms
 
 SCHEMA = "fedmedlora-study/1"
@@ -120,43 +122,12 @@ class ModelTerms(Section):
     digest: Hex32
 
 
-class AdapterTerms(Section):
-    """Shape of the LoRA adapter; `ffa` freezes A (exact under averaging), `ab` trains both."""
-
-    rank: Annotated[int, Field(ge=1, le=1024)]
-    alpha: Annotated[int, Field(ge=1, le=65536)]
-    targets: Annotated[tuple[str, ...], Field(min_length=1)]
-    mode: Literal["ffa", "ab"]
-    initial_digest: Hex32
-    dimension: Positive
-
-
 class LabelTerms(Section):
     """The label types of the study and the tasks trained on them."""
 
     entities: Annotated[tuple[Label, ...], Field(min_length=1)]
     modifiers: tuple[Label, ...] = ()
     tasks: Annotated[tuple[Literal["ner", "re"], ...], Field(min_length=1)]
-
-
-class AggregationTerms(Section):
-    """Weights and the server's step (`fedmedlora_core.aggregation`)."""
-
-    rule: Literal["fedmedlora", "fedmedlora+"]
-    size_exponent_milli: NotNegative = 1000
-    tau_milli: NotNegative = 0
-    weights: Literal["ladder", "exact"] = "ladder"
-    weight_scale: Positive
-    weight_max: Positive
-    server_learning_rate_milli: Positive = 1000
-
-    @model_validator(mode="after")
-    def _rule_fits_numbers(self) -> AggregationTerms:
-        if self.rule == "fedmedlora" and self.tau_milli != 0:
-            raise ValueError("rule 'fedmedlora' ignores the loss: tau_milli must be 0")
-        if self.rule == "fedmedlora+" and self.tau_milli == 0:
-            raise ValueError("rule 'fedmedlora+' weighs by the loss: tau_milli must be above 0")
-        return self
 
 
 class SplitTerms(Section):
@@ -238,6 +209,8 @@ class Study(Section):
             raise ValueError("threshold - colluding_sites must be at least 2")
         if not 3 <= terms.min_sites <= needed:
             raise ValueError(f"min_sites must lie in 3..{needed}")
+        if terms.vote is not None and self.adapter.mode == "sa":
+            raise ValueError("adapter mode 'sa' has no vote: there is no adapter that two sites share")
         if terms.graph is not None and terms.graph.neighbours > n - 2:
             raise ValueError(
                 f"graph.neighbours is at most {n - 2}; without the table every pair shares masks"
@@ -248,6 +221,10 @@ class Study(Section):
     def _check_support(self) -> None:
         """An encoder's classifier rows belong to label types: each needs at least T annotating members."""
         if self.model.kind != "token_classification":
+            if self.aggregation.type_weights is not None:
+                raise ValueError(
+                    "aggregation.type_weights needs a token classifier: only it has rows of types"
+                )
             return
         for label in (*self.labels.entities, *self.labels.modifiers):
             count = sum(label in member.annotated for member in self.members)
@@ -302,9 +279,33 @@ class Study(Section):
             ring_bits=self.secure_aggregation.wire_bits,
         )
 
-    def packing(self) -> Packing:
-        """Frames of an encoded update or a ring sum: the values, the weight, the clipped share."""
-        return Packing(self.secure_aggregation.wire_bits, self.adapter.dimension + 1 + EXTRAS)
+    @property
+    def weighed_types(self) -> tuple[str, ...]:
+        """Label types with weights of their own, in the order of the model's tags (R4.12.1)."""
+        if self.aggregation.type_weights is None:
+            return ()
+        return (*self.labels.entities, *self.labels.modifiers)
+
+    @property
+    def extras(self) -> int:
+        """Exact integers after the weight: the clipped share, then the weight of each type."""
+        return EXTRAS + len(self.weighed_types)
+
+    def update_dimension(self, round_number: int) -> int:
+        """Values that travel in a round: all of the adapter, or the half that the round trains (R4.10.2)."""
+        half = half_of(self.adapter.mode, round_number)
+        if half is None or self.adapter.halves is None:
+            return self.adapter.dimension
+        return self.adapter.halves[half == "B"]
+
+    def packing(self, round_number: int = 1) -> Packing:
+        """Frames of a round's encoded update or ring sum: the values, the weight, exact integers."""
+        count = self.update_dimension(round_number) + 1 + self.extras
+        return Packing(self.secure_aggregation.wire_bits, count)
+
+    def packings(self) -> tuple[Packing, ...]:
+        """The frames of every kind of round, each once."""
+        return tuple(dict.fromkeys(self.packing(number) for number in (1, 2)))
 
     def weight_rule(self) -> WeightRule:
         """Weight rule of this charter."""

@@ -37,6 +37,7 @@ class TrainingTerms(Section):
         gradient_checkpointing: Computes the layers' activations twice instead of keeping them.
         quantisation: Width of the frozen base model's linear layers; float when left out.
         compute_dtype: Type of the frozen base model; float32 when left out. The adapter is always float32.
+        proximal_micro: mu of FedProx, in millionths; left out, training is not held to the round's base.
     """
 
     rounds: Annotated[int, Field(ge=1, le=10_000)]
@@ -55,6 +56,7 @@ class TrainingTerms(Section):
     gradient_checkpointing: bool | None = None
     quantisation: Literal["nf4"] | None = None
     compute_dtype: Literal["bf16"] | None = None
+    proximal_micro: Positive | None = None
 
     @model_validator(mode="after")
     def _one_warm_up(self) -> TrainingTerms:

@@ -13,6 +13,7 @@ from pathlib import Path
 from fedmedlora_audit.charter import CharterTerms
 from fedmedlora_audit.errors import AuditError
 from fedmedlora_core.adapter import Adapter
+from fedmedlora_core.adapter_parts import check_layout
 from fedmedlora_core.errors import ConfigError, CoreError
 from fedmedlora_core.learning.digest import base_digest
 from fedmedlora_core.policy import SitePolicy
@@ -140,10 +141,10 @@ def _check_initial(study: Study, initial: Path) -> None:
     adapter = Adapter.load(initial)
     if adapter.digest != study.adapter.initial_digest:
         raise AcceptanceError(f"{initial}: is not the initial adapter that the study names")
-    if adapter.dimension != study.adapter.dimension:
-        raise AcceptanceError(
-            f"{initial}: has {adapter.dimension} trainable values, the study says {study.adapter.dimension}"
-        )
+    try:
+        check_layout(adapter, study.adapter)
+    except ConfigError as exc:
+        raise AcceptanceError(f"{initial}: {exc}") from None
 
 
 def _check_charter(study: Study) -> None:

@@ -40,6 +40,7 @@ from fedmedlora_site.faults import FaultPlan
 from fedmedlora_site.folder import SiteFolder
 from fedmedlora_site.holdings import FolderLock, Holdings
 from fedmedlora_site.outbox import Signed
+from fedmedlora_site.personal import tidy
 from fedmedlora_site.round_steps import RoundSteps
 from fedmedlora_site.session_steps import SessionSteps
 from fedmedlora_site.step import StepContext
@@ -368,6 +369,8 @@ class Agent:
             for name in held.vault.names():
                 held.vault.delete(name)
             held.uploads.keep_only(())
+        if held.mirror.state.round is None:
+            tidy(held.personal, held.mirror.state)
 
     async def _stop_on_fork(self, exc: ForkError) -> None:
         """Journal the violation and tell the coordinator, if it will listen; then the agent stops."""

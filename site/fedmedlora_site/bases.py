@@ -3,6 +3,8 @@
 The study package holds the initial adapter. Every closed round published an integer sum; each site decodes
 it, applies the server's step and compares digests with the log. A site that was away fetches the sums it
 missed. A damaged folder costs nothing but the computation: everything is derived again from the start.
+
+With an optimiser of the server its state lies beside the adapter that it goes with, and is derived with it.
 """
 
 from __future__ import annotations
@@ -11,14 +13,12 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from fedmedlora_core.adapter import Adapter
-from fedmedlora_core.aggregate_bounds import check_aggregate
-from fedmedlora_core.aggregation import server_step
-from fedmedlora_core.codec import EXTRAS, FloatVector
+from fedmedlora_core.codec import FloatVector
 from fedmedlora_core.errors import CoreError
+from fedmedlora_core.global_step import GlobalStep
 from fedmedlora_core.packing import Frame
+from fedmedlora_core.server_optimiser import OptimiserState
 from fedmedlora_core.study import Study
 from fedmedlora_site.durable import make_folder, sync_folder
 from fedmedlora_site.errors import FolderError, StepRefusal
@@ -26,6 +26,7 @@ from fedmedlora_site.errors import FolderError, StepRefusal
 KEPT_FOLDERS = 3
 _STEP = "aggregate"
 _DIGEST_FILE = "digest"
+_STATE_FILE = "optimiser.digest"
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class NextBase:
         digest: Digest of the next base.
         weight_sum: Sum of the sites' weights.
         clipped_permille: Mean over the sites of the share of values that the clip changed, in thousandths.
+        state: State of the server's optimiser that goes with the next base; None without one.
+        state_before: Digest of the state that it was computed from; None without one.
     """
 
     adapter: Adapter
@@ -47,6 +50,13 @@ class NextBase:
     digest: str
     weight_sum: int
     clipped_permille: float
+    state: OptimiserState | None = None
+    state_before: str | None = None
+
+    @property
+    def state_digest(self) -> str | None:
+        """Digest of the optimiser's state that goes with the next base, if there is one."""
+        return None if self.state is None else self.state.digest
 
 
 class Bases:
@@ -73,11 +83,15 @@ class Bases:
             raise FolderError(str(exc)) from None
         if adapter.digest != study.adapter.initial_digest:
             raise FolderError(f"{initial}: is not the initial adapter that the charter names")
-        if adapter.dimension != study.adapter.dimension:
-            raise FolderError(f"{initial}: has {adapter.dimension} trainable values, not the charter's")
         self._layout = adapter.layout_digest
         self._known: dict[str, Path] = {adapter.digest: initial}
         self._loaded: tuple[str, Adapter] = (adapter.digest, adapter)
+        try:
+            self.rule = GlobalStep(study, adapter)
+        except CoreError as exc:
+            raise FolderError(f"{initial}: {exc}") from None
+        self._initial = initial
+        self._state: tuple[str, OptimiserState | None] = (adapter.digest, self.rule.initial_state())
         for folder in sorted(root.glob("base-*")):
             self._take(folder)
 
@@ -86,9 +100,11 @@ class Bases:
         try:
             adapter = Adapter.load(folder)
             recorded = (folder / _DIGEST_FILE).read_text()
+            state = self._read_state(folder)
+            fits = state is None or (folder / _STATE_FILE).read_text() == state.digest
         except (CoreError, OSError):
             return
-        if adapter.layout_digest == self._layout and adapter.digest == recorded:
+        if fits and adapter.layout_digest == self._layout and adapter.digest == recorded:
             self._known[recorded] = folder
 
     def holds(self, digest: str) -> bool:
@@ -115,59 +131,83 @@ class Bases:
             self._loaded = (digest, adapter)
         return self._loaded[1]
 
-    def ring_bytes(self) -> int:
-        """Length of a ring-sum blob of this study."""
-        return self._study.packing().total_bytes
+    def state(self, digest: str) -> OptimiserState | None:
+        """The state of the server's optimiser that goes with an adapter that `holds`; None without one.
 
-    def derive(self, base: str, ring_sum: Frame, *, sites: int) -> NextBase:
+        Raises:
+            FolderError: It was damaged on the disk since.
+        """
+        folder = self._known[digest]
+        if self._study.aggregation.server is None or folder == self._initial:
+            return self.rule.initial_state()
+        if self._state[0] != digest:
+            try:
+                state = self._read_state(folder)
+                if state is None or state.digest != (folder / _STATE_FILE).read_text():
+                    raise FolderError(f"{folder}: was changed on disk; remove it and run again")
+            except (CoreError, OSError) as exc:
+                raise FolderError(str(exc)) from None
+            self._state = (digest, state)
+        return self._state[1]
+
+    def _read_state(self, folder: Path) -> OptimiserState | None:
+        """Read the state in a folder; None where the study has no optimiser."""
+        server = self._study.aggregation.server
+        return None if server is None else OptimiserState.load(folder, server, self._study.adapter.dimension)
+
+    def ring_bytes(self, round_number: int) -> int:
+        """Length of a round's ring-sum blob."""
+        return self._study.packing(round_number).total_bytes
+
+    def derive(self, base: str, ring_sum: Frame, *, round_number: int, sites: int) -> NextBase:
         """Decode a published sum, check its bounds, and apply the server's step (PROTOCOL §4.4).
 
         Args:
             base: Digest of the adapter the round started from; `holds` it.
             ring_sum: The ring-sum blob.
+            round_number: The round that it is the sum of.
             sites: Number m of sites in the sum.
 
         Raises:
             StepRefusal: The sum cannot be one of m honest encodings (reason "bad_aggregate").
         """
-        average, weight_sum, clipped = self._decode(ring_sum, sites)
-        old = self.adapter(base)
-        delta_digest = old.digest_of(average)
-        rate = self._study.server_learning_rate
-        for first, last, values in old.segments():  # in place: one vector from the sum to the next base
-            server_step(values, average[first:last], learning_rate=rate, out=average[first:last])
+        old, state = self.adapter(base), self.state(base)
+        before = None if state is None else state.digest
         try:
-            adapter = old.with_vector(average)
+            total = self.rule.packing(round_number).read_bytes(ring_sum)
+            found = self.rule.advance(
+                old.segments(), state, total, round_number=round_number, m=sites
+            )  # in place: one vector from the sum to the next base
+            adapter = old.with_vector(found.vector)
         except CoreError as exc:
             raise StepRefusal(_STEP, "bad_aggregate", str(exc)) from None
-        return NextBase(adapter, average, delta_digest, adapter.digest, weight_sum, clipped / sites)
-
-    def _decode(self, ring_sum: Frame, sites: int) -> tuple[FloatVector, int, int]:
-        """Decode a sum in one vector; returns (average, weight sum, sum of the clipped shares)."""
-        codec = self._study.codec()
-        try:
-            total = self._study.packing().read_bytes(ring_sum)
-            average, weight_sum, (clipped,) = codec.decode(
-                total, extras=EXTRAS, out=total[: -1 - EXTRAS].view(np.float32)
-            )
-            check_aggregate(
-                average, weight_sum, clipped, codec=codec, clip_norm=self._study.clip_norm, m=sites
-            )
-        except CoreError as exc:
-            raise StepRefusal(_STEP, "bad_aggregate", str(exc)) from None
-        return average, weight_sum, clipped
+        return NextBase(
+            adapter,
+            found.vector,
+            found.delta,
+            adapter.digest,
+            found.weight_sum,
+            found.clipped_permille,
+            found.state,
+            before,
+        )
 
     def keep(self, found: NextBase, *, round_number: int) -> Path:
         """Save the adapter after a round, whole or not at all; returns its folder."""
         target = self._root / f"base-{round_number:05d}-{found.digest[:16]}"
-        if not target.is_dir():
+        if self._known.get(found.digest) != target:  # a folder that is there and not known is damaged
+            shutil.rmtree(target, ignore_errors=True)
             temporary = self._root / f".{target.name}.tmp"
             found.adapter.save(temporary)
+            if found.state is not None:
+                found.state.save(temporary)
+                (temporary / _STATE_FILE).write_text(found.state.digest)
             (temporary / _DIGEST_FILE).write_text(found.digest)
             temporary.rename(target)
             sync_folder(self._root)
         self._known[found.digest] = target
         self._loaded = (found.digest, found.adapter)
+        self._state = (found.digest, found.state)
         self._prune()
         return target
 

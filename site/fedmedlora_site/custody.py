@@ -196,14 +196,14 @@ def slot_terms(study: Study) -> SlotTerms:
     return SlotTerms(study.codec().ring_bits, len(study.members))
 
 
-def ring_values(study: Study) -> int:
-    """Integers in an encoded update and in a sum: the values, the weight, the clipped share."""
-    return study.packing().count
+def ring_values(study: Study, round_number: int) -> int:
+    """Integers in a round's encoded update and sum: the values, the weight, the clipped share."""
+    return study.packing(round_number).count
 
 
-def encode_sum(study: Study, total: NDArray[np.uint32]) -> Iterator[Frame]:
+def encode_sum(study: Study, round_number: int, total: NDArray[np.uint32]) -> Iterator[Frame]:
     """Yield a decrypted sum as it is published: the frames that a masked study would publish (R6.16.8)."""
-    return study.packing().frames_of(total)
+    return study.packing(round_number).frames_of(total)
 
 
 def size_plan(study: Study, *, measured: bool = False) -> SizePlan | None:
@@ -215,7 +215,8 @@ def size_plan(study: Study, *, measured: bool = False) -> SizePlan | None:
     """
     if study.secure_aggregation.ckks is None:
         return None
-    values, sites = ring_values(study), len(study.members)
+    values = max(packing.count for packing in study.packings())
+    sites = len(study.members)
     if not measured:
         return SizePlan(values, sites)
     return plan(values, sites, ring_bits=study.codec().ring_bits, clock=time.perf_counter)

@@ -131,6 +131,11 @@ class SiteFolder:
         return self.run / "updates"
 
     @property
+    def personal(self) -> Path:
+        """What this site trains for itself (adapter mode "sa"), encrypted; to be backed up."""
+        return self.run / "personal"
+
+    @property
     def uploads(self) -> Path:
         """Payloads that were signed: every resume sends exactly these bytes."""
         return self.run / "uploads"

@@ -55,6 +55,7 @@ class Holdings:
     clipping: ClippingRecord
     uploads: UploadFolder
     vault: Vault
+    personal: Vault
     bases: Bases
     custody: Custody | None = None
 
@@ -103,6 +104,7 @@ class Holdings:
             clipping=ClippingRecord(folder.clipping, repair=True),
             uploads=UploadFolder(folder.uploads),
             vault=Vault(folder.updates, keys.storage_key),
+            personal=Vault(folder.personal, keys.storage_key),
             bases=Bases(study, folder.study / INITIAL_FOLDER, folder.adapters),
             custody=Custody.load(folder, study, terms, config.site.id),
         )

@@ -8,7 +8,13 @@ from __future__ import annotations
 
 import asyncio
 
-from fedmedlora_audit.event_data import AggregateAccepted, Base, CharterSigned, UpdateReady
+from fedmedlora_audit.event_data import (
+    AggregateAccepted,
+    AggregatePublished,
+    Base,
+    CharterSigned,
+    UpdateReady,
+)
 from fedmedlora_audit.law import ClosedRound, Duty, Session
 from fedmedlora_core.errors import CoreError, NonFiniteError
 from fedmedlora_crypto.secagg.graph import commitment
@@ -16,6 +22,7 @@ from fedmedlora_crypto.xof import Keystream
 from fedmedlora_site.acceptance import model_folder
 from fedmedlora_site.bases import NextBase
 from fedmedlora_site.errors import StepRefusal, TrainingError
+from fedmedlora_site.personal import last_closed
 from fedmedlora_site.step import StepContext
 from fedmedlora_site.sum_check import SumChecker
 from fedmedlora_site.training import TrainingJob, TrainingOutcome, TrainingProgress, training_seed
@@ -81,7 +88,9 @@ class RoundSteps:
         self._held.bases.keep(found, round_number=session.round)
         self._note_clipped(session.round, found.clipped_permille)
         self._context.strike("aggregate", session.round)
-        data = AggregateAccepted(sid=session.sid, ring=session.ring, next_base=found.digest)
+        data = AggregateAccepted(
+            sid=session.sid, ring=session.ring, next_base=found.digest, state=found.state_digest
+        )
         self._context.sign("aggregate.accepted", data, duty)
         self._context.report(session.round, "aggregate", 1, 1)
         return True
@@ -121,15 +130,25 @@ class RoundSteps:
         bases = self._held.bases
         if published is None or not bases.holds(session.base):
             raise StepRefusal("aggregate", "wrong_base", "the aggregate's base was not computed here")
-        if self._held.mirror.object_bytes.get(session.ring) != bases.ring_bytes():
+        ring_bytes = bases.ring_bytes(session.round)
+        if self._held.mirror.object_bytes.get(session.ring) != ring_bytes:
             raise StepRefusal("aggregate", "bad_aggregate", "the published sum has a wrong length")
-        data = await self._context.client.get_blob(session.ring, total_bytes=bases.ring_bytes())
-        found = await asyncio.to_thread(bases.derive, session.base, data, sites=len(published.inputs))
+        data = await self._context.client.get_blob(session.ring, total_bytes=ring_bytes)
+        found = await asyncio.to_thread(
+            bases.derive, session.base, data, round_number=session.round, sites=len(published.inputs)
+        )
+        self._need_own_state(found, published)
         named = (published.weight_sum, published.delta, published.next_base)
         # R4.4.1: only what was computed here is believed.
         if (found.weight_sum, found.delta_digest, found.digest) != named:
             raise StepRefusal("aggregate", "bad_aggregate", "the sum does not decode to what was published")
         return found
+
+    @staticmethod
+    def _need_own_state(found: NextBase, published: AggregatePublished) -> None:
+        """Judge the state like the adapter: only what was computed here is believed (R4.9.4)."""
+        if (found.state_before, found.state_digest) != (published.state_before, published.state):
+            raise StepRefusal("aggregate", "bad_aggregate", "the server's optimiser has another state here")
 
     def _need_own_sum(self, session: Session) -> None:
         """A site that decrypted a sum itself accepts no other one (R6.16.8)."""
@@ -168,7 +187,10 @@ class RoundSteps:
             site=held.site,
             round=number,
             seed=training_seed(held.study.study.seed, held.site, number),
-            dimension=held.study.adapter.dimension,
+            dimension=held.study.update_dimension(number),
+            extras=held.study.extras,
+            personal=str(held.folder.personal) if held.study.adapter.mode == "sa" else "",
+            personal_from=last_closed(held.personal, held.mirror.state),
             device=held.config.trainer.device,
             processes=held.config.trainer.processes,
             checkpoint_seconds=held.config.trainer.checkpoint_seconds,
@@ -192,7 +214,15 @@ class RoundSteps:
         stream = Keystream(held.keys.rounding_key(study.study.id, number))
         threads = held.config.performance.threads
         try:
-            encoded, permille = encode_update(study, outcome, stream, threads=threads)
+            encoded, permille = encode_update(
+                study,
+                held.bases.rule,
+                outcome,
+                stream,
+                site=held.site,
+                round_number=number,
+                threads=threads,
+            )
         except NonFiniteError as exc:
             raise StepRefusal("train", "not_finite", f"nothing is sent: {exc}") from None
         except CoreError as exc:

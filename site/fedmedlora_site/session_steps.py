@@ -156,7 +156,8 @@ class SessionSteps:
         if decrypted is None:
             upload = held.uploads.store(answer)
         else:
-            role, upload = "decrypted-sum", held.uploads.store_chunks(encode_sum(held.study, decrypted))
+            frames = encode_sum(held.study, session.round, decrypted)
+            role, upload = "decrypted-sum", held.uploads.store_chunks(frames)
         self._context.strike("unmask", session.round)
         data = UnmaskResponse(sid=session.sid, self_of=request.self_of, pair_of=request.pair_of)
         self._context.sign("unmask.response", data, duty, payload=(role, upload))
@@ -180,7 +181,7 @@ class SessionSteps:
             live.mask(vector)  # adds nothing in this suite; a second time it refuses
             cores = held.config.performance.ckks_processes or None
             return encrypt_upload(held.custody, vector, held.uploads, cores=cores, progress=progress)
-        packing = vote_packing(held.terms.n) if is_vote(session) else held.study.packing()
+        packing = vote_packing(held.terms.n) if is_vote(session) else held.study.packing(session.round)
         threads = held.config.performance.threads
         return mask_and_store(packing, held.vault, name, live, held.uploads, threads=threads)
 
@@ -205,7 +206,7 @@ class SessionSteps:
         opener = SumOpener(
             held.custody,
             self._context.client,
-            values=ring_values(held.study),
+            values=ring_values(held.study, live.round),
             threshold=held.terms.threshold,
             index={site: i for i, site in enumerate(held.terms.member_ids, start=1)},
         )

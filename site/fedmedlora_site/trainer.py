@@ -26,6 +26,7 @@ from fedmedlora_core.splits import Splits, split_by_patient
 from fedmedlora_core.study import Study
 from fedmedlora_site.checkpoints import VaultCheckpoints
 from fedmedlora_site.crew import Crew, Place
+from fedmedlora_site.personal import load_start, personal_name
 from fedmedlora_site.training import EVALUATE, UPDATE_NAME, EvaluationJob, TrainingJob
 from fedmedlora_site.vault import Vault
 
@@ -147,8 +148,10 @@ class Worker:
         study, splits = self._prepare(job)
         from fedmedlora_core.learning.site_round import train_round
 
+        key = Path(job.storage_key).read_bytes()
+        own = Vault(Path(job.personal), key) if job.personal else None
         progress = _Progress(answers, study.training.local_epochs)
-        vault = Vault(Path(job.vault), Path(job.storage_key).read_bytes())
+        vault = Vault(Path(job.vault), key)
         checkpoints = VaultCheckpoints(vault, job.checkpoint_seconds)
         update = train_round(
             self._learner,
@@ -158,14 +161,19 @@ class Worker:
             validation=splits.validation,
             round_number=job.round,
             seed=job.seed,
+            personal=None if own is None else load_start(own, job.personal_from),
             on_step=progress.step,
             team=self._joined(),
             checkpoints=checkpoints,
         )
         if self._place.number == 0:
+            # R4.11.3: first what stays; a kill between the two repeats the training from where it began.
+            if own is not None and update.personal is not None:
+                own.store_floats(personal_name(job.round), update.personal)
             vault.store_floats(UPDATE_NAME, update.delta)
             checkpoints.clear()
-        return {"n_notes": update.n_notes, "loss": float(update.validation_loss)}
+        loss = float(update.validation_loss)
+        return {"n_notes": update.n_notes, "loss": loss, "mentions": dict(update.mentions)}
 
     def _split(self, path: Path, study: Study) -> Splits:
         found = path.stat()

@@ -14,19 +14,21 @@ import math
 import os
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from fedmedlora_core.adapter import Adapter
+from fedmedlora_core.adapter_parts import is_personal
 from fedmedlora_core.codec import EXTRAS, FloatVector, RingVector
 from fedmedlora_core.errors import CoreError, DataError
-from fedmedlora_core.records import check_structure, iter_checked
+from fedmedlora_core.records import check_structure, iter_checked, mentions_in
 from fedmedlora_site.config import DeviceName, TrainerSection
 from fedmedlora_site.errors import TrainingError
+from fedmedlora_site.personal import load_start, personal_name
 from fedmedlora_site.vault import Vault
 
 UPDATE_NAME = "trained"
@@ -49,7 +51,10 @@ class TrainingJob:
         site: This site's id.
         round: The round.
         seed: Training seed, from study seed, site and round.
-        dimension: Trainable values that the update must have.
+        dimension: Values that the update must have.
+        extras: Exact integers that will stand behind its weight.
+        personal: In mode "sa": folder for what this site trains for itself, encrypted; else empty.
+        personal_from: The round whose result of it this one goes on from; 0 for the beginning.
         device: Where the model computes: auto, cpu or cuda.
         processes: How many processes of this site train together, each on a GPU of its own.
         checkpoint_seconds: Least time between two states that a killed training can go on from.
@@ -65,6 +70,9 @@ class TrainingJob:
     round: int
     seed: int
     dimension: int
+    extras: int = EXTRAS
+    personal: str = ""
+    personal_from: int = 0
     device: DeviceName = "auto"
     processes: int = 1
     checkpoint_seconds: float = 300.0
@@ -125,13 +133,16 @@ class TrainingOutcome:
         delta: New minus old adapter, float32 `(d,)`, not clipped.
         n_notes: Size of the site: notes trained on, each counted by its sentences.
         loss: Mean validation loss in nats.
-        room: uint32 `(d + 1 + EXTRAS,)`, whose memory begins with `delta`: the update can be encoded in it.
+        room: uint32 of the length of the encoding, whose memory begins with `delta`: the update can be
+            encoded in it.
+        mentions: Label type to its mentions in the training notes.
     """
 
     delta: FloatVector
     n_notes: int
     loss: float
     room: RingVector | None = None
+    mentions: Mapping[str, int] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         """Show nothing: size and loss are the site's own."""
@@ -186,13 +197,15 @@ class RehearsalTrainer:
         report(TrainingProgress(1, 1, 0))
         await asyncio.sleep(0)
         try:
-            n_notes = sum(1 for _ in iter_checked(Path(job.notes), check_structure))
+            notes = list(iter_checked(Path(job.notes), check_structure))
         except DataError as exc:
             raise TrainingError("training_failed", str(exc)) from None
         generator = np.random.Generator(np.random.PCG64(job.seed))
         delta = generator.normal(0.0, 0.004, job.dimension).astype(np.float32)
+        loss = float(generator.uniform(0.2, 0.6))
+        _rehearse_personal(job, generator)
         report(TrainingProgress(1, 1, 100))
-        return TrainingOutcome(delta, max(1, n_notes), float(generator.uniform(0.2, 0.6)))
+        return TrainingOutcome(delta, max(1, len(notes)), loss, mentions=mentions_in(notes))
 
     async def evaluate(self, job: EvaluationJob) -> EvaluationOutcome:
         """Take the root mean square of an adapter's values for its loss: large steps are worse ones."""
@@ -210,6 +223,20 @@ class RehearsalTrainer:
 
     async def close(self) -> None:
         """Nothing to stop."""
+
+
+def _rehearse_personal(job: TrainingJob, generator: np.random.Generator) -> None:
+    """Move what is this site's own by a draw, where the study has such a part."""
+    if not job.personal:
+        return
+    tensors = Adapter.load(Path(job.adapter)).tensors
+    names = [name for name in sorted(tensors) if is_personal(name, "sa")]
+    vault = Vault(Path(job.personal), Path(job.storage_key).read_bytes())
+    before = load_start(vault, job.personal_from)
+    if before is None:
+        before = np.concatenate([tensors[name].ravel() for name in names])
+    step = generator.normal(0.0, 0.004, (before.shape[0],)).astype(np.float32)
+    vault.store_floats(personal_name(job.round), before + step)
 
 
 class ProcessTrainer:
@@ -301,14 +328,16 @@ class ProcessTrainer:
 def _outcome(answer: dict[str, Any], job: TrainingJob) -> TrainingOutcome:
     """Read the child's result and take its update out of the vault."""
     vault = Vault(Path(job.vault), Path(job.storage_key).read_bytes())
-    delta, room = vault.load_floats(UPDATE_NAME, spare=1 + EXTRAS)
+    delta, room = vault.load_floats(UPDATE_NAME, spare=1 + job.extras)
     vault.delete(UPDATE_NAME)
-    n_notes, loss = answer.get("n_notes"), answer.get("loss")
+    n_notes, loss, mentions = answer.get("n_notes"), answer.get("loss"), answer.get("mentions", {})
     if not isinstance(n_notes, int) or not isinstance(loss, float) or delta.shape != (job.dimension,):
         raise TrainingError("training_failed", "the trainer's result does not fit the study")
     if not math.isfinite(loss):
         raise TrainingError("not_finite", "the validation loss is not a finite number; nothing was sent")
-    return TrainingOutcome(delta, n_notes, loss, room)
+    if not isinstance(mentions, dict) or not all(isinstance(count, int) for count in mentions.values()):
+        raise TrainingError("training_failed", "the trainer's counts of mentions are none")
+    return TrainingOutcome(delta, n_notes, loss, room, mentions)
 
 
 def _environment() -> dict[str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from fedmedlora_core.codec import RingVector, clip_update, clipped_permille
+from fedmedlora_core.global_step import GlobalStep, weights_of
 from fedmedlora_core.packing import Packing
 from fedmedlora_core.study import Study
 from fedmedlora_crypto.xof import Keystream
@@ -25,14 +26,24 @@ class Masker(Protocol):
 
 
 def encode_update(
-    study: Study, outcome: TrainingOutcome, stream: Keystream, *, threads: int = 1
+    study: Study,
+    rule: GlobalStep,
+    outcome: TrainingOutcome,
+    stream: Keystream,
+    *,
+    site: str,
+    round_number: int,
+    threads: int = 1,
 ) -> tuple[RingVector, int]:
     """Clip, weigh and encode a trained update (PROTOCOL §4).
 
     Args:
         study: The accepted study.
+        rule: How its values lie.
         outcome: The trained update, which is spent: it is clipped, and encoded if it has room, where it lies.
         stream: This round's own stream for the stochastic rounding.
+        site: This site's id.
+        round_number: The round.
         threads: Worker threads; the result does not depend on it.
 
     Returns:
@@ -50,9 +61,9 @@ def encode_update(
         threads=threads,
     )
     permille = clipped_permille(fraction)
-    weight = study.weight_rule().weight_of(n_notes=outcome.n_notes, loss=outcome.loss)
-    encoded = study.codec().encode(
-        clipped, weight=weight, words=stream, extras=(permille,), out=outcome.room, threads=threads
+    weights = weights_of(study, site, n_notes=outcome.n_notes, loss=outcome.loss, mentions=outcome.mentions)
+    encoded = rule.encode(
+        clipped, weights, permille, stream, round_number=round_number, out=outcome.room, threads=threads
     )
     return encoded, permille
 

@@ -26,7 +26,7 @@ from fedmedlora_audit.note import VerifierKey
 from fedmedlora_coordinator import setup
 from fedmedlora_coordinator.authority import Authority, new_tls_key
 from fedmedlora_coordinator.ledger import Keys
-from fedmedlora_coordinator.model import GlobalModel
+from fedmedlora_coordinator.model import GlobalModel, RoundSizes
 from fedmedlora_coordinator.runtime import Federation, Options
 from fedmedlora_coordinator.study import RunningStudy
 from fedmedlora_protos import wire
@@ -294,7 +294,8 @@ def test_chunks_go_up_with_proofs_and_come_down_only_when_public(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = bytes(range(256)) * 5000
-    monkeypatch.setattr(GlobalModel, "ring_bytes", len(data))  # as if the study's adapter were that large
+    sizes = (RoundSizes(len(data), len(data), range(0)),)
+    monkeypatch.setattr(GlobalModel, "sizes", lambda _: sizes)  # as if the study's adapter were that large
     tree = BlobTree(blob_leaves(data), len(data))
 
     def put(index: int, content: bytes) -> pb.PutChunkRequest:
@@ -331,7 +332,7 @@ def test_members_fetch_uploads_and_opened_shares_of_a_published_sum_only(
     ward = house.ward
     ward.start()
     ward.run(lambda s: s.session is not None and s.session.step == "upload" and bool(s.session.updates))
-    late = ward.put(ward.hospital("site-d"), b"\x01" * ward.model.ring_bytes)
+    late = ward.put(ward.hospital("site-d"), b"\x01" * ward.model.sizes()[0].ring)
     ward.hospital("site-d").refuses.add("upload")
     # With the third answer the coordinator that is served below would publish at once.
     state = ward.run(lambda s: s.session is not None and len(s.session.responses) == 2)

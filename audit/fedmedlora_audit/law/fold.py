@@ -175,11 +175,14 @@ def _counted(state: State, entry: Entry, data: VotesCounted) -> None:
 def _closed(state: State, _entry: Entry, data: RoundClosed) -> None:
     current = _round(state)
     session = current.summed or _session(state)
-    weight_sum = session.published.weight_sum if session.published else 0
+    published = session.published
+    weight_sum = published.weight_sum if published else 0
     current.outcome, state.base = "closed", data.next_base
-    state.closed_rounds.append(
-        ClosedRound(current.number, session.sid, session.ring, weight_sum, data.next_base)
+    state.optimiser = published.state if published else None  # R4.9.4: an aborted round leaves it
+    closed = ClosedRound(
+        current.number, session.sid, session.ring, weight_sum, data.next_base, state.optimiser
     )
+    state.closed_rounds.append(closed)
 
 
 def _aborted(state: State, _entry: Entry, _data: object) -> None:

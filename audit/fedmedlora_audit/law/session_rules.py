@@ -295,13 +295,27 @@ def sums_the_survivors(state: State, event: Event, data: AggregatePublished) -> 
     need(0 < data.weight_sum <= most, "A1", f"the weight sum lies outside 1 to {most}")
 
 
+def moves_the_optimiser_on(state: State, _event: Event, data: AggregatePublished) -> None:
+    """A2 (R4.9.4): the state of the server's optimiser goes on from the last closed round's, unbroken."""
+    if state.terms.initial_state is None:
+        need(data.state is data.state_before is None, "A2", "this charter's server has no optimiser")
+        return
+    need(data.state is not None, "A2", "the state of the server's optimiser is missing")
+    need(
+        data.state_before == state.optimiser,
+        "A2",
+        "the server's optimiser starts from another state than the last closed round led to",
+    )
+
+
 def accepts_what_was_published(state: State, event: Event, data: AggregateAccepted) -> None:
     """A2: a survivor that recomputed decode and step found exactly the published digests."""
     session = named_session(state, event)
     need(event.actor.id in session.u3, "R2", f"{event.actor.id} is not a survivor")
     need(event.actor.id not in session.accepted, "R3", f"{event.actor.id} accepted before")
     published = session.published
-    same = published is not None and (data.ring, data.next_base) == (session.ring, published.next_base)
+    found = (data.ring, data.next_base, data.state)
+    same = published is not None and found == (session.ring, published.next_base, published.state)
     need(same, "A2", f"{event.actor.id} accepts another aggregate than the published one")
 
 
@@ -351,6 +365,7 @@ RULES: Final[Mapping[str, tuple[Rule, ...]]] = {
         published_after_enough_opened,
         no_late_upload_is_opened,
         sums_the_survivors,
+        moves_the_optimiser_on,
         publishes_what_was_decrypted,
     ),
     "aggregate.accepted": (not_before("aggregate"), accepts_what_was_published),

@@ -39,6 +39,7 @@ class ClosedRound(NamedTuple):
     ring: str
     weight_sum: int
     next_base: str
+    state: str | None = None
 
 
 @dataclass(slots=True)
@@ -175,6 +176,7 @@ class State:
     log_closed: bool = False
     released: str | None = None
     base: str = ""
+    optimiser: str | None = None  # digest of the state of the server's optimiser that goes with the base
     rounds: dict[int, Round] = field(default_factory=dict)
     closed_rounds: list[ClosedRound] = field(default_factory=list)
     sids: dict[str, Session] = field(default_factory=dict)
@@ -187,7 +189,7 @@ class State:
         """Return the state of an empty log under this charter."""
         keys = {site: VerifierKey.parse(keys.event_vkey) for site, keys in terms.members.items()}
         keys["coordinator"] = VerifierKey.parse(terms.coordinator_vkey)
-        return cls(terms, keys, base=terms.initial_adapter)
+        return cls(terms, keys, base=terms.initial_adapter, optimiser=terms.initial_state)
 
     @property
     def size(self) -> int:

@@ -10,7 +10,7 @@ import multiprocessing
 import os
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +45,14 @@ class Job:
         material: Notes, base model and study.
         adapter: Adapter folder to score; None trains one first.
         trains_on: Site ids whose notes it trains on.
+        own: Site id to the adapter that this site uses instead, where a part of it is its own.
     """
 
     name: str
     material: Material
     adapter: Path | None = None
     trains_on: tuple[str, ...] = ()
+    own: Mapping[str, Path] = field(default_factory=dict)
 
 
 def run_job(job: Job) -> tuple[str, dict[str, Any]]:
@@ -71,7 +73,16 @@ def run_job(job: Job) -> tuple[str, dict[str, Any]]:
         data = pooled({site: splits[site] for site in job.trains_on})
         initial = Adapter.load(material.package / INITIAL_FOLDER)
         adapter = train_alone(study, material.base, initial, data, name=job.name, learner=learner)
-    scores = score_adapter(study, material.base, adapter, splits, learner=learner)
+    scores = {
+        site: score_adapter(
+            study,
+            material.base,
+            Adapter.load(job.own[site]) if site in job.own else adapter,
+            {site: notes},
+            learner=learner,
+        )[site]
+        for site, notes in splits.items()
+    }
     figures = system_figures(scores, {member.id: member.annotated for member in study.members})
     return job.name, figures
 

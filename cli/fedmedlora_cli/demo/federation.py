@@ -163,6 +163,8 @@ class Federation:
             arguments += ["--rounds", str(self.options.rounds)]
         if self.options.rounds_between_votes:
             arguments += ["--vote-every", str(self.options.rounds_between_votes)]
+        for name in self.options.strategies:
+            arguments += ["--strategy", name]
         for site_id in self.options.site_ids:
             arguments += ["--member", cards[site_id]]
         run_command(arguments, self.transcript)
@@ -228,6 +230,17 @@ class Federation:
         finally:
             for party in list(self._running.values()):
                 party.stop()
+
+    def own_adapters(self) -> dict[str, Path]:
+        """Have each hospital export the adapter that it uses, where a part of it is its own."""
+        if not self.options.leaves_a_part:
+            return {}
+        found = {s: self.out / "own-adapters" / s for s in self.options.site_ids}
+        run_commands(
+            [["site", "personal", "--dir", str(self.site(s)), "--out", str(out)] for s, out in found.items()],
+            self.transcript,
+        )
+        return found
 
     def clipped(self) -> dict[str, float]:
         """Mean share of clipped values by closed round, in thousandths, from the coordinator's status."""

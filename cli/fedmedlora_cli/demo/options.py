@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from fedmedlora_core.errors import ConfigError
+from fedmedlora_core.strategies import overrides_of
 
 STEPS = ("train", "advertise", "share", "upload", "survivors", "unmask", "aggregate", "vote")
 DEFAULT_FAULT_ROUND = 2
@@ -46,8 +47,9 @@ class DemoOptions:
         baselines: Train the single-site baselines and score all systems.
         rehearsal: Run the protocol without a model (tests of faults); nothing is learnt or scored.
         vote_every: Rounds from one vote on the aggregate to the next, at most all; 0 for no vote; None for
-            every fifth under masks and none under CKKS, which has no vote.
+            every fifth under masks and none under CKKS or strategy "sa", which have no vote.
         keep_evidence: Have the coordinator keep masked uploads, so that a test can look at them.
+        strategies: Names of aggregation strategies (`fedmedlora_core.strategies`), instead of the profile's.
     """
 
     out: Path
@@ -63,6 +65,7 @@ class DemoOptions:
     rehearsal: bool = False
     keep_evidence: bool = False
     vote_every: int | None = None
+    strategies: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run."""
@@ -74,11 +77,21 @@ class DemoOptions:
             raise ConfigError("--vote-every is a number of rounds, or 0 for no votes")
         if self.vote_every and self.secure == "ckks":
             raise ConfigError("--vote-every: there is no vote under CKKS, only under masks")
+        if self.vote_every and self.leaves_a_part:
+            raise ConfigError(
+                "--vote-every: there is no vote under 'sa', where no two sites share an adapter"
+            )
+        overrides_of(self.strategies)
         for fault in self.drops:
             if fault.party not in self.site_ids:
                 raise ConfigError(
                     f"--drop: there is no site '{fault.party}', the sites are {', '.join(self.site_ids)}"
                 )
+
+    @property
+    def leaves_a_part(self) -> bool:
+        """Whether a part of the adapter stays at each hospital."""
+        return "sa" in self.strategies
 
     @property
     def grace_seconds(self) -> float:
@@ -93,7 +106,7 @@ class DemoOptions:
         """Rounds from one vote to the next, at most all of them; 0 for no vote."""
         chosen = self.vote_every
         if chosen is None:
-            chosen = 0 if self.secure == "ckks" else VOTE_EVERY
+            chosen = 0 if self.secure == "ckks" or self.leaves_a_part else VOTE_EVERY
         return chosen if self.rounds is None else min(chosen, self.rounds)
 
     @property

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedmedlora_cli.demo.options import DemoOptions, Fault
+from fedmedlora_core.strategies import strategy_of
 from fedmedlora_core.study import Study
 
 BYTES_PER_VALUE = 4
@@ -55,6 +56,7 @@ def build_result(
             "local_epochs": study.training.local_epochs,
             "rule": study.aggregation.rule,
             "adapter_mode": study.adapter.mode,
+            "strategy": strategy_of(study),
             "members": list(study.member_ids),
             "annotated": {m.id: list(m.annotated) for m in study.members},
         },

@@ -92,7 +92,7 @@ def _compare(federation: Federation, study: Study, watcher: Watcher) -> dict[str
     )
     jobs = [
         Job("zero_shot", material, adapter=federation.study / INITIAL_FOLDER),
-        Job("federated", material, adapter=released),
+        Job("federated", material, adapter=released, own=federation.own_adapters()),
     ]
     if options.baselines:
         jobs += [Job(s, material, trains_on=(s,)) for s in options.site_ids]

@@ -6,8 +6,9 @@ import math
 from collections.abc import Callable
 
 from fedmedlora_core.adapter import Adapter
-from fedmedlora_core.aggregation import server_step
+from fedmedlora_core.adapter_parts import moved, with_personal
 from fedmedlora_core.best_round import BestRound
+from fedmedlora_core.global_step import GlobalStep
 from fedmedlora_core.learning.learner import Learner
 from fedmedlora_core.learning.site_round import train_round
 from fedmedlora_core.learning.validation import count_on_notes
@@ -47,19 +48,22 @@ def train_rounds(
     Returns:
         The adapter after the last round, or the chosen one.
     """
-    adapter = initial
+    adapter = shared = initial
+    rule, personal = GlobalStep(study, initial), None
     rounds = study.training.rounds
     for number in range(1, rounds + 1):
         update = train_round(
             learner,
             study,
-            adapter,
+            shared,
             train=notes.train,
             validation=notes.validation,
             round_number=number,
             seed=seed_of(number),
+            personal=personal,
         )
-        adapter = adapter.with_vector(server_step(adapter.vector(), update.delta))
+        shared, personal = moved(shared, update.delta, rule.runs(number)), update.personal
+        adapter = shared if personal is None else with_personal(shared, personal)
         if best is not None:
             best.offer(number, adapter, count_on_notes(learner, study, adapter, notes.validation))
         if on_round is not None:

@@ -5,14 +5,18 @@ Shapes: D output width, K input width, R rank. A module with weight W_DK compute
     y = W x + (alpha / R) * B_DR A_RK x
 
 In mode "ffa" A is drawn once from the study's seed and frozen, so the mean of the sites' products equals the
-product of their means and half as many values travel; in mode "ab" both train.
+product of their means and half as many values travel; in mode "ab" both train. In mode "alternating" both
+train, but only one in a round (`train_only`), so that every single round is exact in the same way. In mode
+"sa" the study's adapter is A alone: B trains at each site and stays there (`train_personal`).
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -20,9 +24,11 @@ from numpy.typing import NDArray
 from peft import LoraConfig, PeftModel, get_peft_model
 
 from fedmedlora_core.adapter import Adapter
+from fedmedlora_core.adapter_parts import Half, is_personal, trains
 from fedmedlora_core.codec import FloatVector
 from fedmedlora_core.errors import ConfigError
 from fedmedlora_core.learning.base import LoadedBase, reproducible
+from fedmedlora_core.strategy_terms import AdapterMode
 
 __all__ = [
     "LoraTerms",
@@ -30,7 +36,10 @@ __all__ = [
     "load_adapter",
     "load_vector",
     "read_adapter",
+    "read_personal",
     "read_vector",
+    "train_only",
+    "train_personal",
 ]
 
 _TASK_TYPES = {"causal": "CAUSAL_LM", "token_classification": "TOKEN_CLS"}
@@ -45,13 +54,14 @@ class LoraTerms:
         rank: R >= 1.
         alpha: Numerator of the scale alpha / R.
         targets: Names of the linear modules to adapt, or ("all-linear",).
-        mode: "ffa" (A frozen) or "ab" (both train).
+        mode: "ffa" (A frozen), "ab" (both train), "alternating" (both, one in a round) or "sa" (A is
+            shared, B is each site's own).
     """
 
     rank: int
     alpha: int
     targets: tuple[str, ...]
-    mode: Literal["ffa", "ab"]
+    mode: AdapterMode
 
 
 def attach(base: LoadedBase, terms: LoraTerms, seed: int) -> PeftModel:
@@ -88,11 +98,24 @@ def attach(base: LoadedBase, terms: LoraTerms, seed: int) -> PeftModel:
             # PEFT asks transformers under a name that newer versions deprecate; nothing of ours is meant.
             warnings.simplefilter("ignore", FutureWarning)
             model = cast(PeftModel, get_peft_model(base.model, config))
-    if terms.mode == "ffa":
-        for name, parameter in model.named_parameters():
-            if ".lora_A." in name:
-                parameter.requires_grad_(False)
+    frozen = {"ffa": ".lora_A.", "sa": ".lora_B."}.get(terms.mode)
+    for name, parameter in model.named_parameters():
+        if frozen is not None and frozen in name:
+            parameter.requires_grad_(False)
     return model.eval()
+
+
+@contextmanager
+def train_only(model: PeftModel, half: Half | None) -> Iterator[None]:
+    """Freeze the half of an adapter that a round does not train; None freezes nothing (PROTOCOL §4.10)."""
+    frozen = [p for name, p in _trainable(model) if not trains(name, half)]
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(True)
 
 
 def read_adapter(model: PeftModel, *, base_name: str = "") -> Adapter:
@@ -150,6 +173,25 @@ def load_vector(model: PeftModel, vector: FloatVector) -> None:
             stop = start + parameter.numel()
             parameter.copy_(torch.from_numpy(np.array(vector[start:stop])).view_as(parameter))
             start = stop
+
+
+@contextmanager
+def train_personal(model: PeftModel, mode: AdapterMode) -> Iterator[None]:
+    """In mode "sa", train B as well, which is no part of the study's adapter (PROTOCOL §4.11)."""
+    own = [p for name, p in _parameters(model).items() if is_personal(name, mode)]
+    for parameter in own:
+        parameter.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for parameter in own:
+            parameter.requires_grad_(False)
+
+
+def read_personal(model: PeftModel, mode: AdapterMode) -> FloatVector | None:
+    """Flatten what is this site's own in name order; None where a mode leaves nothing to a site."""
+    own = [_to_numpy(p).ravel() for name, p in _parameters(model).items() if is_personal(name, mode)]
+    return np.concatenate(own) if own else None
 
 
 def _check_targets(model: torch.nn.Module, targets: tuple[str, ...]) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from fedmedlora_core.adapter import Adapter
+from fedmedlora_core.adapter_parts import half_of, with_personal
 from fedmedlora_core.codec import FloatVector
 from fedmedlora_core.errors import ConfigError, NonFiniteError
 from fedmedlora_core.labels import LabelSet, label_set
@@ -26,13 +27,16 @@ from fedmedlora_core.learning.lora import (
     load_adapter,
     load_vector,
     read_adapter,
+    read_personal,
     read_vector,
+    train_only,
+    train_personal,
 )
 from fedmedlora_core.learning.tagging import TaggingLearner
 from fedmedlora_core.learning.team import ALONE, Team
 from fedmedlora_core.learning.terms import TrainTerms
 from fedmedlora_core.learning.train import OnStep, mean_loss, train_local
-from fedmedlora_core.records import Note
+from fedmedlora_core.records import Note, mentions_in
 from fedmedlora_core.study import Study
 from fedmedlora_core.tasks.tagging import tag_names
 from fedmedlora_core.tasks.windows import windows_of
@@ -46,7 +50,7 @@ class LocalUpdate:
     """What one round of local training gives; nothing of it leaves the site in the clear.
 
     Args:
-        delta: float32 `(dimension,)`, trained minus received adapter, not clipped.
+        delta: float32, trained minus received adapter in what travels in this round, not clipped.
         validation_loss: Nats per answer token on the site's validation notes, with the trained adapter;
             0 where the study's rule does not weigh by it.
         n_notes: Training notes, each counted by its sentences: a note is a discharge letter at one site and a
@@ -54,6 +58,8 @@ class LocalUpdate:
         steps: Steps of the optimiser.
         training_loss: Mean of the last epoch.
         left_out: Training examples that are longer than the study's `max_tokens`.
+        personal: In mode "sa" what this site trained for itself; it never leaves the site.
+        mentions: Label type to its mentions in the training notes.
     """
 
     delta: FloatVector
@@ -62,6 +68,8 @@ class LocalUpdate:
     steps: int
     training_loss: float
     left_out: int = 0
+    personal: FloatVector | None = None
+    mentions: Mapping[str, int] = field(default_factory=dict)
 
 
 def make_learner(
@@ -157,6 +165,7 @@ def train_round(
     validation: Sequence[Note],
     round_number: int,
     seed: int,
+    personal: FloatVector | None = None,
     on_step: OnStep | None = None,
     team: Team = ALONE,
     checkpoints: CheckpointStore | None = None,
@@ -171,6 +180,7 @@ def train_round(
         validation: Held-out notes of this site (or the study's common set).
         round_number: From 1.
         seed: Training seed of this site and round.
+        personal: In mode "sa" what this site trained for itself before; None where it begins.
         on_step: Called after each step of the optimiser.
         team: The processes of this site that train together.
         checkpoints: Where the state is kept, so that a killed training can go on.
@@ -182,33 +192,36 @@ def train_round(
         ConfigError: The adapter does not fit, or there is nothing to train or validate on.
         NonFiniteError: Training diverged; there is no update.
     """
-    tasks = study.labels.tasks
     if not train or not validation:
         raise ConfigError("a round needs training and validation notes")
-    load_adapter(learner.model, adapter)
-    start = read_vector(learner.model)
+    mode, tasks = study.adapter.mode, study.labels.tasks
+    load_adapter(learner.model, adapter if personal is None else with_personal(adapter, personal))
     samples = learner.samples(train, tasks)
     left_out = learner.left_out
-    try:
-        result = train_local(
-            learner,
-            samples,
-            TrainTerms.of(study, round_number),
-            seed=seed,
-            on_step=on_step,
-            team=team,
-            checkpoints=checkpoints,
-        )
-        delta = (read_vector(learner.model) - start).astype(np.float32)
-        if not np.isfinite(delta).all():
-            raise NonFiniteError("the trained adapter holds a value that is not finite")
-        # A rule that ignores the loss gets none: measuring it would cost a tenth of the round.
-        loss = validation_loss(learner, validation, tasks) if study.aggregation.tau_milli else 0.0
-    except NonFiniteError:
-        load_vector(learner.model, start)
-        raise
-    size = sum(len(windows_of(note.text)) for note in train)
-    return LocalUpdate(delta, loss, max(1, size), result.steps, result.loss, left_out)
+    with train_only(learner.model, half_of(mode, round_number)):
+        start = read_vector(learner.model)
+        try:
+            with train_personal(learner.model, mode):
+                result = train_local(
+                    learner,
+                    samples,
+                    TrainTerms.of(study, round_number),
+                    seed=seed,
+                    on_step=on_step,
+                    team=team,
+                    checkpoints=checkpoints,
+                )
+            delta = (read_vector(learner.model) - start).astype(np.float32)
+            own = read_personal(learner.model, mode)
+            if not np.isfinite(delta).all() or (own is not None and not np.isfinite(own).all()):
+                raise NonFiniteError("the trained adapter holds a value that is not finite")
+            # A rule that ignores the loss gets none: measuring it would cost a tenth of the round.
+            loss = validation_loss(learner, validation, tasks) if study.aggregation.tau_milli else 0.0
+        except NonFiniteError:
+            load_vector(learner.model, start)
+            raise
+    size = max(1, sum(len(windows_of(note.text)) for note in train))
+    return LocalUpdate(delta, loss, size, result.steps, result.loss, left_out, own, mentions_in(train))
 
 
 def held_out_losses(

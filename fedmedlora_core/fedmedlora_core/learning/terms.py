@@ -36,6 +36,8 @@ class TrainTerms:
         warmup_fraction: Warm-up as a share of the round's steps, in place of `warmup_steps`.
         accumulation: Batches whose gradients are added up before a step; >= 1.
         recompute: Compute the activations of each layer again in the backward pass instead of keeping them.
+        proximal: mu of FedProx: mu / 2 times the squared distance to where the round began is added to the
+            loss of every step; 0 for none.
     """
 
     local_epochs: int
@@ -53,6 +55,7 @@ class TrainTerms:
     warmup_fraction: float = 0.0
     accumulation: int = 1
     recompute: bool = False
+    proximal: float = 0.0
 
     @classmethod
     def of(cls, study: Study, round_number: int) -> TrainTerms:
@@ -73,6 +76,7 @@ class TrainTerms:
             warmup_fraction=(terms.warmup_percent or 0) / 100,
             accumulation=terms.gradient_accumulation_steps or 1,
             recompute=bool(terms.gradient_checkpointing),
+            proximal=(terms.proximal_micro or 0) / 1e6,
         )
 
     @property

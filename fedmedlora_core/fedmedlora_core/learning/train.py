@@ -99,6 +99,32 @@ def train_local(
     return TrainResult(len(losses), sum(last) / len(last), loop.position.tokens)
 
 
+class Pull:
+    """The proximal term of FedProx (Li et al. 2020), as its gradient: mu times the way from the base.
+
+    Added before the clip, because it is a part of the loss that is minimised; the loss that is reported is
+    that of the notes alone, so that it means the same under every strategy. It is made before a kept state is
+    taken up: the way is from where the round began.
+
+    Args:
+        parameters: What trains, as the round begins.
+        strength: mu > 0.
+    """
+
+    def __init__(self, parameters: Sequence[torch.nn.Parameter], strength: float) -> None:
+        """Remember where the round began."""
+        self._parameters = parameters
+        self._strength = strength
+        self._start = [parameter.detach().clone() for parameter in parameters]
+
+    def add(self) -> None:
+        """Add the term's gradient to the one that lies there."""
+        with torch.no_grad():
+            for parameter, start in zip(self._parameters, self._start, strict=True):
+                if parameter.grad is not None:
+                    parameter.grad.add_(parameter - start, alpha=self._strength)
+
+
 class TrainingLoop:
     """Optimiser and position of one training.
 
@@ -114,6 +140,7 @@ class TrainingLoop:
         self.optimizer = torch.optim.AdamW(
             self.parameters, lr=terms.learning_rate, weight_decay=terms.weight_decay
         )
+        self._pull = Pull(self.parameters, terms.proximal) if terms.proximal else None
         self.position = Position([], 0)
         self._learner = learner
         self._terms = terms
@@ -146,6 +173,8 @@ class TrainingLoop:
         number = self.position.steps + 1
         if not math.isfinite(value):
             raise NonFiniteError(f"the training loss of step {number} is not finite")
+        if self._pull is not None:  # R4.8.1: once, whatever the processes that the loss was added up over
+            self._pull.add()
         norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, self._terms.gradient_clip))
         if not math.isfinite(norm):
             raise NonFiniteError(f"the gradient of step {number} is not finite")

@@ -313,6 +313,8 @@ class StudyLog:
             "weight_sum": 10 * len(session.u3),
             "delta": digest_of("delta", session.sid),
             "next_base": digest_of("base", session.sid),
+            "state_before": self.state.optimiser,
+            "state": digest_of("state", session.sid) if self.terms.initial_state else None,
         }
         return of.AggregatePublished(**{**fields, **changes})
 
@@ -322,7 +324,13 @@ class StudyLog:
     def accepted_data(self, **changes: Any) -> of.AggregateAccepted:
         session = self.session
         assert session.published is not None
-        fields = {"sid": session.sid, "ring": session.ring, "next_base": session.published.next_base}
+        published = session.published
+        fields = {
+            "sid": session.sid,
+            "ring": session.ring,
+            "next_base": published.next_base,
+            "state": published.state,
+        }
         return of.AggregateAccepted(**{**fields, **changes})
 
     def closed_data(self, **changes: Any) -> of.RoundClosed:

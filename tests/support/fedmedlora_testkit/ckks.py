@@ -47,8 +47,8 @@ def encrypted(study: Study, vector: np.ndarray[Any, Any]) -> bytes:
 def decrypted(study: Study, uploads: Iterable[tuple[int, bytes]], *, threshold: int) -> bytes:
     """The ring sum of uploads of one chunk, as a key holder sends it."""
     context, secret = key_pair()
-    slots, values = slots_of(study), ring_values(study)
+    slots, values = slots_of(study), ring_values(study, 1)
     found = add_chunks(slots, list(uploads), values=values, threshold=threshold)
     with Workers(slots, context, secret=secret, chunks=1) as workers:
         (opened,) = workers.open([found])
-    return b"".join(encode_sum(study, opened.words))
+    return b"".join(encode_sum(study, 1, opened.words))

@@ -107,7 +107,9 @@ class Hospital:
 
     def update(self, study: Study, round_number: int) -> np.ndarray[Any, Any]:
         """Encode this hospital's update of a round; the same in every attempt."""
-        values = np.full(study.adapter.dimension, 0.001 * self.number * round_number, dtype=np.float32)
+        values = np.full(
+            study.update_dimension(round_number), 0.001 * self.number * round_number, dtype=np.float32
+        )
 
         def words(_start: int, count: int) -> np.ndarray[Any, Any]:
             return np.zeros(count, dtype=np.uint32)

@@ -13,10 +13,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -88,11 +89,15 @@ def study_of(
     title: str = "Rehearsal",
     vote: dict[str, int] | None = None,
     graph: dict[str, int] | None = None,
+    changes: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Study:
-    """A study of these members with the smallest sensible numbers; with a graph one of them may collude."""
+    """A study of these members with the smallest sensible numbers; with a graph one of them may collude.
+
+    `changes` are keys of sections that are set on top.
+    """
     n = len(cards)
     c = 1 if graph else max(1, n // 3)
-    table = {
+    table: dict[str, Any] = {
         "schema": "fedmedlora-study/1",
         "study": {"id": "rehearsal", "title": title, "seed": 7},
         "log": {
@@ -134,6 +139,8 @@ def study_of(
             for card in cards
         ],
     }
+    for section, keys in (changes or {}).items():
+        table[section] = {**table[section], **keys}
     return parse_table(table, Study, name="study")
 
 
@@ -172,6 +179,8 @@ class Federation:
         timing: Timing = QUICK,
         vote: dict[str, int] | None = None,
         graph: dict[str, int] | None = None,
+        adapter: Adapter | None = None,
+        changes: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> Federation:
         """Run every command up to `site accept`."""
         federation, enrolment = (f"127.0.0.1:{free_port()}" for _ in range(2))
@@ -187,8 +196,10 @@ class Federation:
             for site in ids:
                 invitation = invite(root / "coordinator", site, out=root / f"{site}.invitation.json")
                 cards.append(enroll(invitation, root / site, trainer="rehearsal"))
-        adapter = small_adapter(dimension)
-        study = study_of(cards, made, adapter, rounds=rounds, mode=mode, vote=vote, graph=graph)
+        adapter = adapter or small_adapter(dimension)
+        study = study_of(
+            cards, made, adapter, rounds=rounds, mode=mode, vote=vote, graph=graph, changes=changes
+        )
         package = root / "package"
         study.write(package / STUDY_FILE)
         adapter.save(package / INITIAL_FOLDER)

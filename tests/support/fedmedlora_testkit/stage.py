@@ -28,7 +28,7 @@ from fedmedlora_site.session import LiveSession
 from fedmedlora_site.training import RehearsalTrainer, Trainer
 from fedmedlora_testkit.audit_votes import open_vote
 from fedmedlora_testkit.stage_log import StageLog
-from fedmedlora_testkit.stage_site import ADAPTER, OWN, SITES, make_site, staged_study
+from fedmedlora_testkit.stage_site import OWN, SITES, make_site, staged_study
 from fedmedlora_testkit.stage_wire import StageWire
 
 SECONDS = 20.0
@@ -267,13 +267,17 @@ class Stage:
     def publish(self, ring: bytes, **changes: Any) -> None:
         """Publish a sum and what it decodes to; `changes` lie about it."""
         log, session = self.log, self.log.session
-        self.published = self.bases.derive(session.base, ring, sites=len(session.u3))
+        self.published = self.bases.derive(
+            session.base, ring, round_number=session.round, sites=len(session.u3)
+        )
         self.bases.keep(self.published, round_number=session.round)
         self.keep("coordinator", "ring-sum", ring)
         fields: dict[str, Any] = {
             "weight_sum": self.published.weight_sum,
             "delta": self.published.delta_digest,
             "next_base": self.published.digest,
+            "state_before": self.published.state_before,
+            "state": self.published.state_digest,
             **changes,
         }
         log.say(
@@ -325,7 +329,8 @@ class Stage:
 
     def encoded(self, number: int) -> np.ndarray[Any, np.dtype[np.uint32]]:
         """An encoded update of another site."""
-        delta = np.full(ADAPTER.dimension, 0.001 * (number + 1), dtype=np.float32)
+        values = self.study.update_dimension(self.log.number)
+        delta = np.full(values, 0.001 * (number + 1), dtype=np.float32)
         weight = self.study.aggregation.weight_max // 4
         return self.study.codec().encode(
             delta, weight=weight, words=lambda _, n: np.zeros(n, np.uint32), extras=(self.clipped + number,)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from fedmedlora_core.config import parse_table
 from fedmedlora_core.profile import Profile, compose_study
@@ -20,16 +20,27 @@ def make_study(
     *,
     initial_digest: str = "0" * 64,
     dimension: int = 16,
+    halves: tuple[int, int] | None = None,
     vkeys: Mapping[str, tuple[str, str]] | None = None,
     log: LogTerms | None = None,
     overrides: Mapping[str, Any] | None = None,
     audit: AuditTerms | None = None,
+    kind: Literal["causal", "token_classification"] = "causal",
+    annotated: Mapping[str, Sequence[str]] | None = None,
 ) -> Study:
-    """A study over the tiny profile; `vkeys` maps id to its (event, witness) keys."""
+    """A study over the tiny profile; `vkeys` maps id to (event, witness) keys, `annotated` to types."""
     profile = Profile.load("tiny").override(**dict(overrides or {}))
     keys = vkeys or {i: (placeholder_vkey(i, "e"), placeholder_vkey(i, "w")) for i in ids}
     labels = (*profile.labels.entities, *profile.labels.modifiers)
-    members = [Member(id=i, event_vkey=keys[i][0], witness_vkey=keys[i][1], annotated=labels) for i in ids]
+    members = [
+        Member(
+            id=i,
+            event_vkey=keys[i][0],
+            witness_vkey=keys[i][1],
+            annotated=tuple((annotated or {}).get(i, labels)),
+        )
+        for i in ids
+    ]
     return compose_study(
         profile,
         info=StudyInfo(id="trial", title="A trial", seed=7),
@@ -39,10 +50,11 @@ def make_study(
             log_vkey=placeholder_vkey("test.example/log", "l"),
             coordinator_vkey=placeholder_vkey("coordinator", "c"),
         ),
-        model=ModelTerms(kind="causal", name="tiny", digest="1" * 64),
+        model=ModelTerms(kind=kind, name="tiny", digest="1" * 64),
         members=members,
         initial_digest=initial_digest,
         dimension=dimension,
+        halves=halves,
         audit=audit,
     )
 

@@ -116,13 +116,7 @@ class Ward:
         self.store = FlakyStore(self.folder.store, self.folder.head)
         self.blobs = BlobStore(self.folder.blobs, storage_key=setup.load_storage_key(self.folder))
         self.model = GlobalModel.of_package(self.study, self.folder.study)
-        self.payloads = Payloads(
-            self.terms,
-            self.blobs,
-            self.model.ring_bytes,
-            self.model.upload_bytes,
-            padding=self.model.packing.padding_offsets,
-        )
+        self.payloads = Payloads(self.terms, self.blobs, self.model.sizes())
         self.ledger = Ledger(
             terms=self.terms,
             store=self.store,
@@ -266,7 +260,9 @@ class Ward:
         if step == "aggregate":
             published = session.published
             assert published is not None
-            accepted = AggregateAccepted(sid=sid, ring=session.ring, next_base=published.next_base)
+            accepted = AggregateAccepted(
+                sid=sid, ring=session.ring, next_base=published.next_base, state=published.state
+            )
             self.submit(hospital, "aggregate.accepted", accepted, session.round)
             return
         if step == "count":
@@ -323,7 +319,7 @@ class Ward:
             votes = session.purpose == "score"
             vector = hospital.vote(self.study) if votes else hospital.update(self.study, session.round)
             party.mask(vector)
-            packing = vote_packing(self.terms.n) if votes else self.study.packing()
+            packing = vote_packing(self.terms.n) if votes else self.study.packing(session.round)
             return b"".join(packing.frames_of(vector))
         survivors = [party_of(self.terms, s) for s in session.u3]
         if step == "survivors":

@@ -159,7 +159,7 @@ def test_an_upload_of_another_size_is_refused(tmp_path: Path) -> None:
     hospital, session = ward.hospital("site-b"), ward.ledger.state.session
     assert session is not None
     true = ward.payload(hospital, "upload", session)
-    for bad in (true[:-8], true + bytes(8), bytes(ward.model.ring_bytes)):
+    for bad in (true[:-8], true + bytes(8), bytes(ward.model.sizes()[0].ring)):
         ward.payload = lambda *_, bad=bad: bad  # type: ignore[method-assign]
         with pytest.raises(PeerRefusedError, match="bad_payload"):
             ward._act_in(hospital, "upload", session)

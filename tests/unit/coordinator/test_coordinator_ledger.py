@@ -13,7 +13,7 @@ import pytest
 from fedmedlora_audit.event_data import CharterSigned, SharesSent, UpdateSubmitted
 from fedmedlora_audit.events import Object
 from fedmedlora_coordinator.errors import PeerRefusedError, RoundError, StateError, StoreError
-from fedmedlora_coordinator.model import sum_uploads
+from fedmedlora_coordinator.model import RoundSizes, sum_uploads
 from fedmedlora_coordinator.payloads import Payloads
 from fedmedlora_coordinator.steps import model_released, run_opened
 from fedmedlora_core.packing import FRAME_BYTES, Packing
@@ -119,7 +119,7 @@ def test_an_event_whose_payload_is_missing_or_wrong_is_refused(ward: Ward) -> No
         item = Object(role="masked-update", digest=digest, bytes=size)
         return ward.note(hospital, "update.submitted", data, session.round, objects=[item])
 
-    whole = ward.model.ring_bytes
+    whole = ward.model.sizes()[0].ring
     refused(ward, hospital, note_for("ab" * 32, whole), Reason.BLOB_MISSING)
     short = ward.put(hospital, b"x" * (whole - 4))
     refused(ward, hospital, note_for(short, whole), Reason.BLOB_MISSING)
@@ -129,7 +129,8 @@ def test_an_event_whose_payload_is_missing_or_wrong_is_refused(ward: Ward) -> No
 def test_an_upload_whose_padding_is_not_zero_is_refused_as_its_chunk_arrives(ward: Ward) -> None:
     """R4.5.2; taken in, it would cost everybody the round at its sum."""
     packing = Packing(24, FRAME_BYTES // 3 + 2)
-    payloads = Payloads(ward.terms, ward.blobs, packing.total_bytes, padding=packing.padding_offsets)
+    sizes = RoundSizes(packing.total_bytes, packing.total_bytes, packing.padding_offsets)
+    payloads = Payloads(ward.terms, ward.blobs, [sizes])
     upload = bytearray(packing.total_bytes)
     payloads.check_chunk(len(upload), 0, bytes(upload[:FRAME_BYTES]))
     upload[packing.padding_offsets[0]] = 1
@@ -166,7 +167,7 @@ def test_a_late_upload_is_logged_without_effect_and_without_its_payload(ward: Wa
     assert sorted(session.u3) == ["site-a", "site-b", "site-c"]
     data = UpdateSubmitted(sid=session.sid, view=session.view, h_u2=session.h_u2)
     hospital = ward.hospital("site-d")
-    item = Object(role="masked-update", digest="ab" * 32, bytes=ward.model.ring_bytes)
+    item = Object(role="masked-update", digest="ab" * 32, bytes=ward.model.sizes()[0].ring)
     size = ward.ledger.size
     note = ward.note(hospital, "update.submitted", data, session.round, objects=[item])
     ward.hand_in(hospital, note)

@@ -13,7 +13,7 @@ import pytest
 
 from fedmedlora_coordinator.errors import PeerRefusedError, RoundError, StoreError
 from fedmedlora_coordinator.faults import EVENT_OF_STEP, DieAt
-from fedmedlora_coordinator.model import GlobalModel, sum_uploads
+from fedmedlora_coordinator.model import ClosedSum, GlobalModel, sum_uploads
 from fedmedlora_coordinator.settings import CoordinatorSettings, Listeners, split_address
 from fedmedlora_coordinator.status import STATUS_OF, status_of
 from fedmedlora_core.errors import ConfigError
@@ -118,10 +118,10 @@ def encoded(values: np.ndarray[Any, Any], weight: int, clipped: int = 0) -> np.n
 def test_a_sum_leads_to_the_same_step_every_time() -> None:
     total = encoded(np.full(12, 0.5), 100) + encoded(np.full(12, -0.25), 300)
     first, second = model(), model()
-    step = first.step(total.copy(), survivors=2)
+    step = first.step(total.copy(), round_number=1, survivors=2)
     assert step.weight_sum == 400
     assert np.allclose(step.vector, (0.5 * 100 - 0.25 * 300) / 400, atol=1e-5)
-    second.replay([(total, 2, step.next_base)])
+    second.replay([ClosedSum(1, total, 2, step.next_base, None)])
     assert second.digest == step.next_base
     assert first.digest != step.next_base, "a step that was only computed is not taken"
 
@@ -130,18 +130,18 @@ def test_a_sum_that_no_clipped_updates_give_is_refused() -> None:
     total = encoded(np.full(12, 0.5), 100)
     total[3] = 0x7FFFFF
     with pytest.raises(RoundError, match="outside"):
-        model().step(total, survivors=1)
+        model().step(total, round_number=1, survivors=1)
     total[12] = 0
     with pytest.raises(RoundError, match="does not decode"):
-        model().step(total, survivors=1)
+        model().step(total, round_number=1, survivors=1)
     heavy = encoded(np.zeros(12), 65536) + encoded(np.zeros(12), 65536)
     with pytest.raises(RoundError, match="outside"):
-        model().step(heavy, survivors=1)
+        model().step(heavy, round_number=1, survivors=1)
 
 
 def test_a_replay_that_does_not_lead_where_the_log_says_is_refused() -> None:
     with pytest.raises(StoreError, match="does not lead"):
-        model().replay([(encoded(np.full(12, 0.5), 100), 1, "0" * 64)])
+        model().replay([ClosedSum(1, encoded(np.full(12, 0.5), 100), 1, "0" * 64, None)])
 
 
 @pytest.mark.parametrize("bits", [16, 24, 32])
@@ -166,26 +166,28 @@ def test_an_upload_of_another_length_is_refused(chunk: bytes) -> None:
 
 def test_clipped_shares_that_no_site_can_have_are_refused() -> None:
     # R4.5.6
-    step = model().step(encoded(np.zeros(12), 100, 40) + encoded(np.zeros(12), 300, 90), survivors=2)
+    step = model().step(
+        encoded(np.zeros(12), 100, 40) + encoded(np.zeros(12), 300, 90), round_number=1, survivors=2
+    )
     assert step.clipped_permille == 65.0
     total = encoded(np.zeros(12), 100, 1000)
     total[-1] += 1
     with pytest.raises(RoundError, match="outside"):
-        model().step(total, survivors=1)
+        model().step(total, round_number=1, survivors=1)
 
 
 def test_a_step_taken_changes_places_with_the_adapter_before_it() -> None:
     taken, replayed = model(), model()
     before = taken.vector
     total = encoded(np.full(12, 0.5), 100) + encoded(np.full(12, -0.25), 300)
-    place = taken.accumulator()
+    place = taken.accumulator(1)
     np.copyto(place, total)
-    step = taken.step(place, survivors=2)
+    step = taken.step(place, round_number=1, survivors=2)
     assert taken.digest == model().digest, "a step that was only computed is not taken"
     taken.take(step)
     assert np.shares_memory(taken.vector, place)
-    assert np.shares_memory(taken.accumulator(), before)
-    replayed.replay([(total, 2, step.next_base)])
+    assert np.shares_memory(taken.accumulator(1), before)
+    replayed.replay([ClosedSum(1, total, 2, step.next_base, None)])
     assert replayed.vector.tobytes() == taken.vector.tobytes()
     assert taken.digest == step.next_base
 

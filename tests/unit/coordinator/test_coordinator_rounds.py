@@ -172,7 +172,7 @@ def test_the_upload_of_a_site_that_dropped_out_does_not_stay(tmp_path: Path) -> 
     # R3.2.4
     ward = Ward(tmp_path, rounds=1, keep_evidence=True)
     ward.run(lambda s: s.session is not None and s.session.step == "upload")
-    late = ward.put(ward.hospital("site-d"), b"\x01" * ward.model.ring_bytes)
+    late = ward.put(ward.hospital("site-d"), b"\x01" * ward.model.sizes()[0].ring)
     ward.drop("site-d")
     ward.run()
     assert ward.blobs.size(late) is None
@@ -267,7 +267,7 @@ def test_a_site_that_names_anothers_payload_can_neither_read_nor_delete_it(tmp_p
     assert not any(map(ward.payloads.is_public, evidence))
     ward.run(lambda s: s.session is not None and s.session.step == "aggregate")
     assert all(map(ward.payloads.is_public, {session.ring, *evidence})), "R3.2.3: once the sum is published"
-    item = Object(role="masked-update", digest=session.ring, bytes=ward.model.ring_bytes)
+    item = Object(role="masked-update", digest=session.ring, bytes=ward.model.sizes()[0].ring)
     late = UpdateSubmitted(sid=session.sid, view=session.view, h_u2=session.h_u2)
     ward.hand_in(hospital, ward.note(hospital, "update.submitted", late, session.round, objects=[item]))
     assert ward.payloads.is_public(session.ring)
@@ -276,11 +276,11 @@ def test_a_site_that_names_anothers_payload_can_neither_read_nor_delete_it(tmp_p
     second = ward.ledger.state.session
     assert second is not None
     thief = ward.hospital("site-b")
-    keys = Object(role="keys", digest=upload, bytes=ward.model.ring_bytes)
+    keys = Object(role="keys", digest=upload, bytes=ward.model.sizes()[0].ring)
     assert ward.blobs.size(upload) is None, "shredded after its round"
     with pytest.raises(PeerRefusedError):
         note = ward.note(thief, "keys.advertised", InSession(sid=second.sid), 2, objects=[keys])
         ward.hand_in(thief, note)
     ward.run()
-    assert ward.blobs.size(session.ring) == ward.model.ring_bytes
+    assert ward.blobs.size(session.ring) == ward.model.sizes()[0].ring
     check_result(ward)

@@ -215,7 +215,7 @@ def test_a_voter_cannot_have_anothers_update_shown_as_its_own(
     vote, update = ward.ledger.state.session, ward.ledger.state.rounds[1].summed
     assert vote is not None and vote.request is not None and update is not None
     stolen = update.u3["site-a"]
-    item = Object(role="opened-shares", digest=stolen, bytes=ward.model.ring_bytes)
+    item = Object(role="opened-shares", digest=stolen, bytes=ward.model.sizes()[0].ring)
     data = UnmaskResponse(sid=vote.sid, self_of=vote.request.self_of, pair_of=vote.request.pair_of)
     ward.hand_in(thief, ward.note(thief, "unmask.response", data, 1, objects=[item]))
     ward.run(in_vote("count"))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmedlora_core import aggregate_bounds
+from fedmedlora_core import aggregate_bounds, global_step
 from fedmedlora_core.aggregate_bounds import check_aggregate
 from fedmedlora_core.codec import Codec, clip_update
 from fedmedlora_core.errors import AggregateBoundError
@@ -113,5 +113,5 @@ def test_the_wrap_of_the_ring_is_found_by_the_bounds() -> None:
 
 @pytest.mark.parametrize("party", ["fedmedlora_coordinator.model", "fedmedlora_site.bases"])
 def test_coordinator_and_site_call_this_very_check(party: str) -> None:
-    found = vars(importlib.import_module(party))["check_aggregate"]
-    assert found is aggregate_bounds.check_aggregate
+    assert vars(importlib.import_module(party))["GlobalStep"] is global_step.GlobalStep
+    assert vars(global_step)["check_aggregate"] is aggregate_bounds.check_aggregate

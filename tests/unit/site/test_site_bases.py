@@ -44,7 +44,7 @@ def packed(total: np.ndarray[Any, Any]) -> bytes:
 
 
 def test_an_honest_sum_leads_to_the_next_base(bases: Bases) -> None:
-    found = bases.derive(ADAPTER.digest, encodings(STUDY, WEIGHTS, 0.01), sites=3)
+    found = bases.derive(ADAPTER.digest, encodings(STUDY, WEIGHTS, 0.01), round_number=1, sites=3)
     assert found.weight_sum == sum(WEIGHTS)
     average = np.full(DIMENSION, 0.01, dtype=np.float32)
     expected = server_step(ADAPTER.vector(), average, learning_rate=STUDY.server_learning_rate)
@@ -57,7 +57,7 @@ def test_an_honest_sum_leads_to_the_next_base(bases: Bases) -> None:
 
 
 def test_adapters_survive_a_restart_and_a_torn_folder(tmp_path: Path, bases: Bases) -> None:
-    found = bases.derive(ADAPTER.digest, encodings(STUDY, WEIGHTS, 0.01), sites=3)
+    found = bases.derive(ADAPTER.digest, encodings(STUDY, WEIGHTS, 0.01), round_number=1, sites=3)
     folder = bases.keep(found, round_number=1)
     (tmp_path / "adapters" / ".base-2.tmp").mkdir()
     again = Bases(STUDY, tmp_path / "initial", tmp_path / "adapters")
@@ -71,7 +71,7 @@ def test_adapters_survive_a_restart_and_a_torn_folder(tmp_path: Path, bases: Bas
 
 def refused(bases: Bases, ring: bytes, sites: int) -> str:
     with pytest.raises(StepRefusal) as found:
-        bases.derive(ADAPTER.digest, ring, sites=sites)
+        bases.derive(ADAPTER.digest, ring, round_number=1, sites=sites)
     assert found.value.reason == "bad_aggregate"
     return str(found.value)
 
@@ -100,7 +100,7 @@ def test_a_sum_of_another_length_is_refused(bases: Bases) -> None:
 
 def test_clipped_shares_beyond_the_sites_are_refused(bases: Bases) -> None:
     # R4.5.6
-    found = bases.derive(ADAPTER.digest, encodings(STUDY, WEIGHTS, 0.01, clipped=20), sites=3)
+    found = bases.derive(ADAPTER.digest, encodings(STUDY, WEIGHTS, 0.01, clipped=20), round_number=1, sites=3)
     assert found.clipped_permille == 20.0
     ring = STUDY.packing().read_bytes(encodings(STUDY, WEIGHTS, 0.01, clipped=1000))
     ring[-1] += 1
@@ -113,7 +113,7 @@ def test_without_the_bounds_an_invented_sum_would_be_taken(
     ring = STUDY.packing().read_bytes(encodings(STUDY, WEIGHTS, 0.01))
     ring[7] = STUDY.codec().half - 1
     monkeypatch.setattr("fedmedlora_core.codec.Codec.error_bound", lambda *_, **__: float("inf"))
-    found = bases.derive(ADAPTER.digest, packed(ring), sites=3)
+    found = bases.derive(ADAPTER.digest, packed(ring), round_number=1, sites=3)
     assert np.abs(found.vector).max() > STUDY.clip_value
 
 
@@ -129,7 +129,7 @@ def test_another_initial_adapter_is_refused(tmp_path: Path) -> None:
 def test_old_folders_are_pruned_and_the_newest_lead_on(tmp_path: Path, bases: Bases) -> None:
     digests = [ADAPTER.digest]
     for number in range(1, 6):
-        found = bases.derive(digests[-1], encodings(STUDY, WEIGHTS, 0.01), sites=3)
+        found = bases.derive(digests[-1], encodings(STUDY, WEIGHTS, 0.01), round_number=1, sites=3)
         bases.keep(found, round_number=number)
         digests.append(found.digest)
     assert [bases.holds(digest) for digest in digests] == [True, False, False, True, True, True]
@@ -139,9 +139,9 @@ def test_old_folders_are_pruned_and_the_newest_lead_on(tmp_path: Path, bases: Ba
 
 
 def test_an_adapter_damaged_since_is_not_trained_from(bases: Bases) -> None:
-    one = bases.derive(ADAPTER.digest, encodings(STUDY, WEIGHTS, 0.01), sites=3)
+    one = bases.derive(ADAPTER.digest, encodings(STUDY, WEIGHTS, 0.01), round_number=1, sites=3)
     bases.keep(one, round_number=1)
-    two = bases.derive(one.digest, encodings(STUDY, WEIGHTS, 0.01), sites=3)
+    two = bases.derive(one.digest, encodings(STUDY, WEIGHTS, 0.01), round_number=1, sites=3)
     bases.keep(two, round_number=2)
     assert bases.holds(one.digest)
     assert bases.adapter(two.digest).digest == two.digest
@@ -155,10 +155,10 @@ def test_an_adapter_damaged_since_is_not_trained_from(bases: Bases) -> None:
 @pytest.mark.parametrize("forgotten", [True, False])
 def test_adapters_of_rounds_that_were_rolled_back_push_no_base_out(bases: Bases, forgotten: bool) -> None:
     """R4.7.7; without forgetting them, three refused rounds would cost the site its base."""
-    base = bases.derive(ADAPTER.digest, encodings(STUDY, WEIGHTS, 0.01), sites=3)
+    base = bases.derive(ADAPTER.digest, encodings(STUDY, WEIGHTS, 0.01), round_number=1, sites=3)
     bases.keep(base, round_number=1)
     for number in range(2, 2 + KEPT_FOLDERS):
-        refused = bases.derive(base.digest, encodings(STUDY, WEIGHTS, 0.01 * number), sites=3)
+        refused = bases.derive(base.digest, encodings(STUDY, WEIGHTS, 0.01 * number), round_number=1, sites=3)
         bases.keep(refused, round_number=number)
         if forgotten:
             bases.forget(refused.digest)

@@ -1,0 +1,67 @@
+"""`study new --strategy` and `site personal` in federations of real processes, with masks and without.
+
+The hospitals rehearse; the initial adapter is a real one of the shipped model, and charter, keys, sums, log
+and verdict are real.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fedmedlora_cli.demo.federation import Federation, clear_earlier_run
+from fedmedlora_cli.demo.options import DemoOptions
+from fedmedlora_core.adapter import Adapter
+from fedmedlora_core.errors import ConfigError
+from fedmedlora_core.strategies import strategy_of
+from fedmedlora_core.study import Study
+
+pytestmark = pytest.mark.slow
+
+
+def run(out: Path, *strategies: str, **options: Any) -> Federation:
+    """Run a short rehearsed federation to its end; the verdict on its log must be a pass."""
+    clear_earlier_run(out)
+    given = DemoOptions(out=out, rounds=2, rehearsal=True, strategies=strategies, **options)
+    federation = Federation(given, lambda *_: None)
+    federation.provision()
+    federation.import_notes()
+    federation.agree()
+    federation.train()
+    verdict = federation.review()
+    assert verdict["verdict"] == "pass", verdict
+    return federation
+
+
+def test_masks_and_none_give_the_identical_adapter_under_strategies(tmp_path: Path) -> None:
+    names = ("fedmedlora+", "fedprox", "fedadam", "alternating")
+    masked = run(tmp_path / "masked", *names)
+    plain = run(tmp_path / "plain", *names, secure="none")
+    study = Study.load(masked.study)
+    assert [word.split(" ")[0] for word in strategy_of(study).split(", ")] == list(names)
+    assert study.adapter.halves is not None
+    assert sum(study.adapter.halves) == study.adapter.dimension
+    first, second = (Adapter.load(made.coordinator / "released") for made in (masked, plain))
+    assert first.digest == second.digest != study.adapter.initial_digest
+
+
+def test_every_hospital_of_mode_sa_exports_an_adapter_of_its_own(tmp_path: Path) -> None:
+    federation = run(tmp_path / "run", "sa", "fedavgm")
+    released = Adapter.load(federation.coordinator / "released")
+    assert all(".lora_A." in name for name in released.trainable)
+    assert not any(np.any(values) for name, values in released.tensors.items() if ".lora_B." in name)
+    own = {site: Adapter.load(folder) for site, folder in federation.own_adapters().items()}
+    assert set(own) == set(federation.options.site_ids)
+    assert all(np.array_equal(adapter.vector(), released.vector()) for adapter in own.values())
+    assert len({adapter.digest for adapter in own.values()}) == len(own)
+
+
+def test_a_vote_under_mode_sa_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no two sites share"):
+        DemoOptions(out=tmp_path, strategies=("sa",), vote_every=1)
+    assert DemoOptions(out=tmp_path, strategies=("sa",)).rounds_between_votes == 0
+    with pytest.raises(ConfigError, match="no strategy"):
+        DemoOptions(out=tmp_path, strategies=("best",))
