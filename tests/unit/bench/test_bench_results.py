@@ -177,6 +177,6 @@ def test_bytes_and_memory_come_from_the_file_of_costs(tmp_path: Path) -> None:
     assert "to check the sum -96.5 %" in page
     assert "llama-3.2-1b 6.0 GB to train, 3.0 GB to read one note" in page
     (tmp_path / "cost.json").write_text(json.dumps({"profiles": []}))
-    assert "| communication against full-model updates | -98.5 % | not measured |" in results_page.render(
-        tmp_path
-    )
+    page = results_page.render(tmp_path)
+    assert "| communication against full-model updates | -98.5 % | not measured |" in page
+    assert "| memory | 8B on one 16-24 GB GPU; 1B on a mid-range GPU | not measured |" in page
