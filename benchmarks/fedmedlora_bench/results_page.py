@@ -23,6 +23,9 @@ PAGE = Path("docs/RESULTS.md")
 RESULTS = Path("docs/results")
 FILES = {"open corpora": "ie-corpora.json", "synthetic clinic": "ie-clinic.json"}
 """Column of the table to the result that fills it."""
+COST_FILE = "cost.json"
+DEMO = "tiny"
+"""The profile of the demo's model, too small for the claim on bytes."""
 NOT_MEASURED = "not measured"
 
 Result = Mapping[str, Any]
@@ -38,6 +41,7 @@ class Headline:
         read: Ours, from a result of `bench ie`; raises KeyError where the result has none.
         scenario: The scenario of `bench ie` that measures it; empty where another command does.
         elsewhere: What stands in the table in place of a figure of `bench ie`.
+        cost: Ours, from a result of `bench cost`, which has one column.
     """
 
     claim: str
@@ -45,6 +49,7 @@ class Headline:
     read: Callable[[Result], str] | None = None
     scenario: str = ""
     elsewhere: str = ""
+    cost: Callable[[Result], str] | None = None
 
 
 def _gain(result: Result, over: str) -> str:
@@ -84,6 +89,32 @@ def _uneven(result: Result) -> str:
     return f"entities {gain:+.1f} over the mean single site; against all types annotated {against}"
 
 
+def _communication(result: Result) -> str:
+    """Bytes of one site and round saved by each named profile, computed from its configuration."""
+    sent = [row["communication"] for row in result["profiles"] if row["profile"] != DEMO]
+    plain = min(min(found["up_reduction"], found["down_reduction"]) for found in sent)
+    checked = min(found["down_with_check_reduction"] for found in sent)
+    return (
+        f"{-100 * plain:.1f} % at least, up and down apart, for {len(sent)} profiles; down with the chunks "
+        f"that a site fetches to check the sum {-100 * checked:.1f} % ({_COST})"
+    )
+
+
+def _memory(result: Result) -> str:
+    """Memory to train a named profile, computed; gigabytes of 10^9 bytes."""
+    shown = [
+        f"{row['profile']} {row['computed']['training_bytes'] / 1e9:.1f} GB to train, "
+        f"{row['computed']['inference_bytes_one'] / 1e9:.1f} GB to read one note"
+        for row in result["profiles"]
+        if row["profile"].startswith("llama")
+    ]
+    if not shown:
+        raise ValueError("no profile of the paper's models")
+    return f"computed: {'; '.join(shown)} ({_COST})"
+
+
+_COST = "[COST.md](COST.md)"
+
 HEADLINES = (
     Headline("zero-shot to federated", "up to +65 F1", lambda r: _gain(r, "zero_shot"), "main"),
     Headline("single site to federated", "about +25 F1", lambda r: _gain(r, "single_site"), "main"),
@@ -97,14 +128,8 @@ HEADLINES = (
     Headline("new site, few labels", "73 strict / 85 lenient", _new_site, "new_site"),
     Headline("10 sites against centralised", "about -2 %", _ten_sites, "sites"),
     Headline("uneven or incomplete annotation", "robust", _uneven, "uneven"),
-    Headline(
-        "communication against full-model updates", "-98.5 %", elsewhere="[COST.md](COST.md)", scenario=""
-    ),
-    Headline(
-        "memory",
-        "8B on one 16-24 GB GPU; 1B on a mid-range GPU",
-        elsewhere="[COST.md](COST.md)",
-    ),
+    Headline("communication against full-model updates", "-98.5 %", cost=_communication),
+    Headline("memory", "8B on one 16-24 GB GPU; 1B on a mid-range GPU", cost=_memory),
 )
 """The paper's headlines (arXiv 2601.22124), in its order of importance."""
 
@@ -120,7 +145,9 @@ def render(folder: Path) -> str:
         for name, file in FILES.items()
         if (folder / file).is_file()
     }
-    parts = [_HEAD, _headline_table(results), _COMMANDS]
+    cost = folder / COST_FILE
+    costs = json.loads(cost.read_text(encoding="utf-8")) if cost.is_file() else None
+    parts = [_HEAD, _headline_table(results, costs), _COMMANDS]
     for name, file in FILES.items():
         parts.append(f"## {name.capitalize()}\n")
         if name in results:
@@ -130,23 +157,23 @@ def render(folder: Path) -> str:
     return "\n".join(parts)
 
 
-def _headline_table(results: Mapping[str, Result]) -> str:
-    lines = [_row("claim", "paper", *FILES, "scenario"), _row(*["---"] * (3 + len(FILES)))]
+def _headline_table(results: Mapping[str, Result], costs: Result | None) -> str:
+    lines = [_row("claim", "paper", *FILES, "measured by"), _row(*["---"] * (3 + len(FILES)))]
     for headline in HEADLINES:
-        cells = [headline.elsewhere or _figure(headline, results.get(name)) for name in FILES]
-        if headline.elsewhere:
-            cells = [headline.elsewhere, *[""] * (len(FILES) - 1)]
-        scenario = f"`{headline.scenario}`" if headline.scenario else ""
-        lines.append(_row(headline.claim, headline.figure, *cells, scenario))
+        command = f"`bench ie --scenario {headline.scenario}`" if headline.scenario else "`bench cost`"
+        cells = [headline.elsewhere or _figure(headline.read, results.get(name)) for name in FILES]
+        if headline.cost is not None:
+            cells = [_figure(headline.cost, costs), *["as left"] * (len(FILES) - 1)]
+        lines.append(_row(headline.claim, headline.figure, *cells, command))
     return "\n".join(lines) + "\n"
 
 
-def _figure(headline: Headline, result: Result | None) -> str:
-    if result is None or headline.read is None:
+def _figure(read: Callable[[Result], str] | None, result: Result | None) -> str:
+    if result is None or read is None:
         return NOT_MEASURED
     try:
-        return headline.read(result)
-    except KeyError:
+        return read(result)
+    except (KeyError, ValueError):  # a scenario that was left out, or no named profile
         return NOT_MEASURED
 
 

@@ -5,7 +5,7 @@ coordinator nor another site sees a weight. One rule covers both methods of the 
 
     w_k ~ n_k**a * exp(tau * (1 - l_k)),   (a, tau) = (1, 0) Fed-MedLoRA, (1, 1) Fed-MedLoRA+
 
-with n_k training notes and l_k the validation loss measured at the site. Published sums of weights can be
+with n_k training sentences and l_k the validation loss measured at the site. Published sums of weights can be
 differenced over rounds, so on the default "ladder" the size enters as a power of two and the loss factor on
 eight steps: what differencing shows is a bucket, never a count. "exact" keeps the plain product and is
 meant for comparisons with the paper.
@@ -50,7 +50,7 @@ class WeightRule:
         """Compute this site's weight for one round.
 
         Args:
-            n_notes: Training notes of the site; >= 1.
+            n_notes: Size of the site, its training notes counted by their sentences; >= 1.
             loss: Mean validation loss in nats; finite, >= 0.
 
         Returns:

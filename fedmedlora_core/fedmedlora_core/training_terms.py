@@ -30,6 +30,7 @@ class TrainingTerms(Section):
         weight_decay_micro: Of AdamW, in millionths.
         gradient_clip_micro: Largest L2 norm of a step's gradient, in millionths.
         relation_cap_percent: Bounds the RE examples of an epoch by the NER examples; 0 takes all of them.
+        relation_filled_percent: Least share of these that have a tail; drawn as they come when left out.
         schedule: "linear" (also when left out) falls over the whole study, "cosine" in each round anew.
         warmup_percent: Warm-up as a share of a round's steps, instead of `warmup_steps`.
         gradient_accumulation_steps: Batches whose gradients are added up before a step.
@@ -48,6 +49,7 @@ class TrainingTerms(Section):
     weight_decay_micro: NotNegative = 0
     gradient_clip_micro: Positive = 1_000_000
     relation_cap_percent: NotNegative = 0
+    relation_filled_percent: Annotated[int, Field(ge=1, le=100)] | None = None
     schedule: Literal["linear", "cosine"] | None = None
     warmup_percent: Annotated[int, Field(ge=0, le=90)] | None = None
     gradient_accumulation_steps: Annotated[int, Field(ge=1, le=4096)] | None = None

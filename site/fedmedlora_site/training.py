@@ -131,7 +131,7 @@ class TrainingOutcome:
 
     Args:
         delta: New minus old adapter, float32 `(d,)`, not clipped.
-        n_notes: Notes trained on.
+        n_notes: Size of the site: notes trained on, each counted by its sentences.
         loss: Mean validation loss in nats.
         room: uint32 of the length of the encoding, whose memory begins with `delta`: the update can be
             encoded in it.

@@ -46,11 +46,11 @@ class IeOptions:
         """Smaller sites: minutes on one core."""
         if corpora:
             limits = SizeLimits(train=160, validation=16, test=48, per_note=8)
-            return cls(rounds=4, limits=limits, few_notes=(10, 25))
+            return cls(rounds=8, limits=limits, few_notes=(10, 25))
         limits = SizeLimits(train=240, validation=24, test=80)
         return cls(limits=limits, relation_cap_percent=100, few_notes=(10, 25), spread_sentences=1000)
 
     @classmethod
     def full(cls, *, corpora: bool) -> IeOptions:
         """All notes of the clinic; of each corpus 1,200 training sentences."""
-        return cls(rounds=8, limits=SizeLimits(train=1200, validation=60, test=300)) if corpora else cls()
+        return cls(limits=SizeLimits(train=1200, validation=30, test=300, per_note=16)) if corpora else cls()

@@ -1,12 +1,17 @@
-"""Train a wide adapter on a small model with one product per module instead of three.
+"""Train an adapter on a small model with one product per module each way instead of three and four.
 
 Shapes: T tokens, D output width, K input width, R rank. A module with weight W_DK computes
 
-    y = W x + s B A x       three products, forward and back about 2 T D K + T R (2 K + 3 D) multiplications
-    y = (W + s B A) x       one product,    forward and back about 3 T D K
+    y = W x + s B A x       three products and a sum forward, twice that back
+    y = F x, F = W + s B A  one product forward
 
-so for R above about a fifth of the width the second form is cheaper. It needs the gradient of the whole W for
-a moment, so it is meant for small models. The two differ by rounding only.
+Back, the gradient of x is one product with F, and those of B and A go through the rank,
+
+    dB = s dy' (A x)        dA = s (B' dy)' x
+
+so the gradient of the whole F is never made: about 2 T D K + 2 T R (D + K) + R D K multiplications in few
+large products. What is gained beside the multiplications is the time between small ones. F is kept from
+forward to backward, so it is meant for small models. Both forms differ by rounding only.
 """
 
 from __future__ import annotations
@@ -23,18 +28,18 @@ from torch.nn import functional
 
 __all__ = ["fused"]
 
-_LARGEST = 16_000_000
-"""Values of a weight above which its whole gradient is not made."""
+_LARGEST = 4_000_000
+"""Values of a weight above which no folded copy is kept."""
 
 
 @contextmanager
 def fused(model: PeftModel) -> Iterator[None]:
-    """Compute the adapted modules of a block in one product each, where that is cheaper.
+    """Compute the adapted modules of a block in one product each, where the model is small.
 
-    A module keeps its three products if its adapter is narrow, has dropout or a bias, is one of several, or
-    if the weight is not float32: the sum would lose the adapter's small values.
+    A module keeps its own products if its adapter has dropout or a bias, is one of several, or if the weight
+    is not float32: the sum would lose the adapter's small values.
     """
-    chosen = [module for module in model.modules() if isinstance(module, Linear) and _is_cheaper(module)]
+    chosen = [module for module in model.modules() if isinstance(module, Linear) and _can_fold(module)]
     try:
         for module in chosen:
             module.forward = MethodType(_forward, module)  # type: ignore[method-assign]
@@ -45,27 +50,58 @@ def fused(model: PeftModel) -> Iterator[None]:
             del module.forward
 
 
+class _Folded(torch.autograd.Function):
+    """y = (W + s B A) x + b, with gradients of x, A and B only: W and b are frozen."""
+
+    @staticmethod
+    def forward(  # noqa: PLR0917 - autograd passes them by position
+        ctx: Any,
+        inputs: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        down: torch.Tensor,
+        up: torch.Tensor,
+        scale: float,
+    ) -> torch.Tensor:
+        """Fold, multiply, and keep what the gradients need."""
+        folded = torch.addmm(weight, up, down, alpha=scale)
+        ctx.save_for_backward(inputs, folded, down, up)
+        ctx.scale = scale
+        return functional.linear(inputs, folded, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Gradients of the inputs, and of A and B through the rank."""
+        inputs, folded, down, up = ctx.saved_tensors
+        (grad,) = grads
+        wants_inputs, _, _, wants_down, wants_up, _ = ctx.needs_input_grad
+        of_inputs = grad @ folded if wants_inputs else None
+        rows, seen = grad.reshape(-1, grad.shape[-1]), inputs.reshape(-1, inputs.shape[-1])
+        of_up = (rows.t() @ (seen @ down.t())).mul_(ctx.scale) if wants_up else None
+        of_down = ((rows @ up).t() @ seen).mul_(ctx.scale) if wants_down else None
+        return of_inputs, None, None, of_down, of_up, None
+
+
 def _forward(module: Any, inputs: torch.Tensor) -> torch.Tensor:
     """Compute one adapted module in one product."""
-    name = module.active_adapters[0]
-    up, down = module.lora_B[name].weight, module.lora_A[name].weight
-    weight = torch.addmm(module.base_layer.weight, up, down, alpha=module.scaling[name])
-    return functional.linear(inputs, weight, module.base_layer.bias)
+    name, base = module.active_adapters[0], module.base_layer
+    down, up = module.lora_A[name].weight, module.lora_B[name].weight
+    found: torch.Tensor = _Folded.apply(  # type: ignore[no-untyped-call]
+        inputs, base.weight, base.bias, down, up, module.scaling[name]
+    )
+    return found
 
 
-def _is_cheaper(module: Any) -> bool:
-    """Tell whether one product is the cheaper form of this module, and the same function."""
+def _can_fold(module: Any) -> bool:
+    """Tell whether one product is the same function as the module's own, and its copy is small."""
     if len(module.active_adapters) != 1 or module.merged or module.disable_adapters:
         return False
     name = module.active_adapters[0]
     if name not in module.lora_A or name in getattr(module, "lora_variant", {}):
         return False
-    weight, down, up = module.base_layer.weight, module.lora_A[name], module.lora_B[name]
-    plain = type(module.base_layer) is torch.nn.Linear and up.bias is None
+    base, down, up = module.base_layer, module.lora_A[name], module.lora_B[name]
+    plain = type(base) is torch.nn.Linear and up.bias is None
     plain = plain and isinstance(module.lora_dropout[name], torch.nn.Identity)
-    alike = all(part.dtype == torch.float32 for part in (weight, down.weight, up.weight))
-    if not plain or not alike or weight.numel() > _LARGEST:
+    if not plain or base.weight.requires_grad or base.weight.numel() > _LARGEST:
         return False
-    wide, narrow = weight.shape
-    rank = down.weight.shape[0]
-    return bool(rank * (2 * narrow + 3 * wide) > narrow * wide)
+    return all(part.dtype == torch.float32 for part in (base.weight, down.weight, up.weight))

@@ -30,11 +30,15 @@ _SPECIAL_HEADS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 
 @dataclass(frozen=True)
 class PromptSample:
-    """Token ids of a prompt followed by its answer and the end mark."""
+    """Token ids of a prompt followed by its answer and the end mark.
+
+    `finds` says whether the answer names anything; most heads of relations have no tail.
+    """
 
     task: Task
     ids: tuple[int, ...]
     answer_start: int
+    finds: bool = True
 
     @property
     def length(self) -> int:
@@ -77,6 +81,7 @@ class GenerativeLearner:
         self.labels = labels
         self.left_out = 0
         self.template: Template = template_for(tokenizer.get_vocab(), answers)
+        self._nothing = self.template.relation_target(())
         self._max_tokens = max_tokens
         self._batch_size = batch_size
         self._max_words = max_words
@@ -94,7 +99,9 @@ class GenerativeLearner:
         prompts = self._prompt_ids(examples)
         answers = self._encode([example.target for example in examples], special=False)
         found = [
-            PromptSample(example.task, (*prompt, *answer, self._end_id), len(prompt))
+            PromptSample(
+                example.task, (*prompt, *answer, self._end_id), len(prompt), example.target != self._nothing
+            )
             for example, prompt, answer in zip(examples, prompts, answers, strict=True)
         ]
         kept = [sample for sample in found if sample.length <= self._max_tokens]

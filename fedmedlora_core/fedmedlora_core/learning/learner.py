@@ -55,6 +55,11 @@ class Sample(Protocol):
         """Answer positions that its loss is summed over."""
         ...
 
+    @property
+    def finds(self) -> bool:
+        """Whether the answer names anything; most heads of relations have no tail."""
+        ...
+
 
 class Learner(Protocol):
     """A base model with an adapter, and how it is trained and asked.

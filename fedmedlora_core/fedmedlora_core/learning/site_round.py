@@ -39,6 +39,7 @@ from fedmedlora_core.learning.train import OnStep, mean_loss, train_local
 from fedmedlora_core.records import Note, mentions_in
 from fedmedlora_core.study import Study
 from fedmedlora_core.tasks.tagging import tag_names
+from fedmedlora_core.tasks.windows import windows_of
 from fedmedlora_core.training_terms import AnswerFormat
 
 __all__ = ["LocalUpdate", "first_adapter", "held_out_losses", "learner_for", "make_learner", "train_round"]
@@ -52,7 +53,8 @@ class LocalUpdate:
         delta: float32, trained minus received adapter in what travels in this round, not clipped.
         validation_loss: Nats per answer token on the site's validation notes, with the trained adapter;
             0 where the study's rule does not weigh by it.
-        n_notes: Training notes.
+        n_notes: Training notes, each counted by its sentences: a note is a discharge letter at one site and a
+            single sentence at another, and weights need a unit that means the same at both.
         steps: Steps of the optimiser.
         training_loss: Mean of the last epoch.
         left_out: Training examples that are longer than the study's `max_tokens`.
@@ -218,7 +220,8 @@ def train_round(
         except NonFiniteError:
             load_vector(learner.model, start)
             raise
-    return LocalUpdate(delta, loss, len(train), result.steps, result.loss, left_out, own, mentions_in(train))
+    size = max(1, sum(len(windows_of(note.text)) for note in train))
+    return LocalUpdate(delta, loss, size, result.steps, result.loss, left_out, own, mentions_in(train))
 
 
 def held_out_losses(

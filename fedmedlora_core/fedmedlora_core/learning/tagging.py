@@ -17,6 +17,7 @@ from fedmedlora_core.labels import LabelSet
 from fedmedlora_core.learning.base import reproducible
 from fedmedlora_core.learning.learner import Answers, OnDone
 from fedmedlora_core.learning.merging import merged
+from fedmedlora_core.learning.tag_paths import best_paths
 from fedmedlora_core.records import Entity, Note
 from fedmedlora_core.tasks.examples import Task
 from fedmedlora_core.tasks.inline import TypedSpan
@@ -56,6 +57,11 @@ class TagSample:
     def counted(self) -> int:
         """Words with a tag."""
         return len(self.places)
+
+    @property
+    def finds(self) -> bool:
+        """Whether any word has a tag other than outside."""
+        return any(self.gold)
 
 
 class TaggingLearner:
@@ -124,12 +130,11 @@ class TaggingLearner:
         """Spans of each input of a batch."""
         if not any(sample.places for sample in batch):
             return [() for _ in batch]
-        numbers = iter(self._logits(batch).argmax(-1).tolist())
-        found = []
-        for sample in batch:
-            tags = [self._names[next(numbers)] for _ in sample.places]
-            found.append(tuple(read_tags(sample.words, tags)))
-        return found
+        paths = best_paths(self._logits(batch), [len(sample.places) for sample in batch], self._names)
+        return [
+            tuple(read_tags(sample.words, [self._names[tag] for tag in path]))
+            for sample, path in zip(batch, paths, strict=True)
+        ]
 
     def _logits(self, batch: Sequence[TagSample]) -> torch.Tensor:
         """Logits of every word of a batch; tags that its example may not use are minus infinity."""

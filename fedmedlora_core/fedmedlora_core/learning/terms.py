@@ -29,6 +29,7 @@ class TrainTerms:
         relation_cap: RE examples of an epoch for each NER example, drawn anew for each epoch; None for all.
             A sentence has one NER example and one RE example for each of its entities, which all show the
             same words: without a cap they take most of the time.
+        relation_filled: Least share of the RE examples of an epoch that have a tail; None for as they come.
         max_steps: Stop the round after so many steps; None for whole epochs.
         schedule: "linear" falls in a straight line over all rounds of the study to a tenth; "cosine" falls
             within each round to nothing.
@@ -48,6 +49,7 @@ class TrainTerms:
     round: int = 1
     rounds: int = 1
     relation_cap: float | None = None
+    relation_filled: float | None = None
     max_steps: int | None = None
     schedule: Literal["linear", "cosine"] = "linear"
     warmup_fraction: float = 0.0
@@ -69,6 +71,7 @@ class TrainTerms:
             round=round_number,
             rounds=terms.rounds,
             relation_cap=terms.relation_cap_percent / 100 if terms.relation_cap_percent else None,
+            relation_filled=terms.relation_filled_percent / 100 if terms.relation_filled_percent else None,
             schedule=terms.schedule or "linear",
             warmup_fraction=(terms.warmup_percent or 0) / 100,
             accumulation=terms.gradient_accumulation_steps or 1,

@@ -81,7 +81,7 @@ def train_local(
         raise ConfigError(
             "there is no training example: no note of this site has annotated types of the study"
         )
-    per_epoch = math.ceil(_epoch_size(samples, terms.relation_cap) / terms.step_size)
+    per_epoch = math.ceil(_epoch_size(samples, terms) / terms.step_size)
     steps = min(per_epoch * terms.local_epochs, terms.max_steps or per_epoch * terms.local_epochs)
     loop = TrainingLoop(learner, terms, team)
     job = b"" if checkpoints is None else loop.job(samples, seed)
@@ -187,29 +187,46 @@ class TrainingLoop:
 def _batches(samples: Sequence[Any], terms: TrainTerms, order: np.random.Generator) -> Iterator[list[Any]]:
     """The batches of all epochs, each epoch drawn when it begins."""
     for _ in range(terms.local_epochs):
-        yield from bucketed_batches(epoch_samples(samples, terms.relation_cap, order), terms.step_size, order)
+        yield from bucketed_batches(epoch_samples(samples, terms, order), terms.step_size, order)
 
 
-def _epoch_size(samples: Sequence[Any], relation_cap: float | None) -> int:
+def _epoch_size(samples: Sequence[Any], terms: TrainTerms) -> int:
     """Examples of one epoch."""
-    relations = sum(1 for sample in samples if sample.task == "re")
-    others = len(samples) - relations
-    if relation_cap is None or not others:
-        return len(samples)
-    return others + min(relations, math.ceil(relation_cap * others))
+    others = sum(1 for sample in samples if sample.task != "re")
+    return others + sum(_relation_counts(samples, terms))
 
 
-def epoch_samples(
-    samples: Sequence[Any], relation_cap: float | None, order: np.random.Generator
-) -> list[Any]:
-    """Draw the examples of one epoch: every NER example, and RE examples up to the cap."""
-    size = _epoch_size(samples, relation_cap)
-    if size == len(samples):
-        return list(samples)
+def _relation_counts(samples: Sequence[Any], terms: TrainTerms) -> tuple[int, int]:
+    """Count the RE examples of one epoch: those with a tail, and those with none.
+
+    Most heads have no tail, and a tagger that sees them as they come learns to answer "none" for a long time.
+    Where fewer have a tail than the share asks for, there are fewer examples, not fewer of these.
+    """
     relations = [sample for sample in samples if sample.task == "re"]
+    filled = sum(1 for sample in relations if sample.finds)
+    empty, others = len(relations) - filled, len(samples) - len(relations)
+    room = len(relations)
+    if terms.relation_cap is not None and others:
+        room = min(room, math.ceil(terms.relation_cap * others))
+    share = max(terms.relation_filled or 0.0, filled / max(1, len(relations)))
+    kept = min(filled, round(share * room))
+    # One at least: a site whose relations are all empty still has something to train on.
+    most_empty = max(1, math.ceil(kept / share) - kept) if terms.relation_filled else room
+    return kept, min(empty, room - kept, most_empty)
+
+
+def epoch_samples(samples: Sequence[Any], terms: TrainTerms, order: np.random.Generator) -> list[Any]:
+    """Draw the examples of one epoch: every NER example, and RE examples by cap and share."""
+    filled, empty = _relation_counts(samples, terms)
+    if _epoch_size(samples, terms) == len(samples):
+        return list(samples)
     others = [sample for sample in samples if sample.task != "re"]
-    chosen = order.permutation(len(relations))[: size - len(others)]
-    return [*others, *(relations[index] for index in sorted(chosen.tolist()))]
+    relations = [sample for sample in samples if sample.task == "re"]
+    chosen = []
+    for finds, count in ((True, filled), (False, empty)):
+        places = [place for place, sample in enumerate(relations) if sample.finds == finds]
+        chosen += [places[index] for index in order.permutation(len(places))[:count].tolist()]
+    return [*others, *(relations[place] for place in sorted(chosen))]
 
 
 def bucketed_batches(samples: Sequence[Any], batch_size: int, order: np.random.Generator) -> list[list[Any]]:

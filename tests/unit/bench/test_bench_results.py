@@ -160,3 +160,23 @@ def test_page_has_the_files_figures_and_names_the_gaps(result: dict[str, Any], t
     assert results_page.main([*arguments, "--check"]) == 1, "another file, another page"
     results_page.main(arguments)
     assert "| 10 sites against centralised | about -2 % | not measured | not measured |" in page.read_text()
+
+
+def test_bytes_and_memory_come_from_the_file_of_costs(tmp_path: Path) -> None:
+    def row(name: str, up: float, memory: float) -> dict[str, Any]:
+        saved = {"up_reduction": up, "down_reduction": 0.99, "down_with_check_reduction": up - 0.02}
+        computed = {"training_bytes": memory * 1e9, "inference_bytes_one": memory * 5e8}
+        return {"profile": name, "communication": saved, "computed": computed}
+
+    page = results_page.render(tmp_path)
+    assert "| communication against full-model updates | -98.5 % | not measured |" in page
+    rows = [row("tiny", 0.1, 0.2), row("llama-3.2-1b", 0.993, 6.0), row("qwen3-4b", 0.985, 9.0)]
+    (tmp_path / "cost.json").write_text(json.dumps({"profiles": rows}))
+    page = results_page.render(tmp_path)
+    assert "-98.5 % at least, up and down apart, for 2 profiles" in page, "the demo's model is exempt"
+    assert "to check the sum -96.5 %" in page
+    assert "llama-3.2-1b 6.0 GB to train, 3.0 GB to read one note" in page
+    (tmp_path / "cost.json").write_text(json.dumps({"profiles": []}))
+    page = results_page.render(tmp_path)
+    assert "| communication against full-model updates | -98.5 % | not measured |" in page
+    assert "| memory | 8B on one 16-24 GB GPU; 1B on a mid-range GPU | not measured |" in page

@@ -1,4 +1,4 @@
-"""One product instead of three: the same function, only where it is cheaper, and gone afterwards."""
+"""One product instead of three: the same function, only where it fits, and gone afterwards."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from peft.tuners.lora import Linear
 
 from fedmedlora_core.labels import label_set
-from fedmedlora_core.learning import train
+from fedmedlora_core.learning import fusing, train
 from fedmedlora_core.learning.base import load_base
 from fedmedlora_core.learning.fusing import fused
 from fedmedlora_core.learning.generative import GenerativeLearner
@@ -40,8 +40,9 @@ def replaced(model: torch.nn.Module) -> int:
 
 
 @pytest.mark.parametrize("mode", ["ffa", "ab"])
-def test_loss_and_gradients_are_the_same_to_rounding(folder: Path, mode: str) -> None:
-    made = learner(folder, 32, mode)
+@pytest.mark.parametrize("rank", [1, 4, 32])
+def test_loss_and_gradients_are_the_same_to_rounding(folder: Path, rank: int, mode: str) -> None:
+    made = learner(folder, rank, mode)
     generator = np.random.default_rng(1)
     size = read_vector(made.model).size
     load_vector(made.model, generator.normal(0, 0.05, size).astype(np.float32))
@@ -66,8 +67,33 @@ def test_the_modules_are_as_before_afterwards_also_after_an_error(folder: Path) 
     assert replaced(made.model) == 0
 
 
-def test_a_narrow_adapter_keeps_its_three_products(folder: Path) -> None:
-    made = learner(folder, 1)
+def test_the_gradient_of_a_folded_module_is_the_numerical_one(folder: Path) -> None:
+    """In float64, against finite differences: nothing that autograd derives is taken for granted."""
+    made = learner(folder, 4, "ab")
+    module: Any = next(m for m in made.model.modules() if isinstance(m, Linear)).double()
+    weight = module.base_layer.weight.detach()
+    down, up = module.lora_A["default"].weight, module.lora_B["default"].weight
+    inputs = torch.randn(2, 3, weight.shape[1], dtype=torch.float64)
+    values = [t.detach().clone().requires_grad_() for t in (inputs, down, torch.randn_like(up) / 10)]
+
+    def folded(x: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> Any:
+        return fusing._Folded.apply(x, weight, None, a, b, 2.0)  # type: ignore[no-untyped-call]
+
+    assert torch.autograd.gradcheck(folded, values)
+
+
+def test_a_weight_that_trains_itself_keeps_its_own_products(folder: Path) -> None:
+    made = learner(folder, 4)
+    for module in made.model.modules():
+        if isinstance(module, Linear):
+            module.base_layer.weight.requires_grad_(True)
+    with fused(made.model):
+        assert replaced(made.model) == 0
+
+
+def test_a_large_weight_keeps_its_own_products(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = learner(folder, 4)
+    monkeypatch.setattr(fusing, "_LARGEST", 1)
     with fused(made.model):
         assert replaced(made.model) == 0
 

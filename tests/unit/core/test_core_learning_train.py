@@ -27,7 +27,7 @@ from fedmedlora_core.learning.generative import GenerativeLearner
 from fedmedlora_core.learning.learner import Learner
 from fedmedlora_core.learning.lora import LoraTerms, load_vector, read_adapter, read_vector
 from fedmedlora_core.learning.site_round import learner_for, make_learner, train_round
-from fedmedlora_core.learning.tagging import TaggingLearner
+from fedmedlora_core.learning.tagging import TaggingLearner, TagSample
 from fedmedlora_core.learning.terms import TrainTerms
 from fedmedlora_core.learning.train import bucketed_batches, epoch_samples, train_local
 from fedmedlora_core.study import Study
@@ -179,15 +179,44 @@ def test_relation_cap_draws_anew_each_epoch_and_keeps_every_ner_example(causal: 
     samples = generative(causal).samples(make_notes(12), ["ner", "re"])
     ner = [sample for sample in samples if sample.task == "ner"]
     order = np.random.default_rng(0)
-    epochs = [epoch_samples(samples, 0.5, order) for _ in range(2)]
+    capped = replace(SHORT, relation_cap=0.5)
+    epochs = [epoch_samples(samples, capped, order) for _ in range(2)]
     for epoch in epochs:
         assert [s for s in epoch if s.task == "ner"] == ner
         assert sum(s.task == "re" for s in epoch) == len(ner) // 2
     assert epochs[0] != epochs[1]
-    assert epoch_samples(samples, None, order) == samples
-    assert epoch_samples(samples, 100.0, order) == samples
+    assert epoch_samples(samples, SHORT, order) == samples
+    assert epoch_samples(samples, replace(SHORT, relation_cap=100.0), order) == samples
     only_relations = [sample for sample in samples if sample.task == "re"]
-    assert epoch_samples(only_relations, 0.5, order) == only_relations
+    assert epoch_samples(only_relations, capped, order) == only_relations
+
+
+@pytest.mark.parametrize(
+    ("filled", "empty", "share", "expected"),
+    [(20, 80, 0.5, (10, 10)), (4, 96, 0.5, (4, 4)), (80, 20, 0.5, (16, 4)), (0, 50, 0.5, (0, 1))],
+)
+def test_heads_with_a_tail_fill_their_share_of_an_epoch(
+    filled: int, empty: int, share: float, expected: tuple[int, int]
+) -> None:
+    ner = [TagSample("ner", (1,), (), (), (), ()) for _ in range(40)]
+    relations = [TagSample("re", (1,), (), (), (int(n < filled),), ()) for n in range(filled + empty)]
+    terms = replace(SHORT, relation_cap=0.5, relation_filled=share)
+    epoch = epoch_samples([*ner, *relations], terms, np.random.default_rng(0))
+    drawn = [sample for sample in epoch if sample.task == "re"]
+    assert epoch[:40] == ner
+    assert (sum(s.finds for s in drawn), sum(not s.finds for s in drawn)) == expected
+
+
+@pytest.mark.parametrize("kind", ["causal", "token_classification"])
+def test_both_learners_tell_heads_with_a_tail(causal: Path, encoder: Path, kind: str) -> None:
+    notes = make_notes(12)
+    learner = make(kind, causal, encoder)
+    with_tails = {relation.head for note in notes for relation in note.relations}
+    samples = learner.samples(notes, ["re"])
+    assert 0 < sum(sample.finds for sample in samples) < len(samples)
+    bare = [replace(note, relations=()) for note in notes]
+    assert with_tails
+    assert not any(sample.finds for sample in learner.samples(bare, ["re"]))
 
 
 def test_learning_rate_warms_up_each_round_and_falls_over_all() -> None:
@@ -345,7 +374,7 @@ def test_site_round_starts_from_the_adapter_and_is_reproducible(causal: Path) ->
     assert np.array_equal(updates[0].delta, updates[1].delta)
     assert not np.array_equal(updates[0].delta, updates[2].delta)
     assert updates[0].validation_loss == 0.0, "the plain rule does not weigh by the loss"
-    assert updates[0].n_notes == 9
+    assert updates[0].n_notes == 18, "nine notes of two sentences"
     assert updates[0].delta.shape == (adapter.dimension,)
     assert np.allclose(read_vector(learner.model) - adapter.vector(), updates[2].delta)
 
