@@ -50,6 +50,10 @@ def command(
         int | None, typer.Option(help="Training sentences of each site, in place of the size's.", min=1)
     ] = None,
     test: Annotated[int | None, typer.Option(help="Test sentences of each site, likewise.", min=1)] = None,
+    few_notes: Annotated[
+        list[int] | None,
+        typer.Option(help="Labelled notes of the new site, one point of its curve; may be repeated.", min=1),
+    ] = None,
     work: Annotated[
         Path | None, typer.Option(help="Folder of finished jobs; a run that was killed goes on from there.")
     ] = None,
@@ -73,7 +77,7 @@ def command(
         profile=profile,
         seeds=seeds,
         scenarios=tuple(SCENARIOS) if "all" in wanted else wanted,
-        options=_sized(size, rounds=rounds, train=train, test=test),
+        options=_sized(size, rounds=rounds, train=train, test=test, few_notes=few_notes),
         work=work,
         jobs=jobs,
         ray=ray,
@@ -84,14 +88,22 @@ def command(
         Console().print(results_table(result["systems"]))
 
 
-def _sized(size: IeOptions, *, rounds: int | None, train: int | None, test: int | None) -> IeOptions:
+def _sized(
+    size: IeOptions,
+    *,
+    rounds: int | None,
+    train: int | None,
+    test: int | None,
+    few_notes: list[int] | None,
+) -> IeOptions:
     """Change what was given."""
     limits = size.limits
     if train is not None:
         limits = replace(limits, train=train)
     if test is not None:
         limits = replace(limits, test=test)
-    return replace(size, limits=limits, rounds=rounds or size.rounds)
+    few = tuple(few_notes or size.few_notes)
+    return replace(size, limits=limits, rounds=rounds or size.rounds, few_notes=few)
 
 
 def _repeat() -> str:
