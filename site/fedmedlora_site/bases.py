@@ -111,6 +111,27 @@ class Bases:
         """Whether the adapter of a digest was computed here."""
         return digest in self._known
 
+    def holds_after(self, digest: str, state: str | None) -> bool:
+        """Whether a closed round's adapter was computed here, and the optimiser's state that it led to.
+
+        An average of nothing leaves the adapter as it was, while the state moves on: the adapter's digest
+        alone does not tell that the round was computed.
+
+        Args:
+            digest: Of the adapter.
+            state: Digest of the state of the server's optimiser; None without one.
+        """
+        folder = self._known.get(digest)
+        if folder is None or state is None:
+            return folder is not None
+        if folder == self._initial:
+            initial = self.rule.initial_state()
+            return initial is not None and initial.digest == state
+        try:
+            return (folder / _STATE_FILE).read_text() == state
+        except OSError:
+            return False
+
     def folder(self, digest: str) -> Path:
         """Folder of an adapter that `holds`."""
         return self._known[digest]
@@ -219,7 +240,12 @@ class Bases:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _prune(self) -> None:
-        """Delete the folders of rounds long closed; no adapter is derived from them any more."""
-        for old in sorted(self._root.glob("base-*"))[:-KEPT_FOLDERS]:
+        """Delete the folders of rounds long closed; no adapter is derived from them any more.
+
+        Damaged ones go first, or they would push out what is derived again in their place (R4.9.5).
+        """
+        known = set(self._known.values())
+        by_worth = sorted(self._root.glob("base-*"), key=lambda folder: (folder in known, folder.name))
+        for old in by_worth[:-KEPT_FOLDERS]:
             self._known = {digest: path for digest, path in self._known.items() if path != old}
             shutil.rmtree(old, ignore_errors=True)

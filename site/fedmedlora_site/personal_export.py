@@ -7,12 +7,17 @@ from pathlib import Path
 from fedmedlora_core.adapter_parts import with_personal
 from fedmedlora_core.errors import ConfigError
 from fedmedlora_site.errors import FolderError
-from fedmedlora_site.holdings import Holdings
+from fedmedlora_site.folder import SiteFolder
+from fedmedlora_site.holdings import FolderLock, Holdings
 from fedmedlora_site.personal import last_closed, load_start
+
+CHARTER_FILE = "charter.json"
 
 
 def export_personal(root: Path, out: Path) -> int:
-    """Write the adapter that this site uses as a PEFT folder, in the clear.
+    """Write the adapter that this site uses as a PEFT folder, in the clear, with the charter beside it.
+
+    No agent may be at work: opening a folder drops torn lines and half-written adapters.
 
     Args:
         root: The site's folder.
@@ -23,9 +28,17 @@ def export_personal(root: Path, out: Path) -> int:
 
     Raises:
         ConfigError: The study leaves nothing to a site, or the folder is there already.
-        FolderError: There is nothing yet, or it was changed on disk.
+        FolderError: There is nothing yet, it was changed on disk, or an agent is running.
     """
-    held = Holdings.open(root)
+    lock = FolderLock(SiteFolder.open(root).lock)
+    try:
+        return _export(Holdings.open(root), out)
+    finally:
+        lock.release()
+
+
+def _export(held: Holdings, out: Path) -> int:
+    """Write the adapter of an opened folder; returns the round of the site's own part."""
     if held.study.adapter.mode != "sa":
         raise ConfigError("the study shares its whole adapter: only mode 'sa' leaves a part to each site")
     if out.exists():
@@ -38,4 +51,5 @@ def export_personal(root: Path, out: Path) -> int:
     if not held.bases.holds(state.base):
         raise FolderError(f"{held.folder.adapters}: the last adapter is missing; let the site catch up")
     with_personal(held.bases.adapter(state.base), personal).save(out)
+    (out / CHARTER_FILE).write_bytes(held.study.canonical_json())  # `extract` and `evaluate` read it there
     return number

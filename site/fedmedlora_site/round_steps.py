@@ -104,7 +104,7 @@ class RoundSteps:
         state, bases = self._held.mirror.state, self._held.bases
         missing: list[ClosedRound] = []
         for closed in reversed(state.closed_rounds):
-            if bases.holds(closed.next_base):
+            if bases.holds_after(closed.next_base, closed.state):
                 break
             missing.append(closed)
         for closed in reversed(missing):

@@ -10,8 +10,9 @@ import pytest
 from fedmedlora_audit.charter import CharterTerms
 from fedmedlora_audit.errors import CharterError, LawError
 from fedmedlora_core.server_optimiser import OptimiserState
+from fedmedlora_testkit import audit_votes as votes
 from fedmedlora_testkit.audit_forger import Forger
-from fedmedlora_testkit.audit_log import START, StudyLog, digest_of
+from fedmedlora_testkit.audit_log import START, StudyLog, charter_table, digest_of
 from fedmedlora_testkit.studies import make_study
 
 ADAM = {"optimiser": "adam", "beta1_milli": 900, "beta2_milli": 990, "adaptivity_micro": 1000}
@@ -92,6 +93,19 @@ def test_an_aborted_round_leaves_the_state() -> None:
     log.refuse("site-d", "aggregate", "bad_aggregate", round=1)
     log.abort("disagreement")
     assert log.state.optimiser == before == log.terms.initial_state
+
+
+@pytest.mark.parametrize(("against", "outcome"), [(4, "rolled_back"), (0, "closed")])
+def test_a_round_that_is_rolled_back_leaves_the_state(against: int, outcome: str) -> None:
+    # R4.9.4: what the voters refused is forgotten, the optimiser's part of it too.
+    terms = {**charter_table()["secure_aggregation"], "vote": {"every_rounds": 1, "margin_milli": 20}}
+    log = votes.counted(StudyLog(**CHANGES, secure_aggregation=terms).set_up(), against)
+    published = votes.summed_of(log, log.number)
+    votes.end(log)
+    assert log.state.rounds[log.number].outcome == outcome
+    left = log.terms.initial_state if outcome == "rolled_back" else published.state
+    assert log.state.optimiser == left
+    assert published.state_before == log.terms.initial_state != published.state
 
 
 def test_a_reviewer_names_the_round_whose_state_does_not_go_on(tmp_path: Path) -> None:

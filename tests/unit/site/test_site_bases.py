@@ -166,3 +166,22 @@ def test_adapters_of_rounds_that_were_rolled_back_push_no_base_out(bases: Bases,
     assert bases.holds(base.digest) is forgotten
     bases.forget(ADAPTER.digest)
     assert bases.holds(ADAPTER.digest), "the study package's own adapter stays"
+
+
+def test_damaged_folders_push_out_no_adapter_that_is_derived_again(tmp_path: Path, bases: Bases) -> None:
+    """R4.9.5: also when everything that was kept is damaged, as by a backup that lacks some files."""
+    digests = [ADAPTER.digest]
+    for number in range(1, KEPT_FOLDERS + 3):
+        found = bases.derive(digests[-1], encodings(STUDY, WEIGHTS, 0.01), round_number=1, sites=3)
+        bases.keep(found, round_number=number)
+        digests.append(found.digest)
+    for kept in (tmp_path / "adapters").iterdir():
+        (kept / "digest").unlink()
+    again = Bases(STUDY, tmp_path / "initial", tmp_path / "adapters")
+    assert [again.holds(digest) for digest in digests] == [True, *[False] * (KEPT_FOLDERS + 2)]
+    for number, digest in enumerate(digests[:-1], start=1):
+        found = again.derive(digest, encodings(STUDY, WEIGHTS, 0.01), round_number=1, sites=3)
+        again.keep(found, round_number=number)
+        assert again.holds(found.digest)
+    assert again.adapter(digests[-1]).digest == digests[-1]
+    assert len(list((tmp_path / "adapters").iterdir())) == KEPT_FOLDERS

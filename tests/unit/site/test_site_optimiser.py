@@ -68,6 +68,20 @@ def test_a_round_that_was_not_taken_leaves_the_state_of_its_base(tmp_path: Path)
     assert advanced(bases, one, 2) == two
 
 
+def test_an_average_of_nothing_moves_the_state_and_not_the_adapter(tmp_path: Path) -> None:
+    """A site that was away must not take the unmoved adapter for a round that it has computed."""
+    bases = opened(tmp_path)
+    found = bases.derive(ADAPTER.digest, ring(0), round_number=1, sites=3)
+    assert found.digest == ADAPTER.digest
+    assert found.state_digest != found.state_before
+    assert bases.holds_after(ADAPTER.digest, found.state_before)
+    assert not bases.holds_after(ADAPTER.digest, found.state_digest)
+    bases.keep(found, round_number=1)
+    assert bases.holds_after(ADAPTER.digest, found.state_digest)
+    assert not bases.holds_after("0" * 64, found.state_digest)
+    assert opened(tmp_path).holds_after(ADAPTER.digest, found.state_digest)
+
+
 @pytest.mark.parametrize("damage", ["lost", "changed", "of another round"])
 def test_an_adapter_without_its_state_counts_as_missing(tmp_path: Path, damage: str) -> None:
     """It is derived again from the published sums, as a damaged adapter is."""
