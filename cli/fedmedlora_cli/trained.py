@@ -10,9 +10,7 @@ from fedmedlora_core.learning.learner import Learner
 from fedmedlora_core.learning.lora import load_adapter
 from fedmedlora_core.learning.site_round import learner_for
 from fedmedlora_core.shipped import shipped_base
-from fedmedlora_core.study import Study
-
-CHARTER_FILE = "charter.json"
+from fedmedlora_core.study import CHARTER_FILE, Study
 
 
 def load_trained(adapter_folder: Path, base: Path | None) -> tuple[Study, Learner]:

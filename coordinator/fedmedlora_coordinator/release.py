@@ -8,10 +8,9 @@ from pathlib import Path
 
 from fedmedlora_coordinator.folder import sync_folder
 from fedmedlora_core.adapter import Adapter
-from fedmedlora_core.study import Study
+from fedmedlora_core.study import CHARTER_FILE, Study
 
 RELEASE_FILE = "release.json"
-CHARTER_FILE = "charter.json"
 
 
 def write_release(folder: Path, adapter: Adapter, study: Study, *, rounds: int) -> None:

@@ -37,6 +37,8 @@ from fedmedlora_core.training_terms import PromptTerms, TrainingTerms
 SCHEMA = "fedmedlora-study/1"
 STUDY_FILE = "study.toml"
 INITIAL_FOLDER = "initial"
+CHARTER_FILE = "charter.json"
+"""Canonical JSON of the charter, beside every adapter that came out of it."""
 
 Label = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 VerifierKeyText = Annotated[str, Field(min_length=40, max_length=256)]

@@ -26,7 +26,7 @@ from fedmedlora_core.profile import Profile
 from fedmedlora_core.records import Note
 from fedmedlora_core.shipped import shipped_base
 from fedmedlora_core.splits import Splits, split_by_patient
-from fedmedlora_core.study import Study
+from fedmedlora_core.study import CHARTER_FILE, Study
 from fedmedlora_core.validation_counts import ValidationCounts
 from fedmedlora_site.training import training_seed
 
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ADAPTED_FILE", "Adapted", "adapt", "fit_few", "split_few"]
 
-CHARTER_FILE = "charter.json"
 ADAPTED_FILE = "adapted.json"
 _NAME = "adapt"
 _HELD_OUT = 0.2

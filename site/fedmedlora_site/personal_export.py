@@ -6,12 +6,11 @@ from pathlib import Path
 
 from fedmedlora_core.adapter_parts import with_personal
 from fedmedlora_core.errors import ConfigError
+from fedmedlora_core.study import CHARTER_FILE
 from fedmedlora_site.errors import FolderError
 from fedmedlora_site.folder import SiteFolder
 from fedmedlora_site.holdings import FolderLock, Holdings
 from fedmedlora_site.personal import last_closed, load_start
-
-CHARTER_FILE = "charter.json"
 
 
 def export_personal(root: Path, out: Path) -> int:
