@@ -17,7 +17,7 @@ from fedmedlora_core.jsonl import read_jsonl
 from fedmedlora_core.labels import LabelSet
 from fedmedlora_core.parts import join_parts
 from fedmedlora_core.records import Note
-from fedmedlora_core.source_text import is_storable, read_text
+from fedmedlora_core.source_text import files_below, is_storable, read_text
 from fedmedlora_core.sources import FORMATS, chosen_format, chosen_mapping, read_documents
 
 
@@ -89,7 +89,9 @@ def _read(
     """The notes of one file or folder, each with its original text file."""
     is_text = format is None and not _has_format(path)
     if is_text:
-        files = sorted(path.rglob("*.txt")) if path.is_dir() else [path]
+        files = (
+            sorted(file for file in files_below(path) if file.suffix == ".txt") if path.is_dir() else [path]
+        )
         if not files:
             raise ConfigError(f"{path}: holds no notes of a known format and no .txt files")
         return [(_text_note(file, path), file) for file in files]
@@ -105,7 +107,7 @@ def _read(
 
 def _has_format(path: Path) -> bool:
     """Whether a name, or one in the folder, tells a format of annotated notes."""
-    found = path.rglob("*") if path.is_dir() else [path]
+    found = files_below(path) if path.is_dir() else [path]
     return any(format.pattern.search(file.name) for file in found for format in FORMATS.values())
 
 

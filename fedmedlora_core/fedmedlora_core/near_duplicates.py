@@ -7,7 +7,8 @@ group, and a split keeps a group on one side, so that no test note is one that t
 
 The search is exact: no pair at or above the threshold is missed. Each note's runs are put in order, the
 rarest first; two notes that are that similar must share one of the first few (a prefix filter), so only
-notes that share one are compared.
+notes that share one are compared. Who shares a run is kept by group, and a note passes over a whole group
+that it has joined in one step: a thousand copies of a template cost no more than a thousand other notes.
 """
 
 from __future__ import annotations
@@ -114,16 +115,29 @@ def jaccard(one: frozenset[str], other: frozenset[str]) -> float:
 def _similar_pairs(sets: list[frozenset[str]], groups: Groups[int]) -> Iterable[tuple[int, int]]:
     """Pairs at or above the threshold; those that `groups` has together already are not compared again."""
     counts = Counter(run for runs in sets for run in runs)
-    holders: defaultdict[str, list[int]] = defaultdict(list)
+    holders: defaultdict[str, dict[int, list[int]]] = defaultdict(dict)
     for index, runs in enumerate(sets):
         rarest = sorted(runs, key=lambda run: (counts[run], run))
         prefix = rarest[: len(runs) - math.ceil(THRESHOLD * len(runs)) + 1]
         compared: set[int] = set()
         for run in prefix:
-            for other in holders[run]:
-                if other in compared or groups.root(other) == groups.root(index):
-                    continue
-                compared.add(other)
-                if jaccard(runs, sets[other]) >= THRESHOLD:
-                    yield other, index
-            holders[run].append(index)
+            holders[run] = _regrouped(holders[run], groups)
+            for group, members in holders[run].items():
+                for other in members:
+                    if groups.root(index) == groups.root(group):
+                        break
+                    if other not in compared:
+                        compared.add(other)
+                        if jaccard(runs, sets[other]) >= THRESHOLD:
+                            yield other, index
+            holders[run].setdefault(groups.root(index), []).append(index)
+
+
+def _regrouped(holders: dict[int, list[int]], groups: Groups[int]) -> dict[int, list[int]]:
+    """The notes that hold a run, by the group that they are in by now."""
+    if all(groups.root(group) == group for group in holders):
+        return holders
+    found: dict[int, list[int]] = {}
+    for group, members in holders.items():
+        found.setdefault(groups.root(group), []).extend(members)
+    return found

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 
 _END = re.compile(r"[.?!]+[\"')\]]*(?=[ \t])")
 _OPENING = re.compile(r"[ \t]+[\"'(\[]?[A-Z0-9]")
-_LAST_WORD = re.compile(r"(\S*)$")
 _ABBREVIATIONS = frozenset(
     [
         "a.m",
@@ -110,8 +109,10 @@ def _ends_sentence(text: str, left: int, match: re.Match[str], end: int) -> bool
         return False
     if text[position] != ".":
         return True
-    word_match = _LAST_WORD.search(text, left, position)
-    word = word_match.group(1).lstrip("\"'([") if word_match else ""
+    first = position
+    while first > left and not text[first - 1].isspace():  # not a search for `\S*$`: quadratic in the word
+        first -= 1
+    word = text[first:position].lstrip("\"'([")
     is_list_number = word.isdigit() and not text[left : position - len(word)].strip()
     is_initial = len(word) == 1 and word.isalpha()
     return not (is_list_number or is_initial or word.lower() in _ABBREVIATIONS)

@@ -6,6 +6,8 @@ offsets and line numbers mean the same everywhere.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from fedmedlora_core.errors import DataError
@@ -32,9 +34,26 @@ def read_text(path: Path, name: str) -> str:
         raise DataError("is not valid UTF-8", file=name, line=line) from None
 
 
+def files_below(folder: Path) -> Iterator[Path]:
+    """Every file of a folder and of those below it, in no order.
+
+    Raises:
+        DataError: A folder cannot be read. (`Path.rglob` passes over it in silence: half an import.)
+    """
+
+    def refuse(error: OSError) -> None:
+        raise DataError(error.strerror or "cannot be read", file=str(error.filename)) from None
+
+    for root, _, names in os.walk(folder, onerror=refuse):
+        yield from (path for path in map(Path(root).joinpath, names) if path.is_file())
+
+
 def lines_of(text: str) -> list[str]:
-    """The lines of a file, without the line feeds and carriage returns that end them."""
-    return [line.removesuffix("\r") for line in text.split("\n")]
+    """The lines of a file of annotations, without what ends them and without a byte order mark before them.
+
+    Windows editors write such a mark; no offset counts in these files, so it stands for nothing.
+    """
+    return [line.removesuffix("\r") for line in text.removeprefix("\ufeff").split("\n")]
 
 
 def is_storable(text: str) -> bool:

@@ -24,6 +24,7 @@ from fedmedlora_core.labels import CLINICAL, LabelSet
 from fedmedlora_core.mapping import LabelMapping, load_mapping
 from fedmedlora_core.pubtator import pubtator_documents
 from fedmedlora_core.source_documents import SourceDocument
+from fedmedlora_core.source_text import files_below
 
 _Read = Callable[[Path, frozenset[str]], list[SourceDocument]]
 
@@ -63,7 +64,7 @@ def _per_file(pattern: str, read: Callable[[Path, str], Iterator[SourceDocument]
 
 def _files(folder: Path, names: re.Pattern[str]) -> list[Path]:
     """The files of a folder, and of those below it, whose names fit."""
-    return sorted(path for path in folder.rglob("*") if path.is_file() and names.search(path.name))
+    return sorted(path for path in files_below(folder) if names.search(path.name))
 
 
 FORMATS: dict[str, Format] = {
@@ -88,7 +89,7 @@ def detect_format(source: Path) -> str:
     """
     if not source.exists():
         raise ConfigError(f"{source}: no such file or folder")
-    files = source.rglob("*") if source.is_dir() else [source]
+    files = files_below(source) if source.is_dir() else [source]
     names = [path.name for path in files if path.is_file()]
     told = [name for name, format in FORMATS.items() if any(format.pattern.search(each) for each in names)]
     found = [name for name in told if name != "n2c2"]

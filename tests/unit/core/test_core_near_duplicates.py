@@ -124,3 +124,21 @@ def test_a_site_whose_notes_are_all_alike_cannot_be_split_and_hears_why() -> Non
     assert counts.largest == 9
     with pytest.raises(DataError, match=r"9 patient\(s\), in 1 group\(s\) by near duplicates"):
         split_by_patient(marked, seed=1, validation_fraction=0.1, test_fraction=0.2)
+
+
+def test_a_thousand_copies_of_a_template_are_compared_with_their_group_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    steps = 0
+    root = Groups.root
+
+    def counted(self: Groups[int], key: int) -> int:
+        nonlocal steps
+        steps += 1
+        return root(self, key)
+
+    monkeypatch.setattr(Groups, "root", counted)
+    template = " ".join(WORDS[:60])
+    _, counts = mark_near_duplicates([note(f"d{k}", f"{template} bed {k}") for k in range(1000)])
+    assert counts == NearDuplicates(notes=1000, groups=1, across_patients=1, largest=1000)
+    assert steps < 1000 * 60 * 5  # a few for each run of each note; one for each pair would be 15 million

@@ -50,3 +50,9 @@ def test_sentences_cover_every_visible_character_in_order(text: str, limit: int 
     for piece in pieces:
         assert text[piece.start : piece.end] == text[piece.start : piece.end].strip() != ""
         assert limit is None or piece.end - piece.start <= limit
+
+
+def test_a_word_of_a_million_characters_costs_no_more_than_its_length() -> None:
+    long = "x" * 1_000_000
+    text = f"see {long} dr. Who is here. Then more"
+    assert _split(text) == [text[: -len(" Then more")], "Then more"]  # quadratic: hours

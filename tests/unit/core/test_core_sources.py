@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -154,3 +155,28 @@ def test_documents_of_one_name_are_refused_with_file_and_line(tmp_path: Path) ->
     with pytest.raises(DataError, match="twice") as caught:
         read_source(tmp_path, "pubtator", mapping=MAPPING)
     assert (caught.value.file, caught.value.line) == ("b.PubTator", 2)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
+def test_a_folder_that_cannot_be_read_stops_the_import(tmp_path: Path) -> None:
+    source = write(tmp_path, note_formats.FORMATS["brat"][1]())
+    locked = source / "ward"
+    locked.mkdir(mode=0)
+    try:
+        with pytest.raises(DataError, match="ward: Permission denied"):
+            read_source(source, "brat", mapping=MAPPING)
+    finally:
+        locked.chmod(0o700)
+
+
+@pytest.mark.parametrize("suffix", [".ann", ".con", ".conll", ".PubTator"])
+def test_a_byte_order_mark_before_annotations_is_no_part_of_them(suffix: str, tmp_path: Path) -> None:
+    names = {".ann": "brat", ".con": "i2b2", ".conll": "conll", ".PubTator": "pubtator"}
+    wanted = read(tmp_path / "plain", names[suffix])
+    read(tmp_path / "marked", names[suffix])
+    files = [path for path in (tmp_path / "marked").rglob("*") if path.name.endswith(suffix)]
+    assert files
+    for path in files:
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    again = read_source(tmp_path / "marked", names[suffix], mapping=MAPPING)
+    assert again.notes == wanted.notes
