@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from fedmedlora_cli.extraction_notes import GivenNotes, output_path, read_given
+from fedmedlora_cli.extraction_notes import GivenNotes, output_path, read_given, targets_of
 from fedmedlora_cli.output import say
 from fedmedlora_cli.trained import load_trained
 from fedmedlora_core.errors import ConfigError
@@ -48,6 +48,8 @@ def command(
         raise ConfigError(f"--format '{format}': choose json or brat")
     study, learner = load_trained(adapter, base)
     given = read_given(notes, learner.labels, format=notes_format, mapping=mapping)
+    suffix = "ann" if format == "brat" else "json"
+    targets = {} if out is None else targets_of(given, out, suffix, notes)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("reading", total=None)
         found = predict(
@@ -61,10 +63,8 @@ def command(
         text = rendered(note, given, format, out)
         if out is None:
             sys.stdout.write(text)
-        else:
-            _write(output_path(out, note.document_id, "ann" if format == "brat" else "json"), text)
-            if given.files[note.document_id] is None:
-                _write(output_path(out, note.document_id, "txt"), note.text)
+        for target in targets.get(note.document_id, ()):
+            _write(target, note.text if target.suffix == ".txt" else text)
     if out is not None:
         say(f"wrote {len(whole)} files to {out}")
     if found.malformed:

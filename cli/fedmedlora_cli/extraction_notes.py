@@ -83,6 +83,32 @@ def output_path(folder: Path, name: str, suffix: str) -> Path:
     return folder.joinpath(*parts[:-1]) / f"{parts[-1]}.{suffix}"
 
 
+def targets_of(
+    given: GivenNotes, folder: Path, suffix: str, sources: Sequence[Path]
+) -> dict[str, tuple[Path, ...]]:
+    """The files that each document's output goes to, settled before anything is predicted.
+
+    Args:
+        given: What was read.
+        folder: Folder of the output.
+        suffix: "ann" or "json".
+        sources: The files and folders that were given; nothing in them is overwritten.
+
+    Raises:
+        ConfigError: A name is no file name, or an output would take the place of one of the given files.
+    """
+    found: dict[str, tuple[Path, ...]] = {}
+    roots = [path.resolve() for path in sources]
+    for name, file in given.files.items():
+        suffixes = (suffix,) if file is not None else (suffix, "txt")
+        found[name] = tuple(output_path(folder, name, ending) for ending in suffixes)
+        for target in found[name]:
+            place = target.resolve()
+            if target.exists() and any(root == place or root in place.parents for root in roots):
+                raise ConfigError(f"{target}: is one of the given files; name another folder with --out")
+    return found
+
+
 def _read(
     path: Path, labels: LabelSet, format: str | None, mapping: str | None
 ) -> Iterable[tuple[Note, Path | None]]:

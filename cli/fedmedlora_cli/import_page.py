@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from fedmedlora_site.importing import Imported
@@ -41,9 +42,9 @@ def _table(
     for name in sorted({*read, *(kind for kind, _ in dropped)}):
         reasons = {why: count for (kind, why), count in sorted(dropped.items()) if kind == name}
         label = [becomes.get(name, "-")] if becomes else []
-        table.add_row(name, *label, str(read.get(name, 0)), str(sum(reasons.values())))
+        table.add_row(escape(name), *map(escape, label), str(read.get(name, 0)), str(sum(reasons.values())))
         for why, count in reasons.items():
-            table.add_row(f"  {why}", *[""] * len(label), "", str(count), style="dim")
+            table.add_row(f"  {escape(why)}", *[""] * len(label), "", str(count), style="dim")
     return table
 
 
@@ -53,5 +54,5 @@ def _kept(title: str, counts: Mapping[str, int]) -> Table:
     table.add_column("label")
     table.add_column("kept", justify="right")
     for name, count in sorted(counts.items()):
-        table.add_row(name, str(count))
+        table.add_row(escape(name), str(count))
     return table

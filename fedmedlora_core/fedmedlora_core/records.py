@@ -35,6 +35,7 @@ from typing import Any
 
 from fedmedlora_core.errors import DataError
 from fedmedlora_core.labels import CLINICAL, LabelSet
+from fedmedlora_core.source_text import is_storable
 
 _KEYS = {"document_id", "patient_id", "text", "annotated", "entities", "relations"}
 _MORE_KEYS = {"part_of", "near"}
@@ -179,6 +180,8 @@ def check_structure(note: Note) -> None:
     """
     if not note.document_id or note.patient_id == "":
         raise DataError("document_id and patient_id must not be empty")
+    if not all(map(is_storable, (note.text, note.document_id, note.patient_id or ""))):
+        raise DataError("text or an id has halves of characters, which no file can hold")
     if note.part_of is not None and (not note.part_of.document_id or note.part_of.start < 0):
         raise DataError("part_of: expected a document and a character of it, from 0")
     ids: set[str] = set()

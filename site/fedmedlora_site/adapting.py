@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from fedmedlora_core.adapter import Adapter
 from fedmedlora_core.best_round import BestRound
 from fedmedlora_core.errors import ConfigError, DataError
+from fedmedlora_core.near_duplicates import mark_near_duplicates
 from fedmedlora_core.profile import Profile
 from fedmedlora_core.records import Note
 from fedmedlora_core.shipped import shipped_base
@@ -135,7 +136,8 @@ def adapt(
     from fedmedlora_core.learning.validation import count_on_notes
 
     learner = learner_for(study, base or shipped_base())
-    splits = split_few(notes, seed=seed)
+    marked, _ = mark_near_duplicates(notes)  # a copy of a training note must not choose the round
+    splits = split_few(marked, seed=seed)
     before = count_on_notes(learner, study, start, splits.validation)
     adapter, best = fit_few(learner, study, start, splits, name=_NAME, seed=seed, on_round=on_round)
     after = count_on_notes(learner, study, adapter, splits.validation)

@@ -62,6 +62,10 @@ class Imported:
         found = [f"{verb} {len(self.notes)} notes with {self.spans} spans and {self.relations} relations"]
         found.append(f"format: {self.format}")
         found.append(f"annotated here: {', '.join(self.annotated) or 'nothing'}")
+        if self.notes and not self.spans:
+            found.append(
+                "warning: no span was kept; a mapping is missing, or names other types than the files"
+            )
         found += [f"left out: {reason}: {count}" for reason, count in sorted(self.report.dropped.items())]
         found += [f"left aside: {kind}: {count}" for kind, count in sorted(self.report.aside.items())]
         found += [f"look at: {kind}: {count}" for kind, count in sorted(self.report.notices.items())]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fedmedlora_cli.extraction_command import rendered
-from fedmedlora_cli.extraction_notes import GivenNotes, output_path, read_given
+from fedmedlora_cli.extraction_notes import GivenNotes, output_path, read_given, targets_of
 from fedmedlora_core.brat import read_brat
 from fedmedlora_core.errors import ConfigError, DataError
 from fedmedlora_core.labels import CLINICAL
@@ -113,3 +113,23 @@ def test_a_text_that_is_none_is_refused_by_line(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(row + '"entities": [], "relations": []}\n')
     with pytest.raises(DataError, match="halves of characters"):
         given(tmp_path / "a.jsonl")
+
+
+def test_nothing_that_was_given_is_overwritten(tmp_path: Path) -> None:
+    """A hospital's gold annotations stand beside its texts: `--out` of that folder would replace them."""
+    gold = write(tmp_path / "gold", {"a.txt": b"fever", "a.ann": b"T1\tproblem 0 5\tfever\n"})
+    notes = given(gold)
+    with pytest.raises(ConfigError, match="is one of the given files"):
+        targets_of(notes, gold, "ann", [gold])
+    with pytest.raises(ConfigError, match="is one of the given files"):
+        targets_of(notes, gold / ".." / "gold", "ann", [gold])
+    assert targets_of(notes, gold, "json", [gold]) == {"a": (gold / "a.json",)}
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.ann").write_text("an earlier answer")
+    assert targets_of(notes, tmp_path / "out", "ann", [gold]) == {"a": (tmp_path / "out" / "a.ann",)}
+
+
+def test_a_name_that_leads_out_stops_before_anything_is_predicted(tmp_path: Path) -> None:
+    notes = GivenNotes((), {"fine": None, "../elsewhere": None})
+    with pytest.raises(ConfigError, match="no file name"):
+        targets_of(notes, tmp_path, "json", [])
