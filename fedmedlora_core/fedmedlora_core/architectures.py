@@ -53,7 +53,9 @@ def check_architecture(name: str, folder: Path) -> None:
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        raise ConfigError(f"{file}: is not the configuration of a base model") from None
+        found = None
+    if not isinstance(found, dict):
+        raise ConfigError(f"{file}: is not the configuration of a base model")
     for key in _SIZES:
         if key in wanted and found.get(key) != wanted[key]:
             raise ConfigError(

@@ -256,12 +256,13 @@ class Agent:
             await self._hand_in_cosignatures()
             if not await self._send():
                 return False
+            current = state.round
+            # Before what it left is deleted: a training that goes on would leave a state behind.
+            await self._rounds.drop_training(current.number if current and not current.sessions else None)
             self._tidy()
             if self._held.tell_refusal():
                 continue
             duty = self._duty()
-            current = state.round
-            await self._rounds.drop_training(current.number if current and not current.sessions else None)
             await self._votes.drop(state.session.sid if state.session else None)
             if duty is not None and await self._perform(duty):
                 continue

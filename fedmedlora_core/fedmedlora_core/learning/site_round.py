@@ -210,6 +210,7 @@ def train_round(
                     on_step=on_step,
                     team=team,
                     checkpoints=checkpoints,
+                    charter=study.digest,
                 )
             delta = (read_vector(learner.model) - start).astype(np.float32)
             own = read_personal(learner.model, mode)

@@ -21,7 +21,7 @@ from fedmedlora_core.learning.base import reproducible
 from fedmedlora_core.learning.checkpoint import CheckpointStore, Position, job_digest, restore, snapshot
 from fedmedlora_core.learning.fusing import fused
 from fedmedlora_core.learning.learner import Learner
-from fedmedlora_core.learning.lora import read_vector
+from fedmedlora_core.learning.lora import read_adapter
 from fedmedlora_core.learning.recomputing import recomputed
 from fedmedlora_core.learning.team import ALONE, Team
 from fedmedlora_core.learning.terms import TrainTerms
@@ -60,6 +60,7 @@ def train_local(
     on_step: OnStep | None = None,
     team: Team = ALONE,
     checkpoints: CheckpointStore | None = None,
+    charter: str = "",
 ) -> TrainResult:
     """Train the adapter of a learner in place.
 
@@ -72,6 +73,7 @@ def train_local(
         team: The processes that train together.
         checkpoints: Where the state is kept, so that a killed training can go on; None keeps none. A training
             that goes on ends with the bytes of one that was never killed.
+        charter: Digest of the study; a kept state of another study is not taken.
 
     Raises:
         ConfigError: There is nothing to train on (the operator's).
@@ -84,7 +86,7 @@ def train_local(
     per_epoch = math.ceil(_epoch_size(samples, terms) / terms.step_size)
     steps = min(per_epoch * terms.local_epochs, terms.max_steps or per_epoch * terms.local_epochs)
     loop = TrainingLoop(learner, terms, team)
-    job = b"" if checkpoints is None else loop.job(samples, seed)
+    job = b"" if checkpoints is None else loop.job(samples, seed, charter)
     with reproducible(seed), fused(learner.model), recomputed(learner.model, wanted=terms.recompute):
         done = 0 if checkpoints is None else loop.go_on(checkpoints.read(), job)
         batches = _batches(samples, terms, np.random.default_rng(seed))
@@ -146,9 +148,14 @@ class TrainingLoop:
         self._terms = terms
         self._team = team
 
-    def job(self, samples: Sequence[Any], seed: int) -> bytes:
-        """Digest of everything that decides the result: adapter, examples, terms, seed."""
-        return job_digest([read_vector(self._learner.model).tobytes(), self._terms, seed, *samples])
+    def job(self, samples: Sequence[Any], seed: int, charter: str = "") -> bytes:
+        """Digest of everything that decides the result: study, whole adapter, examples, terms, seed.
+
+        The study names the base model and the adapter's scale. The adapter goes in with its frozen half,
+        which trains nothing and yet decides every gradient.
+        """
+        adapter = read_adapter(self._learner.model).digest
+        return job_digest([charter, adapter, self._terms, seed, *samples])
 
     def go_on(self, state: bytes | None, job: bytes) -> int:
         """Take up a kept state if it is this job's; returns the steps that were taken."""
@@ -169,6 +176,7 @@ class TrainingLoop:
             loss = total / counted
             loss.backward()
             summed = summed + loss.detach()
+        _fill_gradients(self.parameters)
         value = float(self._team.add_up(self.parameters, summed))
         number = self.position.steps + 1
         if not math.isfinite(value):
@@ -182,6 +190,17 @@ class TrainingLoop:
         self.position.losses.append(value)
         self.position.tokens += counted
         return value
+
+
+def _fill_gradients(parameters: Sequence[torch.nn.Parameter]) -> None:
+    """Give what a step did not use a gradient of zero, as the sum over several processes does.
+
+    AdamW passes over a parameter without a gradient, and keeps neither moments nor a count for it: one
+    process would train otherwise than two, and a kept state would not lead to the same bytes.
+    """
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
 
 
 def _batches(samples: Sequence[Any], terms: TrainTerms, order: np.random.Generator) -> Iterator[list[Any]]:

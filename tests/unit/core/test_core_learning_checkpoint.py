@@ -15,6 +15,7 @@ from fedmedlora_core.learning.lora import LoraTerms, read_vector
 from fedmedlora_core.learning.site_round import make_learner
 from fedmedlora_core.learning.terms import TrainTerms
 from fedmedlora_core.learning.train import TrainResult, train_local
+from fedmedlora_core.strategy_terms import AdapterMode
 from fedmedlora_testkit.models import make_notes, write_causal
 
 LABELS = label_set(["problem", "drug"], ["negation", "strength"])
@@ -45,16 +46,36 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_causal(tmp_path_factory.mktemp("causal"))
 
 
-def run(
-    folder: Path, shelf: Shelf | None, *, terms: TrainTerms = TERMS, seed: int = 3, notes: int = 14
-) -> tuple[Learner, TrainResult, list[int]]:
-    adapter = LoraTerms(rank=4, alpha=8, targets=("all-linear",), mode="ab")
+def make(folder: Path, *, mode: AdapterMode = "ab", drawn: int = 1, spare: bool = False) -> Learner:
+    """Load the model; `spare` adds a layer to it that no step uses."""
+    adapter = LoraTerms(rank=4, alpha=8, targets=("all-linear",), mode=mode)
     base = load_base(folder, kind="causal")
-    learner = make_learner(base, adapter, LABELS, seed=1, max_tokens=256)
+    if spare:
+        base.model.spare = torch.nn.Linear(8, 8).requires_grad_(False)
+    return make_learner(base, adapter, LABELS, seed=drawn, max_tokens=256)
+
+
+def run(
+    folder: Path,
+    shelf: Shelf | None,
+    *,
+    terms: TrainTerms = TERMS,
+    seed: int = 3,
+    notes: int = 14,
+    charter: str = "",
+    learner: Learner | None = None,
+) -> tuple[Learner, TrainResult, list[int]]:
+    learner = learner or make(folder)
     steps: list[int] = []
     samples = learner.samples(make_notes(notes), ["ner", "re"])
     result = train_local(
-        learner, samples, terms, seed=seed, on_step=lambda step, *_: steps.append(step), checkpoints=shelf
+        learner,
+        samples,
+        terms,
+        seed=seed,
+        on_step=lambda step, *_: steps.append(step),
+        checkpoints=shelf,
+        charter=charter,
     )
     return learner, result, steps
 
@@ -80,6 +101,38 @@ def test_a_state_of_another_job_is_not_taken(folder: Path) -> None:
     assert run(folder, Shelf(state), terms=other)[2] == steps
     assert run(folder, Shelf(state), notes=13)[2][0] == 1
     assert run(folder, Shelf(state))[2] == steps[-1:]
+
+
+def test_a_state_of_another_study_is_not_taken(folder: Path) -> None:
+    """Another base model or scale of the adapter is another study: nothing else here would tell."""
+    terms = TrainTerms(local_epochs=1, batch_size=4, learning_rate=5e-3, max_steps=2)
+    shelf = Shelf()
+    run(folder, shelf, terms=terms, charter="one", notes=4)
+    (state,) = shelf.written
+    assert run(folder, Shelf(state), terms=terms, charter="one", notes=4)[2] == [2]
+    assert run(folder, Shelf(state), terms=terms, charter="two", notes=4)[2] == [1, 2]
+
+
+def test_a_state_beside_another_frozen_half_is_not_taken(folder: Path) -> None:
+    """What trains is zero under both; what is frozen differs."""
+    terms = TrainTerms(local_epochs=1, batch_size=4, learning_rate=5e-3, max_steps=2)
+    shelf = Shelf()
+    run(folder, shelf, terms=terms, notes=4, learner=make(folder, mode="ffa"))
+    (state,) = shelf.written
+    for drawn, left in ((1, [2]), (2, [1, 2])):
+        learner = make(folder, mode="ffa", drawn=drawn)
+        assert run(folder, Shelf(state), terms=terms, notes=4, learner=learner)[2] == left
+
+
+def test_a_layer_that_no_step_uses_has_its_place_in_a_state(folder: Path) -> None:
+    terms = TrainTerms(local_epochs=1, batch_size=4, learning_rate=5e-3, weight_decay=0.1, max_steps=3)
+    shelf = Shelf()
+    whole, _, _ = run(folder, shelf, terms=terms, notes=4, learner=make(folder, spare=True))
+    again, _, left = run(
+        folder, Shelf(shelf.written[0]), terms=terms, notes=4, learner=make(folder, spare=True)
+    )
+    assert left == [2, 3]
+    assert read_vector(again.model).tobytes() == read_vector(whole.model).tobytes()
 
 
 @pytest.mark.parametrize("damage", [b"", b"{}", b"\xff" * 64, None])

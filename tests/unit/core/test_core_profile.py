@@ -59,9 +59,10 @@ def test_a_folder_of_other_sizes_is_refused_by_the_first_that_differs(tmp_path: 
     file.write_text(json.dumps({**sizes, "hidden_size": 2048}))
     with pytest.raises(ConfigError, match=r"hidden_size is 2048, and that of llama-3.1-8b is 4096"):
         check_architecture("llama-3.1-8b", tmp_path)
-    file.write_text("{")
-    with pytest.raises(ConfigError, match="is not the configuration of a base model"):
-        check_architecture("llama-3.1-8b", tmp_path)
+    for damaged in ("{", "[]", "null", "7"):
+        file.write_text(damaged)
+        with pytest.raises(ConfigError, match="is not the configuration of a base model"):
+            check_architecture("llama-3.1-8b", tmp_path)
     with pytest.raises(ConfigError, match="there is no architecture 'gpt'"):
         architecture("gpt")
 

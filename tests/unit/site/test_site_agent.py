@@ -18,6 +18,7 @@ from fedmedlora_core.errors import PolicyRefusal
 from fedmedlora_crypto.sealed import TAG_BYTES
 from fedmedlora_crypto.shamir import SHARE_BYTES
 from fedmedlora_site import agent, reports
+from fedmedlora_site.checkpoints import VaultCheckpoints
 from fedmedlora_site.errors import (
     AcceptanceError,
     FolderError,
@@ -28,6 +29,7 @@ from fedmedlora_site.holdings import FolderLock, Holdings
 from fedmedlora_site.markers import Markers
 from fedmedlora_site.pins import Pins
 from fedmedlora_site.training import RehearsalTrainer, Report, TrainingJob, TrainingOutcome
+from fedmedlora_site.vault import Vault
 from fedmedlora_testkit.stage import Stage, play, reasons
 from fedmedlora_testkit.stage_site import ADAPTER, OWN
 from fedmedlora_testkit.tsa import recorded_stamp
@@ -87,6 +89,40 @@ def test_a_training_without_an_update_is_refused_and_nothing_is_sent(
     stage = play(tmp_path, scene)
     assert reasons(stage) == [("train", reason)]
     assert not any(event.type == "update.ready" for event in stage.heard)
+
+
+class SlowTrainer(RehearsalTrainer):
+    """Trains until it is stopped, and writes a state of it at the last moment."""
+
+    def __init__(self) -> None:
+        self.trains = False
+
+    async def train(self, job: TrainingJob, report: Report) -> TrainingOutcome:
+        vault = Vault(Path(job.vault), Path(job.storage_key).read_bytes())
+        endless: asyncio.Future[TrainingOutcome] = asyncio.Future()
+        self.trains = True
+        try:
+            return await endless
+        finally:
+            VaultCheckpoints(vault, 0).write(b"half an adapter")
+
+
+def test_a_training_of_an_aborted_round_leaves_no_state(tmp_path: Path) -> None:
+    trainer = SlowTrainer()
+
+    async def scene(stage: Stage) -> None:
+        await stage.opened()
+        await stage.round()
+        await stage.stop()
+        stage.start(trainer)
+        stage.log.plan()
+        stage.say()
+        await stage.until(lambda: trainer.trains)
+        stage.log.abort()
+        stage.finish()  # nothing wakes the agent between the two
+        assert await stage.ended() is None
+
+    assert Holdings.open(play(tmp_path, scene).root).vault.names() == []
 
 
 def test_a_restart_after_advertising_gives_the_session_up(tmp_path: Path) -> None:
