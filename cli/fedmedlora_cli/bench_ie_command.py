@@ -46,13 +46,10 @@ def command(
     ] = None,
     quick: Annotated[bool, typer.Option(help="Subsample, so that it takes minutes.")] = True,
     rounds: Annotated[int | None, typer.Option(help="Rounds of every system.", min=1)] = None,
-    train: Annotated[
-        int | None, typer.Option(help="Training sentences of each site, in place of the size's.", min=1)
-    ] = None,
-    test: Annotated[int | None, typer.Option(help="Test sentences of each site, likewise.", min=1)] = None,
+    train: Annotated[int | None, typer.Option(help="Training sentences of each site.", min=1)] = None,
+    test: Annotated[int | None, typer.Option(help="Test sentences of each site.", min=1)] = None,
     few_notes: Annotated[
-        list[int] | None,
-        typer.Option(help="Labelled notes of the new site, one point of its curve; may be repeated.", min=1),
+        list[int] | None, typer.Option(help="Labelled notes of the new site; may be repeated.", min=1)
     ] = None,
     work: Annotated[
         Path | None, typer.Option(help="Folder of finished jobs; a run that was killed goes on from there.")
@@ -70,13 +67,13 @@ def command(
 
     corpora = None if clinic else data
     size = (IeOptions.quick if quick else IeOptions.full)(corpora=corpora is not None)
-    wanted = tuple(scenario or ("main",))
+    wanted = scenario or ["main"]
     result = run_ie(
         data=corpora,
         base=base,
         profile=profile,
         seeds=seeds,
-        scenarios=tuple(SCENARIOS) if "all" in wanted else wanted,
+        scenarios=list(SCENARIOS) if "all" in wanted else wanted,
         options=_sized(size, rounds=rounds, train=train, test=test, few_notes=few_notes),
         work=work,
         jobs=jobs,

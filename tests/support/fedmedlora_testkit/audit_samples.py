@@ -17,7 +17,8 @@ VALUES: Final[dict[str, Any]] = {
     "inputs": ROWS, "key": "0123abcd", "left_out": [{"id": "site-d", "reason": "silent"}], "next_base": D,
     "pair_of": ["site-d"], "purpose": "update", "ready": ["site-a", "site-b"], "ring": D, "root": D,
     "rounds": 3, "self_of": ["site-a"], "seq": 1, "sid": D, "signers": ["site-a", "site-b"], "site": SITE,
-    "size": 12, "software": "fedmedlora-0.1.0", "start": 0, "step": "plan", "suite": "plain/1",
+    "size": 12, "software": "fedmedlora-0.1.0", "start": 0, "state": D, "state_before": D, "step": "plan",
+    "suite": "plain/1",
     "type": "plan.accepted", "u1": ROWS, "u2": ROWS, "u3": ROWS, "view": D, "voters": 4, "weight_sum": 12,
 }  # fmt: skip
 """A value for every field of every type's data, by the field's name."""
