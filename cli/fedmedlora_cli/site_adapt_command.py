@@ -37,7 +37,7 @@ def command(
 ) -> None:
     """Fit a released adapter to this site's own labelled notes; nothing leaves the site.
 
-    One note in five is held out and decides which round is kept. The fitted adapter has seen this site's
+    One note in five is held out and decides whether the fit is kept. The fitted adapter has seen this site's
     notes without the protection of a sum: keep it as you keep the notes.
 
     Example: fedmedlora site adapt notes.jsonl --adapter released --out fitted

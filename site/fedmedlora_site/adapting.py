@@ -34,9 +34,11 @@ from fedmedlora_site.training import training_seed
 if TYPE_CHECKING:
     from fedmedlora_core.learning.learner import Learner
 
-__all__ = ["ADAPTED_FILE", "Adapted", "adapt", "fit_few", "split_few"]
+__all__ = ["ADAPTED_FILE", "RELEASED_RATE_PERCENT", "Adapted", "adapt", "fit_few", "split_few"]
 
 ADAPTED_FILE = "adapted.json"
+RELEASED_RATE_PERCENT = 25
+"""Learning rate of a fit, of the charter's: a trained adapter is undone by the rate that a new one needs."""
 _NAME = "adapt"
 _HELD_OUT = 0.2
 
@@ -51,7 +53,7 @@ class Adapted:
     Args:
         train: Notes trained on.
         validation: Notes held out.
-        round: The round that was kept; 0 if no round did better than the released adapter.
+        round: The last round; 0 if it did no better than the released adapter, which is then kept.
         before: Counts of the released adapter on the notes held out.
         after: Counts of the fitted one.
         digest: Digest of the fitted adapter.
@@ -84,7 +86,7 @@ class Adapted:
                 pair = f"{before[task]['strict_f1']:.3f} -> {after[task]['strict_f1']:.3f}"
                 found.append(f"{name}, strict F1 on the notes held out: {pair}")
         if self.round == 0:
-            found.append("no round did better than the released adapter: it is kept as it was")
+            found.append("training did no better than the released adapter: it is kept as it was")
         return found
 
 
@@ -139,7 +141,16 @@ def adapt(
     marked, _ = mark_near_duplicates(notes)  # a copy of a training note must not choose the round
     splits = split_few(marked, seed=seed)
     before = count_on_notes(learner, study, start, splits.validation)
-    adapter, best = fit_few(learner, study, start, splits, name=_NAME, seed=seed, on_round=on_round)
+    adapter, best = fit_few(
+        learner,
+        study,
+        start,
+        splits,
+        name=_NAME,
+        seed=seed,
+        rate_percent=RELEASED_RATE_PERCENT,
+        on_round=on_round,
+    )
     after = count_on_notes(learner, study, adapter, splits.validation)
     found = Adapted(len(splits.train), len(splits.validation), best.round, before, after, adapter.digest)
     _write(out, adapter, charter.read_bytes(), found, start.digest, seed)
@@ -159,10 +170,14 @@ def fit_few(
     *,
     name: str,
     seed: int,
+    rate_percent: int = 100,
     even_steps_notes: int | None = None,
     on_round: OnRound | None = None,
 ) -> tuple[Adapter, BestRound]:
-    """Train from an adapter on few notes; keep the best round, or the adapter itself if none is better.
+    """Train from an adapter on few notes; keep what the last round left, or the adapter if that is no better.
+
+    The rounds between are not offered: a handful of held-out notes picks the luckiest of many, and that one
+    is worse on other notes than the last (ADR 0032).
 
     Args:
         learner: From `learner_for`.
@@ -171,6 +186,7 @@ def fit_few(
         splits: From `split_few`.
         name: Name that the training seeds derive from.
         seed: Seed of the training.
+        rate_percent: Learning rate, of the study's; `RELEASED_RATE_PERCENT` for an adapter that is trained.
         even_steps_notes: See `with_steps_for_few`; its default when None.
         on_round: Progress.
 
@@ -182,7 +198,7 @@ def fit_few(
 
     steps = EVEN_STEPS_NOTES if even_steps_notes is None else even_steps_notes
     labelled = len(splits.train) + len(splits.validation)
-    terms = with_steps_for_few(study, labelled, even_steps_notes=steps)
+    terms = with_steps_for_few(study, labelled, even_steps_notes=steps, rate_percent=rate_percent)
     best = BestRound()
     best.offer(0, start, count_on_notes(learner, study, start, splits.validation))
     adapter = train_rounds(
@@ -191,10 +207,10 @@ def fit_few(
         start,
         splits,
         seed_of=lambda number: training_seed(seed, name, number),
-        best=best,
         on_round=on_round,
     )
-    return adapter, best
+    best.offer(terms.training.rounds, adapter, count_on_notes(learner, study, adapter, splits.validation))
+    return best.adapter, best
 
 
 def _with_training(study: Study, profile: str | None) -> Study:

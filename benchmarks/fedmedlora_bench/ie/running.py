@@ -21,7 +21,7 @@ from fedmedlora_bench.systems import pooled, score_adapter, train_alone
 from fedmedlora_core.adapter import Adapter
 from fedmedlora_core.best_round import BestRound
 from fedmedlora_core.errors import DataError, NonFiniteError
-from fedmedlora_site.adapting import fit_few, split_few
+from fedmedlora_site.adapting import RELEASED_RATE_PERCENT, fit_few, split_few
 
 __all__ = ["FAILED", "RESULT_FILE", "is_finished", "read_result", "run_job"]
 
@@ -114,6 +114,7 @@ def _fit(job: Training, prepared: Prepared, start: Adapter) -> tuple[Adapter, Be
         split_few(labelled, seed=job.setting.seed),
         name=job.site,
         seed=job.setting.seed,
+        rate_percent=100 if job.start is None else RELEASED_RATE_PERCENT,
         even_steps_notes=job.even_steps_notes,
     )
 

@@ -71,14 +71,18 @@ def train_rounds(
     return adapter if best is None else best.adapter
 
 
-def with_steps_for_few(study: Study, notes: int, *, even_steps_notes: int = EVEN_STEPS_NOTES) -> Study:
-    """Give a study's terms more local epochs where there are few notes to train on.
+def with_steps_for_few(
+    study: Study, notes: int, *, even_steps_notes: int = EVEN_STEPS_NOTES, rate_percent: int = 100
+) -> Study:
+    """Give a study's terms more local epochs where there are few notes to train on, and another rate.
 
     Args:
         study: The study.
         notes: Labelled notes; >= 1.
         even_steps_notes: With fewer notes than this, as many more epochs.
+        rate_percent: Learning rate, of the study's; >= 1.
     """
+    rate = max(1, study.training.learning_rate_micro * rate_percent // 100)
     epochs = study.training.local_epochs * max(1, math.ceil(even_steps_notes / notes))
-    training = study.training.model_copy(update={"local_epochs": epochs})
+    training = study.training.model_copy(update={"local_epochs": epochs, "learning_rate_micro": rate})
     return study.model_copy(update={"training": training})

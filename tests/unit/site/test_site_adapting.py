@@ -15,9 +15,11 @@ from fedmedlora_cli.app import build_app
 from fedmedlora_coordinator.release import write_release
 from fedmedlora_core.adapter import Adapter
 from fedmedlora_core.errors import ConfigError, DataError
+from fedmedlora_core.learning.alone import with_steps_for_few
 from fedmedlora_core.profile import Profile
 from fedmedlora_core.records import write_notes
-from fedmedlora_site.adapting import ADAPTED_FILE, Adapted, adapt, split_few
+from fedmedlora_core.study import CHARTER_FILE, Study
+from fedmedlora_site.adapting import ADAPTED_FILE, RELEASED_RATE_PERCENT, Adapted, adapt, split_few
 from fedmedlora_testkit.models import make_notes, write_encoder
 
 
@@ -95,6 +97,16 @@ def test_a_round_that_is_no_better_is_not_kept(released: Path, base: Path, tmp_p
     assert found.round == 0
     assert found.digest == Adapter.load(first).digest
     assert any("kept as it was" in line for line in found.lines())
+
+
+def test_few_notes_get_the_steps_of_fifty_and_a_released_adapter_a_quarter_of_the_rate(
+    released: Path,
+) -> None:
+    study = Study.from_canonical_json((released / CHARTER_FILE).read_bytes())
+    terms = with_steps_for_few(study, 20, rate_percent=RELEASED_RATE_PERCENT).training
+    assert terms.local_epochs == 3 * study.training.local_epochs
+    assert terms.learning_rate_micro * 4 == study.training.learning_rate_micro
+    assert with_steps_for_few(study, 50).training == study.training
 
 
 def test_refusals_are_one_line_and_write_nothing(released: Path, base: Path, tmp_path: Path) -> None:
