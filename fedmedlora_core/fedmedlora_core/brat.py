@@ -34,7 +34,7 @@ from fedmedlora_core.importing import (
 )
 from fedmedlora_core.labels import CLINICAL, LabelSet
 from fedmedlora_core.mapping import LabelMapping
-from fedmedlora_core.source_text import files_below, lines_of, read_text
+from fedmedlora_core.source_text import files_named, lines_of, read_text
 
 _NAME = r"[^\s:]+"
 _SPAN = re.compile(
@@ -105,10 +105,7 @@ def brat_documents(folder: Path | str, accepted: frozenset[str] = frozenset()) -
         DataError: A file is malformed; it names file and line.
     """
     root = Path(folder)
-    files = sorted(path for path in files_below(root) if path.suffix == ".ann")
-    if not files:
-        raise DataError("holds no .ann files", file=str(root))
-    return [_read_document(root, path, accepted) for path in files]
+    return [_read_document(root, path, accepted) for path in files_named(root, ".ann")]
 
 
 def _read_document(root: Path, path: Path, accepted: frozenset[str]) -> SourceDocument:

@@ -26,7 +26,7 @@ from pathlib import Path
 
 from fedmedlora_core.errors import DataError
 from fedmedlora_core.source_documents import SourceDocument, SourceLink, SourceSpan
-from fedmedlora_core.source_text import files_below, lines_of, read_text
+from fedmedlora_core.source_text import files_named, lines_of, read_text
 
 _CONCEPT = r'c="(.*?)" ([0-9]{1,9}):([0-9]{1,9}) ([0-9]{1,9}):([0-9]{1,9})'
 _CONCEPT_LINE = re.compile(rf'^{_CONCEPT}\|\|t="([^"\s]+)"\s*$')
@@ -62,10 +62,7 @@ def i2b2_documents(folder: Path | str, accepted: frozenset[str] = frozenset()) -
         DataError: A file is malformed; it names file and line.
     """
     root = Path(folder)
-    files = sorted(path for path in files_below(root) if path.suffix == ".con")
-    if not files:
-        raise DataError("holds no .con files", file=str(root))
-    return [_document(root, path, accepted) for path in files]
+    return [_document(root, path, accepted) for path in files_named(root, ".con")]
 
 
 def _document(root: Path, path: Path, accepted: frozenset[str]) -> SourceDocument:

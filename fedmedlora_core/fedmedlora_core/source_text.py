@@ -48,6 +48,18 @@ def files_below(folder: Path) -> Iterator[Path]:
         yield from (path for path in map(Path(root).joinpath, names) if path.is_file())
 
 
+def files_named(folder: Path, suffix: str) -> list[Path]:
+    """The files with an ending, of a folder and of those below it, in the order of their paths.
+
+    Raises:
+        DataError: There is none, or a folder cannot be read.
+    """
+    files = sorted(path for path in files_below(folder) if path.suffix == suffix)
+    if not files:
+        raise DataError(f"holds no {suffix} files", file=str(folder))
+    return files
+
+
 def lines_of(text: str) -> list[str]:
     """The lines of a file of annotations, without what ends them and without a byte order mark before them.
 

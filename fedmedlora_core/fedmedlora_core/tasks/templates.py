@@ -158,8 +158,7 @@ class PlainTemplate(_Inline):
 
     def relation_prompt(self, text: str, window: Window, head: TypedSpan, types: Sequence[str]) -> str:
         """Ask for the modifiers of one head entity, which stands in double square brackets."""
-        before, inside = text[window.start : head[0]], text[head[0] : head[1]]
-        marked = f"{_defuse(before)}[[ {_defuse(inside)} ]]{_defuse(text[head[1] : window.end])}"
+        marked = _marked(text, window, head)
         return (
             f"List what the text says about the {head[2]} in [[ ]], one 'type: words' a line, or '{_NONE}'.\n"
             f"Types: {', '.join(types)}\nText: {marked}\nList:"
@@ -172,6 +171,12 @@ class PlainTemplate(_Inline):
     def read_list(self, output: str) -> tuple[list[ListedModifier], bool]:
         """Read an answer to `relation_prompt`; the flag says that a part was unreadable."""
         return _read_items(line.strip() for line in output.strip().split("\n"))
+
+
+def _marked(text: str, window: Window, head: TypedSpan) -> str:
+    """A window with its head in double square brackets."""
+    before, inside = text[window.start : head[0]], text[head[0] : head[1]]
+    return f"{_defuse(before)}[[ {_defuse(inside)} ]]{_defuse(text[head[1] : window.end])}"
 
 
 class JsonTemplate:
@@ -201,8 +206,7 @@ class JsonTemplate:
 
     def relation_prompt(self, text: str, window: Window, head: TypedSpan, types: Sequence[str]) -> str:
         """Ask for the modifiers of one head entity, which stands in double square brackets."""
-        before, inside = text[window.start : head[0]], text[head[0] : head[1]]
-        marked = f"{_defuse(before)}[[ {_defuse(inside)} ]]{_defuse(text[head[1] : window.end])}"
+        marked = _marked(text, window, head)
         return (
             f"List what the text says about the {head[2]} in [[ ]] as a JSON list of objects with the keys"
             f' "entity" (its type) and "text" (its words).\nTypes: {", ".join(types)}\nText: {marked}\nJSON:'
