@@ -352,10 +352,23 @@ class DeliveryFailed(Data):
 
 
 class DpSpent(Data):
-    """``dp.spent``: privacy spent by one round; equal for all sites, so it reveals nothing of one."""
+    """``dp.spent``: what one training of a round costs each unit; study constants, so it tells no size.
+
+    Attributes:
+        delta: The charter's.
+        epsilon_milli: What this study has cost so far at this site, with this charge, rounded up.
+        mechanism: What the numbers mean: "dp-sgd" is the Poisson-subsampled Gaussian.
+        noise_milli: Noise multiplier in thousandths.
+        sampling_micro: Probability with which a unit is drawn into a step, in millionths.
+        steps: Steps of this training.
+    """
 
     delta: Annotated[str, Field(pattern=r"^[1-9]e-[1-9][0-9]?$")]
     epsilon_milli: Count
+    mechanism: Literal["dp-sgd"]
+    noise_milli: Count
+    sampling_micro: Count
+    steps: Count
 
 
 class KeyRotated(Data):

@@ -24,6 +24,7 @@ from fedmedlora_core.codec import EXTRAS, Codec
 from fedmedlora_core.config import Section, load_toml
 from fedmedlora_core.errors import CodecError, ConfigError
 from fedmedlora_core.packing import Packing
+from fedmedlora_core.privacy_terms import PrivacyTerms
 from fedmedlora_core.secure_aggregation import (
     Hex32,
     Identifier,
@@ -164,6 +165,7 @@ class Study(Section):
     splits: SplitTerms
     audit: AuditTerms | None = None
     prompt: PromptTerms | None = None
+    privacy: PrivacyTerms | None = None
     members: Annotated[tuple[Member, ...], Field(min_length=3, max_length=10_000)]
 
     @model_validator(mode="after")
@@ -172,6 +174,7 @@ class Study(Section):
         self._check_thresholds()
         self._check_support()
         self._check_model_kind()
+        self._check_privacy()
         try:
             self.codec()
         except CodecError as exc:
@@ -246,6 +249,22 @@ class Study(Section):
             raise ValueError(
                 "training.compute_dtype: a token classifier's output layer trains in float32; leave it out"
             )
+
+    def _check_privacy(self) -> None:
+        """Under differential privacy, what a site releases besides its update is a constant (R4.13.2)."""
+        if self.privacy is None:
+            return
+        if self.aggregation.size_exponent_milli or self.aggregation.tau_milli:
+            raise ValueError(
+                "privacy: weights that follow size or loss would be released without being charged; "
+                "size_exponent_milli and tau_milli must be 0"
+            )
+        if self.aggregation.type_weights is not None:
+            raise ValueError("privacy: counts of mentions would be released; leave type_weights out")
+        if self.secure_aggregation.vote is not None:
+            raise ValueError("privacy: a vote's losses would be released; leave the vote out")
+        if self.adapter.mode == "sa":
+            raise ValueError("privacy: in mode 'sa' a site trains on without noise; choose another mode")
 
     @property
     def member_ids(self) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ VALUES: Final[dict[str, Any]] = {
 """A value for every field of every type's data, by the field's name."""
 SPECIAL: Final[dict[str, dict[str, Any]]] = {
     "step.refused": {"reason": "policy"},
-    "dp.spent": {"delta": "1e-5"},
+    "dp.spent": {"delta": "1e-5", "mechanism": "dp-sgd"},
     "retention.hold": {"reason": "litigation"},
 }
 

@@ -21,6 +21,9 @@ from fedmedlora_audit.verify import Verdict, verify_bundle
 from fedmedlora_testkit.audit_forger import Forger
 from fedmedlora_testkit.audit_log import ORIGIN, StudyLog, witness_of
 
+SPENT = of.DpSpent(
+    delta="1e-5", epsilon_milli=1250, mechanism="dp-sgd", noise_milli=1000, sampling_micro=100_000, steps=10
+)
 JUDGED = datetime(2026, 4, 1, 12, tzinfo=UTC)
 
 
@@ -258,7 +261,7 @@ def test_spent_privacy_is_told_by_round(tmp_path: Path) -> None:
     log = StudyLog(privacy={"epsilon_milli": 8000})
     log.set_up().play_round()
     log.plan()
-    log.force("site-a", "dp.spent", of.DpSpent(epsilon_milli=1250, delta="1e-5"), round=2)
+    log.force("site-a", "dp.spent", SPENT, round=2)
     made = Forger(log)
     report = report_of(made, made.judge(tmp_path / "bundle"))
     assert [row.epsilon_milli for row in report.rounds] == [None, 1250]
