@@ -67,6 +67,7 @@ class ImportReport:
         becomes: The corpus' span type -> our label, where the mapping has one.
         aside: What the format has and a note cannot hold -> how often.
         notices: What was kept and is worth a look -> how often.
+        unmet: Sentences about names of the mapping that met nothing: in the files, or in the study.
     """
 
     documents: int
@@ -81,6 +82,7 @@ class ImportReport:
     becomes: Mapping[str, str] = field(default_factory=dict)
     aside: Mapping[str, int] = field(default_factory=dict)
     notices: Mapping[str, int] = field(default_factory=dict)
+    unmet: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, object]:
         """The report, ready for JSON."""
@@ -96,6 +98,7 @@ class ImportReport:
             "relations_dropped": _rows(self.relations_dropped),
             "aside": dict(sorted(self.aside.items())),
             "notices": dict(sorted(self.notices.items())),
+            "unmet": list(self.unmet),
         }
 
 
@@ -181,10 +184,11 @@ class _Conversion:
         for document in documents:
             lines.update(document.lines)
             aside.update(document.aside)
+        spans_read = Counter(span.type for document in documents for span in document.spans)
         return ImportReport(
             documents=len(documents),
             lines=lines,
-            spans_read=Counter(span.type for document in documents for span in document.spans),
+            spans_read=spans_read,
             spans_kept=self._spans_kept,
             relations_read=Counter(link.type for document in documents for link in document.links),
             relations_kept=self._relations_kept,
@@ -194,7 +198,18 @@ class _Conversion:
             becomes={name: label for name, label in self._mapping.types.items() if label in self._known},
             aside=aside,
             notices=self._notices,
+            unmet=self._unmet(spans_read.keys()),
         )
+
+    def _unmet(self, read: Iterable[str]) -> tuple[str, ...]:
+        """Names of the mapping that met nothing: a misspelt one would otherwise only be missing."""
+        types, seen = self._mapping.types, set(read)
+        unknown = [
+            f"the mapping makes '{name}' a '{label}', which the study does not have"
+            for name, label in types.items()
+            if label not in self._known
+        ]
+        return (*unknown, *(f"the mapping's '{name}' is in no file" for name in types if name not in seen))
 
     def note(self, document: SourceDocument) -> Note:
         """Turn one document into a note."""

@@ -24,6 +24,7 @@ What this module leaves out: importing foreign formats (`brat`), splitting (`spl
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import tempfile
@@ -340,11 +341,11 @@ def iter_checked(path: Path, check: Callable[[Note], None]) -> Iterator[Note]:
 
 
 def _lines(path: Path) -> Iterator[bytes]:
-    """The lines of a file as bytes, split at line feeds only."""
+    """The lines of a file as bytes, split at line feeds only, without a byte order mark."""
     try:
         with path.open("rb") as file:
-            for raw in file:
-                yield raw.rstrip(b"\n")
+            for number, raw in enumerate(file):
+                yield (raw if number else raw.removeprefix(codecs.BOM_UTF8)).rstrip(b"\n")
     except OSError as error:
         raise DataError(error.strerror or "cannot be read", file=path.name) from None
 

@@ -360,6 +360,12 @@ class Study(Section):
             )
         if self.secure_aggregation.ckks is not None:
             found += self.secure_aggregation.ckks.warnings()
+        found += [
+            f"'{label}' is annotated by {self.threshold} members, the fewest that a sum takes: "
+            "a round in which one of them is away cannot end"
+            for label in self.weighed_types
+            if sum(label in member.annotated for member in self.members) == self.threshold
+        ]
         if self.aggregation.weights == "exact":
             found.append("exact weights: differences of published weight sums can reveal a site's size")
         if expected_weight is not None and expected_weight * 64 < self.aggregation.weight_max:

@@ -8,7 +8,7 @@ study knows without asking; nothing else about the notes leaves this folder.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fedmedlora_core.errors import ConfigError, DataError
@@ -69,6 +69,7 @@ class Imported:
         found += [f"left out: {reason}: {count}" for reason, count in sorted(self.report.dropped.items())]
         found += [f"left aside: {kind}: {count}" for kind, count in sorted(self.report.aside.items())]
         found += [f"look at: {kind}: {count}" for kind, count in sorted(self.report.notices.items())]
+        found += [f"look at: {sentence}" for sentence in self.report.unmet]
         if self.cutting is not None:
             cut = self.cutting
             found.append(f"cut at {cut.max_words} words: {cut.documents} notes into {cut.parts} parts")
@@ -184,15 +185,7 @@ def import_notes(
     sync_folder(folder.notes.parent)
     card = Card.load(folder.card)
     card.model_copy(update={"annotated": found.annotated}).write(folder.card)
-    return Imported(
-        found.report,
-        found.annotated,
-        found.format,
-        found.near,
-        found.cutting,
-        is_dry=False,
-        notes=found.notes,
-    )
+    return replace(found, is_dry=False)
 
 
 def _labels(folder: SiteFolder) -> LabelSet:

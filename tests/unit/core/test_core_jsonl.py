@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from pathlib import Path
 
@@ -69,3 +70,19 @@ def test_without_a_mapping_labels_must_be_those_of_the_study(tmp_path: Path) -> 
 def test_broken_note_is_refused_with_file_and_line(tmp_path: Path, changes: dict[str, object]) -> None:
     with pytest.raises(DataError, match=r"^notes\.jsonl:1: "):
         read_jsonl(_write(tmp_path, **changes), mapping=MAPPING)
+
+
+def test_names_of_a_mapping_that_meet_nothing_are_told(tmp_path: Path) -> None:
+    mapping = LabelMapping(types={"Sign": "problem", "Sing": "problem", "Not": "negatoin"})
+    assert read_jsonl(_write(tmp_path), mapping=mapping).report.unmet == (
+        "the mapping makes 'Not' a 'negatoin', which the study does not have",
+        "the mapping's 'Sing' is in no file",
+    )
+    assert read_jsonl(_write(tmp_path), mapping=MAPPING).report.unmet == ()
+
+
+def test_byte_order_mark_is_not_part_of_the_first_note(tmp_path: Path) -> None:
+    path = _write(tmp_path)
+    plain = read_jsonl(path, mapping=MAPPING).notes
+    path.write_bytes(codecs.BOM_UTF8 + path.read_bytes())
+    assert read_jsonl(path, mapping=MAPPING).notes == plain

@@ -229,3 +229,9 @@ def test_type_weights_need_output_rows_of_the_studys_types() -> None:
         make_study(overrides={"aggregation__type_weights": "mentions"})
     with pytest.raises(ConfigError, match="2 label types have 5"):
         GlobalStep(study({s: ("problem", "drug") for s in IDS}, labels__modifiers=[]), adapter())
+
+
+def test_type_that_only_a_threshold_of_members_annotates_is_warned_of() -> None:
+    (warning,) = [line for line in study().warnings() if "'severity'" in line]
+    assert "annotated by 3 members" in warning and "cannot end" in warning
+    assert not [line for line in study(EVERYBODY).warnings() if "annotated by" in line]
