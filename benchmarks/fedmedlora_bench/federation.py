@@ -34,7 +34,7 @@ from fedmedlora_crypto.secagg.session import SessionTerms
 from fedmedlora_crypto.xof import Keystream
 from fedmedlora_site.training import training_seed
 
-__all__ = ["RoundFigures", "federate", "summed_validation"]
+__all__ = ["RoundFigures", "federate", "noise_of", "summed_validation"]
 
 OnSite = Callable[[int, str], None]
 """(round, site): called when a site has trained."""
@@ -139,6 +139,7 @@ def _site_vector(
         round_number=number,
         seed=training_seed(study.study.seed, site, number),
         personal=own.get(site),
+        noise=noise_of(study, site, number),
     )
     if update.personal is not None:
         own[site] = update.personal
@@ -167,6 +168,11 @@ def _sum(study: Study, encoded: Mapping[int, RingVector], session: str) -> RingV
         colluding=study.secure_aggregation.colluding_sites,
     )
     return run_round(terms, encoded).total
+
+
+def noise_of(study: Study, site: str, number: int) -> Keystream | None:
+    """The keystream of a site's private training in a benchmark, where no adapter leaves this machine."""
+    return None if study.privacy is None else Keystream(_key("noise", study, f"{site}|{number}"))
 
 
 def _key(purpose: str, study: Study, name: str) -> bytes:

@@ -17,7 +17,7 @@ from typing import Any
 
 from fedmedlora_core.adapter import Adapter
 from fedmedlora_core.best_round import BestRound
-from fedmedlora_core.learning.alone import OnRound, train_rounds
+from fedmedlora_core.learning.alone import NoiseOf, OnRound, train_rounds
 from fedmedlora_core.learning.evaluate import predict_entities, predict_relations
 from fedmedlora_core.learning.learner import Learner
 from fedmedlora_core.learning.lora import load_adapter
@@ -32,7 +32,7 @@ from fedmedlora_core.scores import (
     score_relations_by_patient,
     unseen_in,
 )
-from fedmedlora_core.splits import Splits, split_by_patient
+from fedmedlora_core.splits import Splits, split_as_study
 from fedmedlora_core.study import Study
 from fedmedlora_site.training import training_seed
 
@@ -83,15 +83,7 @@ class SiteScores:
 
 def split_sites(study: Study, notes: Mapping[str, Sequence[Note]]) -> dict[str, Splits]:
     """Split every site's notes as the study fixes it."""
-    return {
-        site: split_by_patient(
-            found,
-            seed=study.splits.seed,
-            validation_fraction=study.splits.validation_percent / 100,
-            test_fraction=study.splits.test_percent / 100,
-        )
-        for site, found in notes.items()
-    }
+    return {site: split_as_study(found, study) for site, found in notes.items()}
 
 
 def pooled(sites: Mapping[str, Splits]) -> Splits:
@@ -113,6 +105,7 @@ def train_alone(
     on_round: OnRound | None = None,
     learner: Learner | None = None,
     best: BestRound | None = None,
+    noise_of: NoiseOf | None = None,
 ) -> Adapter:
     """Train a federation of one for the study's rounds.
 
@@ -125,6 +118,7 @@ def train_alone(
         on_round: Progress.
         learner: A learner to reuse; loaded when None.
         best: Chooses among the rounds by the counts on `notes.validation`; None takes the last round.
+        noise_of: In a study with privacy: the keystream of a round.
 
     Returns:
         The adapter after the last round, or the chosen one.
@@ -137,6 +131,7 @@ def train_alone(
         seed_of=lambda number: training_seed(study.study.seed, name, number),
         best=best,
         on_round=on_round,
+        noise_of=noise_of,
     )
 
 

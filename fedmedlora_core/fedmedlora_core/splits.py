@@ -4,6 +4,10 @@ All notes of a patient lie in one part; a document without a patient id is a pat
 with near duplicates of each other's notes (`near_duplicates`, found at import) are dealt out together, so
 that no near duplicate of a training note is in the test set. The order in which they are dealt out depends
 on the seed and the patients alone, not on the order of the notes.
+
+Under differential privacy that would not do: who is dealt out first decides where another one goes. There
+each patient, or document, goes where a hash of its name says, whoever else is there (R4.13.3); the sizes of
+the parts are near the shares, and near duplicates may lie in two parts.
 """
 
 from __future__ import annotations
@@ -12,10 +16,15 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from fedmedlora_core.errors import DataError
 from fedmedlora_core.near_duplicates import Groups
+from fedmedlora_core.privacy_terms import Unit
 from fedmedlora_core.records import Note
+
+if TYPE_CHECKING:
+    from fedmedlora_core.study import Study
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +71,72 @@ def split_by_patient(
     test, validation = parts
     train = tuple(note for key in order for note in _in_order(patients[key]))
     return Splits(train=train, validation=validation, test=test)
+
+
+def split_as_study(notes: Iterable[Note], study: Study) -> Splits:
+    """Split a site's notes as a study fixes it: by unit under differential privacy, else by patient.
+
+    Raises:
+        DataError: There are too few patients, or under privacy by patient a note does not say whose it is.
+    """
+    shares = study.splits
+    if study.privacy is not None:
+        return split_by_unit(
+            notes,
+            study.privacy.unit,
+            seed=shares.seed,
+            validation_percent=shares.validation_percent,
+            test_percent=shares.test_percent,
+        )
+    return split_by_patient(
+        notes,
+        seed=shares.seed,
+        validation_fraction=shares.validation_percent / 100,
+        test_fraction=shares.test_percent / 100,
+    )
+
+
+def split_by_unit(
+    notes: Iterable[Note], unit: Unit, *, seed: int, validation_percent: int, test_percent: int
+) -> Splits:
+    """Put each unit where its own name says, whoever else is there (R4.13.3); a part may be empty.
+
+    Args:
+        notes: Notes of one site, in any order.
+        unit: Patient or document.
+        seed: Seed of the study.
+        validation_percent: Share of units for validation.
+        test_percent: Share of units for the test.
+
+    Raises:
+        DataError: The unit is the patient, and a note does not say whose it is.
+    """
+    units: defaultdict[str, list[Note]] = defaultdict(list)
+    for note in notes:
+        units[unit_key(note, unit)].append(note)
+    parts: tuple[list[Note], list[Note], list[Note]] = ([], [], [])
+    for key in sorted(units, key=lambda key: _rank(seed, key)):
+        place = int.from_bytes(_rank(seed, key)[:8], "big") * 100 >> 64  # 0 to 99
+        part = 2 if place < test_percent else 1 if place < test_percent + validation_percent else 0
+        parts[part].extend(_in_order(units[key]))
+    train, validation, test = map(tuple, parts)
+    return Splits(train=train, validation=validation, test=test)
+
+
+def unit_key(note: Note, unit: Unit) -> str:
+    """The unit of protection that a note belongs to: its patient, or the whole document it is of.
+
+    Raises:
+        DataError: The unit is the patient, and the note does not say whose it is (R4.13.3).
+    """
+    if unit == "document":
+        return f"document:{note.document_id if note.part_of is None else note.part_of.document_id}"
+    if note.patient_id is None:
+        raise DataError(
+            "privacy by patient needs a patient id in every note; import the notes with patient ids, "
+            'or agree on a study with privacy.unit = "document"'
+        )
+    return f"patient:{note.patient_id}"
 
 
 def _together(notes: list[Note]) -> tuple[dict[str, list[Note]], int]:

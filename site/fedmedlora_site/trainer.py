@@ -22,8 +22,9 @@ from fedmedlora_core.adapter import Adapter
 from fedmedlora_core.errors import CoreError, NonFiniteError
 from fedmedlora_core.labels import label_set
 from fedmedlora_core.records import check_structure, iter_checked
-from fedmedlora_core.splits import Splits, split_by_patient
+from fedmedlora_core.splits import Splits, split_as_study
 from fedmedlora_core.study import Study
+from fedmedlora_crypto.xof import Keystream
 from fedmedlora_site.checkpoints import VaultCheckpoints
 from fedmedlora_site.crew import Crew, Place
 from fedmedlora_site.personal import load_start, personal_name
@@ -165,6 +166,7 @@ class Worker:
             on_step=progress.step,
             team=self._joined(),
             checkpoints=checkpoints,
+            noise=Keystream(Path(job.noise_key).read_bytes()) if job.noise_key else None,
         )
         if self._place.number == 0:
             # R4.11.3: first what stays; a kill between the two repeats the training from where it began.
@@ -180,12 +182,8 @@ class Worker:
         stamp = (str(path), found.st_mtime_ns, found.st_size)
         if self._splits is None or stamp != self._notes_stamp:
             labels = label_set(study.labels.entities, study.labels.modifiers)
-            self._splits = split_by_patient(
-                [note.restricted_to(labels.types) for note in iter_checked(path, check_structure)],
-                seed=study.splits.seed,
-                validation_fraction=study.splits.validation_percent / 100,
-                test_fraction=study.splits.test_percent / 100,
-            )
+            notes = (note.restricted_to(labels.types) for note in iter_checked(path, check_structure))
+            self._splits = split_as_study(notes, study)
             self._notes_stamp = stamp
         return self._splits
 

@@ -58,6 +58,8 @@ class TrainingJob:
         device: Where the model computes: auto, cpu or cuda.
         processes: How many processes of this site train together, each on a GPU of its own.
         checkpoint_seconds: Least time between two states that a killed training can go on from.
+        noise_key: In a study with privacy: file of the 32 bytes that draws and noise follow from, made for
+            this training alone (R4.13.4); else empty.
     """
 
     charter: str
@@ -76,6 +78,7 @@ class TrainingJob:
     device: DeviceName = "auto"
     processes: int = 1
     checkpoint_seconds: float = 300.0
+    noise_key: str = ""
 
 
 @dataclass(frozen=True)

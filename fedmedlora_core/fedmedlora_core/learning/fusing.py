@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import MethodType
+from functools import partial
 from typing import Any
 
 import torch
@@ -33,17 +33,25 @@ _LARGEST = 4_000_000
 
 
 @contextmanager
-def fused(model: PeftModel) -> Iterator[None]:
+def fused(model: PeftModel, *, gradients: bool = True) -> Iterator[tuple[Linear, ...]]:
     """Compute the adapted modules of a block in one product each, where the model is small.
 
     A module keeps its own products if its adapter has dropout or a bias, is one of several, or if the weight
     is not float32: the sum would lose the adapter's small values.
+
+    Args:
+        model: A model with an adapter.
+        gradients: Whether the modules give gradients of B and A; not if somebody else makes them row by row.
+
+    Yields:
+        The modules that are computed so.
     """
     chosen = [module for module in model.modules() if isinstance(module, Linear) and _can_fold(module)]
+    forward = partial(_forward, _Folded if gradients else _FoldedInputs)
     try:
         for module in chosen:
-            module.forward = MethodType(_forward, module)  # type: ignore[method-assign]
-        yield
+            module.forward = partial(forward, module)  # type: ignore[method-assign]
+        yield tuple(chosen)
     finally:
         for module in chosen:
             # The instance's own forward goes; the class's comes back into view.
@@ -82,11 +90,22 @@ class _Folded(torch.autograd.Function):
         return of_inputs, None, None, of_down, of_up, None
 
 
-def _forward(module: Any, inputs: torch.Tensor) -> torch.Tensor:
+class _FoldedInputs(_Folded):
+    """The same, with the gradient of x only: B and A are known to the graph, and get none from it."""
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """The gradient of the inputs."""
+        _, folded, _, _ = ctx.saved_tensors
+        of_inputs = grads[0] @ folded if ctx.needs_input_grad[0] else None
+        return of_inputs, None, None, None, None, None
+
+
+def _forward(function: type[_Folded], module: Any, inputs: torch.Tensor) -> torch.Tensor:
     """Compute one adapted module in one product."""
     name, base = module.active_adapters[0], module.base_layer
     down, up = module.lora_A[name].weight, module.lora_B[name].weight
-    found: torch.Tensor = _Folded.apply(  # type: ignore[no-untyped-call]
+    found: torch.Tensor = function.apply(  # type: ignore[no-untyped-call]
         inputs, base.weight, base.bias, down, up, module.scaling[name]
     )
     return found

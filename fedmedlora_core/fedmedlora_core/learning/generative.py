@@ -16,7 +16,7 @@ from torch.nn import functional
 from fedmedlora_core.errors import ConfigError
 from fedmedlora_core.labels import LabelSet
 from fedmedlora_core.learning.decode import greedy
-from fedmedlora_core.learning.learner import Answers, OnDone
+from fedmedlora_core.learning.learner import Answers, OnDone, means_by_row
 from fedmedlora_core.records import Note
 from fedmedlora_core.tasks.examples import Example, Task, examples_of, read_output
 from fedmedlora_core.tasks.templates import Template, template_for
@@ -109,7 +109,17 @@ class GenerativeLearner:
         return kept
 
     def loss(self, batch: Sequence[PromptSample]) -> tuple[torch.Tensor, int]:
-        """Summed cross-entropy over the answer tokens of a batch, and how many there are.
+        """Summed cross-entropy over the answer tokens of a batch, and how many there are."""
+        logits_nv, wanted_n = self._answers(batch)
+        return functional.cross_entropy(logits_nv, wanted_n, reduction="sum"), len(wanted_n)
+
+    def row_losses(self, batch: Sequence[PromptSample]) -> torch.Tensor:
+        """Mean cross-entropy of each example over its own answer tokens; no row depends on another."""
+        logits_nv, wanted_n = self._answers(batch)
+        return means_by_row(functional.cross_entropy(logits_nv, wanted_n, reduction="none"), batch)
+
+    def _answers(self, batch: Sequence[PromptSample]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits at the answer positions of a batch, row after row, and the tokens that belong there.
 
         Padding is on the right, where causal attention never looks, so no attention mask is needed.
         """
@@ -126,7 +136,7 @@ class GenerativeLearner:
         row_n, column_n = torch.tensor(rows), torch.tensor(columns)
         wanted_n = ids_bt[row_n, column_n + 1].to(device)
         logits_nv = self._logits(ids_bt.to(device), row_n.to(device), column_n.to(device))
-        return functional.cross_entropy(logits_nv.float(), wanted_n, reduction="sum"), len(rows)
+        return logits_nv.float(), wanted_n
 
     def answer(self, notes: Sequence[Note], task: Task, on_done: OnDone | None = None) -> Answers:
         """Find entities ("ner"), or the relations of each note's own entities ("re")."""

@@ -18,7 +18,7 @@ from fedmedlora_core.records import Entity, Note
 from fedmedlora_core.tasks.examples import Task
 from fedmedlora_core.tasks.inline import TypedSpan
 
-__all__ = ["Answers", "Learner", "OnDone", "Sample"]
+__all__ = ["Answers", "Learner", "OnDone", "Sample", "means_by_row"]
 
 OnDone = Callable[[int, int], None]
 """(done, total): called while predictions are made."""
@@ -80,6 +80,15 @@ class Learner(Protocol):
         """Summed loss over the answer positions of a batch, and how many there are."""
         ...
 
+    def row_losses(self, batch: Sequence[Any]) -> torch.Tensor:
+        """Mean loss of each example over its own answer positions; no row depends on another."""
+        ...
+
     def answer(self, notes: Sequence[Note], task: Task, on_done: OnDone | None = None) -> Answers:
         """Find entities ("ner"), or the relations of each note's own entities ("re")."""
         ...
+
+
+def means_by_row(losses_n: torch.Tensor, batch: Sequence[Sample]) -> torch.Tensor:
+    """Means of the losses of a batch's answer positions, which lie row after row, over each row."""
+    return torch.stack([part.mean() for part in torch.split(losses_n, [sample.counted for sample in batch])])

@@ -12,7 +12,7 @@ import torch
 
 from fedmedlora_core.adapter import Adapter
 from fedmedlora_core.adapter_parts import half_of, with_personal
-from fedmedlora_core.codec import FloatVector
+from fedmedlora_core.codec import FloatVector, WordStream
 from fedmedlora_core.errors import ConfigError, NonFiniteError
 from fedmedlora_core.labels import LabelSet, label_set
 from fedmedlora_core.learning.base import BaseKind, LoadedBase, load_base
@@ -32,6 +32,7 @@ from fedmedlora_core.learning.lora import (
     train_only,
     train_personal,
 )
+from fedmedlora_core.learning.private.training import train_private
 from fedmedlora_core.learning.tagging import TaggingLearner
 from fedmedlora_core.learning.team import ALONE, Team
 from fedmedlora_core.learning.terms import TrainTerms
@@ -169,8 +170,9 @@ def train_round(
     on_step: OnStep | None = None,
     team: Team = ALONE,
     checkpoints: CheckpointStore | None = None,
+    noise: WordStream | None = None,
 ) -> LocalUpdate:
-    """Train one round from the round's base adapter (PROTOCOL §4.1).
+    """Train one round from the round's base adapter (PROTOCOL §4.1), privately if the study says so (§4.13).
 
     Args:
         learner: From `learner_for`; reused from round to round.
@@ -184,14 +186,29 @@ def train_round(
         on_step: Called after each step of the optimiser.
         team: The processes of this site that train together.
         checkpoints: Where the state is kept, so that a killed training can go on.
+        noise: In a study with privacy: keystream under a key of this training alone (R4.13.4).
 
     Returns:
-        The update. The same arguments give the same bytes.
+        The update. The same arguments give the same bytes. In a study with privacy all besides `delta` is
+        constant.
 
     Raises:
-        ConfigError: The adapter does not fit, or there is nothing to train or validate on.
+        ConfigError: The adapter does not fit, there is nothing to train or validate on, or a study with
+            privacy has no keystream or several processes.
         NonFiniteError: Training diverged; there is no update.
     """
+    if study.privacy is not None:
+        return _train_privately(
+            learner,
+            study,
+            adapter,
+            train,
+            round_number,
+            noise,
+            team=team,
+            on_step=on_step,
+            checkpoints=checkpoints,
+        )
     if not train or not validation:
         raise ConfigError("a round needs training and validation notes")
     mode, tasks = study.adapter.mode, study.labels.tasks
@@ -223,6 +240,46 @@ def train_round(
             raise
     size = max(1, sum(len(windows_of(note.text)) for note in train))
     return LocalUpdate(delta, loss, size, result.steps, result.loss, left_out, own, mentions_in(train))
+
+
+def _train_privately(
+    learner: Learner,
+    study: Study,
+    adapter: Adapter,
+    train: Sequence[Note],
+    round_number: int,
+    noise: WordStream | None,
+    *,
+    team: Team,
+    on_step: OnStep | None,
+    checkpoints: CheckpointStore | None,
+) -> LocalUpdate:
+    """Train one round under differential privacy; what comes back beside the update is constant (R4.13.2)."""
+    privacy = study.privacy
+    if privacy is None or noise is None:
+        raise ConfigError("a study with privacy is trained with noise of a key of its own, and there is none")
+    if team.size != 1:
+        raise ConfigError("a study with privacy is trained by one process; set trainer.processes to 1")
+    load_adapter(learner.model, adapter)
+    with train_only(learner.model, half_of(study.adapter.mode, round_number)):
+        start = read_vector(learner.model)
+        try:
+            result = train_private(
+                learner,
+                train,
+                study.labels.tasks,
+                TrainTerms.of(study, round_number),
+                privacy,
+                noise=noise,
+                on_step=on_step,
+                checkpoints=checkpoints,
+                charter=study.digest,
+            )
+        except NonFiniteError:
+            load_vector(learner.model, start)
+            raise
+        delta = (read_vector(learner.model) - start).astype(np.float32)
+    return LocalUpdate(delta, 0.0, 1, result.steps, 0.0)
 
 
 def held_out_losses(

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from fedmedlora_core.labels import LabelSet
 from fedmedlora_core.learning.base import reproducible
-from fedmedlora_core.learning.learner import Answers, OnDone
+from fedmedlora_core.learning.learner import Answers, OnDone, means_by_row
 from fedmedlora_core.learning.merging import merged
 from fedmedlora_core.learning.tag_paths import best_paths
 from fedmedlora_core.records import Entity, Note
@@ -106,9 +106,20 @@ class TaggingLearner:
 
     def loss(self, batch: Sequence[TagSample]) -> tuple[torch.Tensor, int]:
         """Summed cross-entropy over the words of a batch, among each example's own tags, and their number."""
-        logits_nl = self._logits(batch)
-        gold_n = torch.tensor([tag for sample in batch for tag in sample.gold], device=logits_nl.device)
+        logits_nl, gold_n = self._answers(batch)
         return functional.cross_entropy(logits_nl, gold_n, reduction="sum"), len(gold_n)
+
+    def row_losses(self, batch: Sequence[TagSample]) -> torch.Tensor:
+        """Mean cross-entropy of each example over its own words; no row depends on another."""
+        logits_nl, gold_n = self._answers(batch)
+        return means_by_row(functional.cross_entropy(logits_nl, gold_n, reduction="none"), batch)
+
+    def _answers(self, batch: Sequence[TagSample]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits of the words of a batch, row after row, and their gold tags."""
+        logits_nl = self._logits(batch)
+        return logits_nl, torch.tensor(
+            [tag for sample in batch for tag in sample.gold], device=logits_nl.device
+        )
 
     def answer(self, notes: Sequence[Note], task: Task, on_done: OnDone | None = None) -> Answers:
         """Find entities ("ner"), or the relations of each note's own entities ("re")."""

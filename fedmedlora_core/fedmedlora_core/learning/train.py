@@ -33,6 +33,7 @@ __all__ = [
     "bucketed_batches",
     "epoch_samples",
     "mean_loss",
+    "relation_counts",
     "train_local",
 ]
 
@@ -212,10 +213,10 @@ def _batches(samples: Sequence[Any], terms: TrainTerms, order: np.random.Generat
 def _epoch_size(samples: Sequence[Any], terms: TrainTerms) -> int:
     """Examples of one epoch."""
     others = sum(1 for sample in samples if sample.task != "re")
-    return others + sum(_relation_counts(samples, terms))
+    return others + sum(relation_counts(samples, terms))
 
 
-def _relation_counts(samples: Sequence[Any], terms: TrainTerms) -> tuple[int, int]:
+def relation_counts(samples: Sequence[Any], terms: TrainTerms) -> tuple[int, int]:
     """Count the RE examples of one epoch: those with a tail, and those with none.
 
     Most heads have no tail, and a tagger that sees them as they come learns to answer "none" for a long time.
@@ -236,7 +237,7 @@ def _relation_counts(samples: Sequence[Any], terms: TrainTerms) -> tuple[int, in
 
 def epoch_samples(samples: Sequence[Any], terms: TrainTerms, order: np.random.Generator) -> list[Any]:
     """Draw the examples of one epoch: every NER example, and RE examples by cap and share."""
-    filled, empty = _relation_counts(samples, terms)
+    filled, empty = relation_counts(samples, terms)
     if _epoch_size(samples, terms) == len(samples):
         return list(samples)
     others = [sample for sample in samples if sample.task != "re"]
