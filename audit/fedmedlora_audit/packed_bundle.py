@@ -29,7 +29,7 @@ PACKED: Final = ".tar.gz"
 """How the name of a packed bundle ends."""
 MAX_FILE_BYTES: Final = 64 << 20
 """Largest file of a bundle that an auditor reads into memory; the largest entry tile has 16 MiB."""
-MAX_MEMBERS: Final = 65_536
+MAX_MEMBERS: Final = 32_768
 MAX_BYTES: Final = 256 << 20
 """Most bytes of a packed bundle, packed and unpacked: some 300,000 events, 2,000 rounds of ten sites."""
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-import random
 import re
 import resource
+import shutil
 import string
 import subprocess
 import sys
 import tarfile
 import zlib
+from hashlib import sha512
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from fedmedlora_testkit.audit_zoo.witnessed import witnessed_scene
 from fedmedlora_testkit.packed_attacks import ATTACKS, archive, framed, honest
 
 MADE = Forger(StudyLog().play(1))
+TAR = shutil.which("tar") or ""
 
 
 @pytest.fixture(scope="module")
@@ -97,12 +99,13 @@ def test_the_same_log_gives_the_same_bytes(tmp_path: Path, packed: Path, files: 
     assert oct(again.stat().st_mode)[-3:] == "644"
 
 
+@pytest.mark.skipif(not TAR, reason="no tar here")
 def test_other_tools_read_it(packed: Path, files: dict[str, bytes], tmp_path: Path) -> None:
     with tarfile.open(packed) as opened:
         found = {info.name: opened.extractfile(info) for info in opened}
         assert {name: file.read() for name, file in found.items() if file is not None} == files
     done = subprocess.run(
-        ["tar", "-xzf", str(packed), "-C", str(tmp_path)], capture_output=True, text=True, check=True
+        [TAR, "-xzf", str(packed), "-C", str(tmp_path)], capture_output=True, text=True, check=True
     )
     assert (done.stderr, read_files(tmp_path)) == ("", (files, []))
 
@@ -218,7 +221,7 @@ class _AnyHeader:
 def test_one_flipped_bit_anywhere_is_refused_with_the_file_named(tmp_path: Path) -> None:
     """Every bit of a small file; among them bits that no unpacker looks at."""
     path = tmp_path / "small.tar.gz"
-    whole = pack({"checkpoint": b"head", "manifest": random.Random(1).randbytes(40)})
+    whole = pack({"checkpoint": b"head", "manifest": sha512(b"").digest()})
     for place in range(len(whole)):
         for bit in range(8):
             changed = bytearray(whole)
@@ -232,7 +235,7 @@ def test_one_flipped_byte_of_a_whole_bundle_is_refused(tmp_path: Path, packed: P
     whole = packed.read_bytes()
     for place in [
         *range(64),
-        *random.Random(2).sample(range(len(whole)), 200),
+        *range(64, len(whole), len(whole) // 200),
         *range(len(whole) - 12, len(whole)),
     ]:
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
@@ -241,7 +244,7 @@ def test_one_flipped_byte_of_a_whole_bundle_is_refused(tmp_path: Path, packed: P
 
 def test_every_shorter_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "short.tar.gz"
-    whole = pack({"checkpoint": b"head", "manifest": random.Random(1).randbytes(40)})
+    whole = pack({"checkpoint": b"head", "manifest": sha512(b"").digest()})
     for length in range(len(whole)):
         path.write_bytes(whole[:length])
         assert "cut off" in refusal(path)
@@ -299,5 +302,5 @@ def test_a_packed_bundle_that_is_refused_passes_no_check(tmp_path: Path, packed:
     )
     passed = {name for name, result in verdict.checks.items() if result.result == "pass"}
     assert passed == {name for name in passed if name.startswith("D")}, "the study has no privacy budget"
-    with pytest.raises(BundleError, match="bent.tar.gz: is cut off"):
+    with pytest.raises(BundleError, match=r"bent\.tar\.gz: is cut off"):
         Browser.open(path, MADE.trust)
