@@ -15,9 +15,22 @@ from functools import cache
 from itertools import chain
 from typing import Any, Final, NamedTuple
 
-from fedmedlora_audit.packed_bundle import BLOCK, DATED, END, FRAME, MAX_BYTES, MAX_FILE_BYTES, MAX_MEMBERS
+from fedmedlora_audit.packed_bundle import (
+    BLOCK,
+    DATED,
+    END,
+    FRAME,
+    MAX_BYTES,
+    MAX_FILE_BYTES,
+    MAX_MEMBERS,
+    read_packed,
+)
 
 Files = Mapping[str, bytes]
+
+
+PACKED_FILES: Final[Files] = {"checkpoint": b"head", "heads/12": b"", "tile/entries/000.p/3": b"x" * 700}
+"""The files of a small bundle; nobody signed them."""
 
 
 class PackedAttack(NamedTuple):
@@ -30,6 +43,11 @@ class PackedAttack(NamedTuple):
 def framed(plain: bytes, *, digest: bytes | None = None, size: int | None = None) -> bytes:
     """Put the bytes of a tar archive into a packed bundle's frame, with the digest that fits."""
     return _framed([plain], digest=digest, size=size)
+
+
+def read_framed(plain: bytes) -> object:
+    """Read the bytes of a tar archive, whatever they are, as a packed bundle's."""
+    return read_packed(io.BytesIO(framed(plain)))
 
 
 def _framed(pieces: Iterable[bytes], *, digest: bytes | None = None, size: int | None = None) -> bytes:
@@ -216,7 +234,7 @@ ATTACKS: Final[Mapping[str, PackedAttack]] = {
         f"tile/entries/001 is larger than {MAX_FILE_BYTES} bytes",
     ),
     "a_bomb_in_pieces": PackedAttack(
-        lambda _: _bomb(5, MAX_FILE_BYTES), f"unpacks to more than {MAX_BYTES} bytes"
+        lambda _: _bomb(4, MAX_FILE_BYTES), f"unpacks to more than {MAX_BYTES} bytes"
     ),
     "a_bomb_behind_the_end": PackedAttack(_behind_the_end, "bytes follow the end of its archive"),
     # cut off, or too long
