@@ -31,8 +31,8 @@ MAX_FILE_BYTES: Final = 64 << 20
 """Largest file of a bundle that an auditor reads into memory; the largest entry tile has 16 MiB."""
 MAX_MEMBERS: Final = 32_768
 MAX_BYTES: Final = 192 << 20
-"""Most bytes of a packed bundle, packed and unpacked: some 230,000 events, 1,300 rounds of ten sites. A hostile
-one takes less than 300 MB: these bytes, and once more those of the file in the making."""
+"""Most bytes of a packed bundle, packed and unpacked: some 230,000 events, 1,300 rounds of ten sites. A
+hostile one costs less than 300 MB: these bytes, and once more those of the file in the making."""
 
 LAYOUT: Final = re.compile(
     r"charter\.json|checkpoint|manifest"
