@@ -114,18 +114,18 @@ class Browser:
                 self.unreadable.append(index)
 
     @classmethod
-    def open(cls, directory: Path, trust: Trust) -> Self:
+    def open(cls, path: Path, trust: Trust) -> Self:
         """Open a bundle.
 
         Args:
-            directory: The bundle.
+            path: The bundle: a folder, or a packed file.
             trust: Names the log, its key and everybody's keys.
 
         Raises:
             BundleError: A file that is needed is missing, or entries cannot be read.
             CheckpointError: The head is not signed by the trusted log.
         """
-        files, _ = of.read_files(directory)
+        files, _ = of.read_files(path)
         if of.CHECKPOINT not in files:
             raise BundleError("missing", file=of.CHECKPOINT)
         head = open_checkpoint(files[of.CHECKPOINT], VerifierKey.parse(trust.log_vkey), origin=trust.origin)

@@ -7,6 +7,7 @@ signed as a note by the exporter - the coordinator or a member.
 Rules:
     * The manifest is complete: one file more, less or other is a finding that names the file (B1).
     * Only ordinary files: no links, nothing outside the folder.
+    * A bundle lies in a folder or, packed, in one file (`packed_bundle`); the same files are the same bundle.
 
 What this does not do: judge what the files say (`verify`).
 """
@@ -30,13 +31,12 @@ from fedmedlora_audit.event_data import Closed, Count, Digest
 from fedmedlora_audit.events import Entry
 from fedmedlora_audit.merkle import Tree, leaf_hash
 from fedmedlora_audit.note import NoteSigner, VerifierKey, parse_note
+from fedmedlora_audit.packed_bundle import MAX_FILE_BYTES, PACKED, pack, unpack
 from fedmedlora_audit.tiles import entry_tiles, hash_tiles
 
 CHARTER: Final = "charter.json"
 CHECKPOINT: Final = "checkpoint"
 MANIFEST: Final = "manifest"
-MAX_FILE_BYTES: Final = 64 << 20
-"""Largest file an auditor reads into memory; the largest entry tile has 16 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class Manifest(Closed):
 
 
 def write_bundle(
-    directory: Path,
+    target: Path,
     *,
     charter: bytes,
     entries: Sequence[Entry | DeletedEntry] | Sequence[Entry] | Sequence[bytes],
@@ -78,10 +78,11 @@ def write_bundle(
     signer: NoteSigner,
     extra: Mapping[str, bytes] | None = None,
 ) -> None:
-    """Write a bundle; the folder appears whole or not at all.
+    """Write a bundle; it appears whole or not at all.
 
     Args:
-        directory: Where to; must not exist, or be empty.
+        target: Where to: a folder that does not exist or is empty, or a file ``NAME.tar.gz`` that does not
+            exist.
         charter: Canonical JSON of the study.
         entries: All entries of the log (or their notes), in order; of deleted ones, the hash.
         checkpoint: The signed head over exactly these entries.
@@ -89,7 +90,8 @@ def write_bundle(
         extra: Further files, path -> bytes, such as proofs or the released adapter's configuration.
 
     Raises:
-        BundleError: The head is not over these entries, or the folder is in use (the caller's mistake).
+        BundleError: The head is not over these entries, the target is in use, or a file has no place in a
+            packed bundle (the caller's mistake).
         CharterError: The charter is not one.
         CheckpointError: The head is not the log's.
     """
@@ -105,7 +107,11 @@ def write_bundle(
         files[path] = content
     rows = [ManifestFile(path=p, bytes=len(c), digest=blob_digest(c)) for p, c in sorted(files.items())]
     manifest = Manifest(origin=terms.origin, size=tree.size, files=tuple(rows))
-    _write_folder(directory, {**files, MANIFEST: signer.sign(manifest.text())})
+    files[MANIFEST] = signer.sign(manifest.text())
+    if target.name.endswith(PACKED):
+        _write_file(target, pack(files))
+    else:
+        _write_folder(target, files)
 
 
 def _notes_and_tree(
@@ -139,14 +145,43 @@ def _write_folder(directory: Path, files: Mapping[str, bytes]) -> None:
     staging.rename(directory)
 
 
-def read_files(directory: Path) -> tuple[dict[str, bytes], list[BundleError]]:
+def _write_file(target: Path, content: bytes) -> None:
+    if target.exists():
+        raise BundleError(f"{target} exists already")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    number, staging = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
+    try:
+        with os.fdopen(number, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(staging).chmod(0o644)
+        Path(staging).rename(target)
+    finally:
+        Path(staging).unlink(missing_ok=True)
+
+
+def need_bundle(path: Path) -> None:
+    """Check that a bundle is there, packed or not; what it is worth is for its reader to say.
+
+    Raises:
+        BundleError: There is neither a folder nor a file (the caller's mistake).
+    """
+    if not (path.is_dir() or path.is_file()):
+        raise BundleError("there is no such bundle", file=str(path))
+
+
+def read_files(path: Path) -> tuple[dict[str, bytes], list[BundleError]]:
     """Read every file of a bundle by its path; what may not be there is named instead.
 
     Raises:
-        BundleError: There is no such folder.
+        BundleError: There is no such bundle, or it is packed and its file is refused as a whole.
     """
-    if not directory.is_dir():
-        raise BundleError(f"{directory} is no folder")
+    need_bundle(path)
+    return (unpack(path), []) if path.is_file() else _read_folder(path)
+
+
+def _read_folder(directory: Path) -> tuple[dict[str, bytes], list[BundleError]]:
     files: dict[str, bytes] = {}
     problems: list[BundleError] = []
     for folder, subfolders, names in os.walk(directory):

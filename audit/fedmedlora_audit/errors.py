@@ -80,8 +80,9 @@ class BundleError(AuditError):
     """
 
     def __init__(self, sentence: str, *, check: str = "B1", file: str | None = None) -> None:
-        """Keep the sentence and the file."""
-        super().__init__(sentence, check=check)
+        """Keep the sentence and the file; as text the error names the file before the sentence."""
+        super().__init__(sentence if file is None else f"{file}: {sentence}", check=check)
+        self.sentence = sentence
         self.file = file
 
 

@@ -58,7 +58,7 @@ PROGRESS_EVERY: Final = 64
 
 @uncollected()
 def verify_bundle(
-    directory: Path,
+    path: Path,
     trust: Trust,
     heads: Path | None = None,
     sums: SumJudge | None = None,
@@ -70,7 +70,7 @@ def verify_bundle(
     """Judge a bundle.
 
     Args:
-        directory: The bundle.
+        path: The bundle: a folder, or a packed file.
         trust: What the auditor takes as given, received by another route.
         heads: Folder with one folder per site that holds its ``checkpoint`` and ``journal.jsonl``.
         sums: Recomputes sums from evidence that was handed in beside the bundle.
@@ -83,9 +83,11 @@ def verify_bundle(
     """
     audit = _Audit(trust, now)
     try:
-        files, problems = of.read_files(directory)
+        files, problems = of.read_files(path)
     except (BundleError, OSError) as error:
-        audit.file_problem(error if isinstance(error, BundleError) else BundleError("cannot be read"))
+        unread = BundleError("cannot be read", file=path.name)
+        audit.file_problem(error if isinstance(error, BundleError) else unread)
+        audit.not_judged |= dict.fromkeys(CLAIMS, "The bundle could not be read.")
         return audit.verdict()
     for problem in problems:
         audit.file_problem(problem)

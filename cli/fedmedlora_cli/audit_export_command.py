@@ -14,7 +14,7 @@ from typing import IO, Annotated, Any
 
 import typer
 
-from fedmedlora_audit.errors import BundleError
+from fedmedlora_audit.bundle import need_bundle
 from fedmedlora_audit.export import Format, export_line
 from fedmedlora_audit.export.record import Records, read_records
 from fedmedlora_audit.trust import Trust
@@ -51,8 +51,7 @@ def export(
 
     Example: fedmedlora audit export bundle --trust trust.json --format fhir --out events.ndjson
     """
-    if not bundle.is_dir():
-        raise BundleError("there is no such bundle folder", file=str(bundle))
+    need_bundle(bundle)
     if out.resolve().is_relative_to(bundle.resolve()):
         raise typer.BadParameter("a further file would break the bundle: choose another place for --out")
     verdict = judge(bundle, Trust.load(trust), heads, evidence, spot=None)

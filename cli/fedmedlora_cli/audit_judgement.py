@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fedmedlora_audit.errors import BundleError
+from fedmedlora_audit.bundle import need_bundle
 from fedmedlora_audit.evidence import SumJudge
 from fedmedlora_audit.trust import Trust
 from fedmedlora_audit.verify import Verdict, verify_bundle
@@ -19,7 +19,9 @@ MOST_WORKERS = 4
 """More processes check signatures faster than one process can apply the law to what they have checked."""
 EXIT_CODES = {"pass": 0, "fail": 1, "incomplete": 2}
 
-BundleArgument = Annotated[Path, typer.Argument(help="The exported bundle.", metavar="BUNDLE")]
+BundleArgument = Annotated[
+    Path, typer.Argument(help="The exported bundle: a folder, or its .tar.gz.", metavar="BUNDLE")
+]
 TrustOption = Annotated[Path, typer.Option(help="Trust file, received by another route than the bundle.")]
 HeadsOption = Annotated[
     Path | None, typer.Option(help="Folder of heads and journals collected from the sites.")
@@ -48,13 +50,12 @@ def judge(
     """Judge a bundle, with a bar on standard error where somebody watches.
 
     Raises:
-        BundleError: There is no such folder (the caller's mistake).
+        BundleError: There is no such bundle (the caller's mistake).
         typer.Exit: Evidence was given and its extra is not installed.
     """
     if spot is not None and evidence is None:
         raise typer.BadParameter("--spot checks evidence: give it with --evidence")
-    if not bundle.is_dir():
-        raise BundleError("there is no such bundle folder", file=str(bundle))
+    need_bundle(bundle)
     sums = None if evidence is None else _sum_judge(evidence, spot)
     hidden = not sys.stderr.isatty()
     with typer.progressbar(length=1, label="events", file=sys.stderr, hidden=hidden) as bar:

@@ -13,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from fedmedlora_audit.browsing import MIN_DIGEST, Browser, Filters, ProvenEntry, row_of
-from fedmedlora_audit.errors import BundleError, ProofError
+from fedmedlora_audit.bundle import need_bundle
+from fedmedlora_audit.errors import ProofError
 from fedmedlora_audit.events import KINDS, Entry
 from fedmedlora_audit.trust import Trust
 from fedmedlora_cli.audit_judgement import BundleArgument, TrustOption
@@ -42,8 +43,7 @@ def show(
     """
     filters = Filters(round_number, site, type_, digest)
     _need_sense(filters, index)
-    if not bundle.is_dir():
-        raise BundleError("there is no such bundle folder", file=str(bundle))
+    need_bundle(bundle)
     browser = Browser.open(bundle, Trust.load(trust))
     if not browser.is_proven or browser.unreadable:
         typer.echo(

@@ -165,12 +165,14 @@ def stamp(folder: FolderOption = Path(), json_file: JsonOption = None) -> None:
 
 @app.command()
 def export(
-    out: Annotated[Path, typer.Option(help="Folder to write the bundle to.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder to write the bundle to; or FILE.tar.gz, for one packed file.")
+    ],
     folder: FolderOption = Path(),
 ) -> None:
     """Write the bundle that a reviewer judges offline.
 
-    Example: fedmedlora coordinator export --dir centre --out bundle
+    Example: fedmedlora coordinator export --dir centre --out bundle.tar.gz
     """
     from fedmedlora_coordinator import reports
 

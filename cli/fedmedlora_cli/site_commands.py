@@ -195,7 +195,9 @@ def personal(
 
 @app.command()
 def export(
-    out: Annotated[Path, typer.Option(help="Folder to write the bundle to.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder to write the bundle to; or FILE.tar.gz, for one packed file.")
+    ],
     folder: FolderOption = Path(),
 ) -> None:
     """Write this site's own mirror of the log as a bundle for a reviewer.

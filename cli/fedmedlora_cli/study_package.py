@@ -150,18 +150,20 @@ def _last_head(bundle: Path) -> PredecessorTerms:
     """Read the last head of a closed log from a bundle; its verdict is `audit verify`'s business.
 
     Raises:
-        ConfigError: The folder is no bundle, or its head is not signed by its log.
+        ConfigError: It is no bundle, or its head is not signed by its log.
     """
-    from fedmedlora_audit.bundle import CHARTER, CHECKPOINT
+    from fedmedlora_audit.bundle import CHARTER, CHECKPOINT, read_files
     from fedmedlora_audit.charter import CharterTerms
     from fedmedlora_audit.checkpoint import open_checkpoint
     from fedmedlora_audit.errors import AuditError
     from fedmedlora_audit.note import VerifierKey
 
     try:
-        terms = CharterTerms.from_json((bundle / CHARTER).read_bytes())
-        note = (bundle / CHECKPOINT).read_bytes()
-        head = open_checkpoint(note, VerifierKey.parse(terms.log_vkey), origin=terms.origin)
+        files, _ = read_files(bundle)
+        terms = CharterTerms.from_json(files[CHARTER])
+        head = open_checkpoint(files[CHECKPOINT], VerifierKey.parse(terms.log_vkey), origin=terms.origin)
+    except KeyError as lacking:
+        raise ConfigError(f"{bundle}: is no bundle of a log: {lacking.args[0]} is missing") from None
     except (OSError, AuditError) as error:
         raise ConfigError(f"{bundle}: is no bundle of a log: {error}") from None
     return PredecessorTerms(origin=head.origin, size=head.size, root=head.root.hex())

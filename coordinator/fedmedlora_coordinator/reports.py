@@ -143,7 +143,7 @@ def export_bundle(root: Path, out: Path) -> int:
 
     Args:
         root: The coordinator's folder; it may be being served.
-        out: Folder to make; must not exist or be empty.
+        out: Folder to make; must not exist or be empty. Or ``FILE.tar.gz``, for one packed file.
 
     Raises:
         ConfigError: There is nothing to export yet, or `out` is in use (the operator's).

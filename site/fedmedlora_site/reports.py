@@ -90,7 +90,7 @@ def export_bundle(root: Path, out: Path) -> None:
 
     Args:
         root: The site's folder.
-        out: Folder to write; must not exist or be empty.
+        out: Folder to write; must not exist or be empty. Or ``FILE.tar.gz``, for one packed file.
 
     Raises:
         FolderError: There is no log here yet.

@@ -110,18 +110,18 @@ class Records:
             by_leaf[leaf] = entry.event
 
 
-def read_records(directory: Path, verdict: Verdict) -> Records:
+def read_records(path: Path, verdict: Verdict) -> Records:
     """Read the entries of a judged bundle.
 
     Args:
-        directory: The bundle.
+        path: The bundle: a folder, or a packed file.
         verdict: What the verifier said of it.
 
     Raises:
-        BundleError: The folder changed after it was judged, or cannot be read (the operator's, or whoever
+        BundleError: The bundle changed after it was judged, or cannot be read (the operator's, or whoever
             changed it).
     """
-    files, _ = read_files(directory)
+    files, _ = read_files(path)
     notes = next((n for size in _sizes(files) if (n := _judged(files, size, verdict)) is not None), None)
     if notes is None:
         raise BundleError("the entries are not those that were judged: the bundle changed meanwhile")

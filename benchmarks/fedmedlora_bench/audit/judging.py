@@ -1,8 +1,9 @@
 """Seconds and memory of the verifier over one bundle, measured in a process of its own.
 
-``python -m fedmedlora_bench.audit.judging BUNDLE TRUST --workers N --repeats N`` prints one JSON object. The
-memory is that of the first pass: a peak cannot be taken back. Then the signatures alone, the verifier in one
-process and the verifier in several run in turn, and the medians count.
+``python -m fedmedlora_bench.audit.judging BUNDLE TRUST --packed FILE`` (--workers, --repeats) prints one JSON
+object. The memory is that of the first pass: a peak cannot be taken back, so that of the packed bundle is
+measured in a further process (`--memory`). Then the signatures alone, the verifier in one process, the
+verifier in several, and that over the packed bundle run in turn, and the medians count.
 
 Linux only: the high-water mark is reset through /proc.
 """
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -33,14 +35,20 @@ from fedmedlora_audit.verify import Verdict, verify_bundle
 from fedmedlora_bench.resident import forget_peak, peak
 
 
-def judge_apart(bundle: Path, trust: Path, *, workers: int, repeats: int) -> dict[str, Any]:
-    """Measure the verifier in a process of its own; see `main`.
+def judge_apart(bundle: Path, trust: Path, *, packed: Path, workers: int, repeats: int) -> dict[str, Any]:
+    """Measure the verifier over a bundle and over the same bundle packed; see `main`.
 
     Raises:
-        RuntimeError: The process failed; the message is its last line.
+        RuntimeError: A process failed; the message is its last line.
     """
-    command = [sys.executable, "-m", "fedmedlora_bench.audit.judging", str(bundle), str(trust)]
-    command += ["--workers", str(workers), "--repeats", str(repeats)]
+    common = [str(trust), "--workers", str(workers), "--repeats", str(repeats)]
+    found = _apart(str(bundle), *common, "--packed", str(packed))
+    found["packed"] |= _apart(str(packed), *common, "--memory")
+    return found
+
+
+def _apart(*arguments: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "fedmedlora_bench.audit.judging", *arguments]
     path = os.pathsep.join(entry for entry in sys.path if entry)
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": path}
@@ -85,24 +93,34 @@ def _cosignatures(note: bytes, head: Checkpoint, witnesses: dict[str, VerifierKe
     ]
 
 
-def measure(bundle: Path, trust: Trust, *, workers: int, repeats: int) -> dict[str, Any]:
-    """Measure memory in a first pass, then seconds in turn."""
+def memory(bundle: Path, trust: Trust, *, workers: int) -> tuple[dict[str, int], Verdict]:
+    """Measure the memory of one pass, this process's first."""
     gc.collect()
     base = forget_peak()
     verdict = verify_bundle(bundle, trust, workers=workers)
     above = peak() - base
     worker_peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    return {"peak_above_base_bytes": above, "worker_peak_bytes": worker_peak if workers > 1 else 0}, verdict
+
+
+def measure(bundle: Path, packed: Path, trust: Trust, *, workers: int, repeats: int) -> dict[str, Any]:
+    """Measure memory in a first pass, then seconds in turn."""
+    used, verdict = memory(bundle, trust, workers=workers)
     text, events = _text(verdict), verdict.events
     del verdict
     claims = claims_of(bundle, trust)
-    passes: dict[str, list[tuple[float, float]]] = {"signatures": [], "one": [], "several": []}
+    passes: dict[str, list[tuple[float, float]]] = {"signatures": [], "one": [], "several": [], "packed": []}
     for _ in range(repeats):
         passes["signatures"].append(_timed(lambda: all(map(holds, claims)))[0])
-        for name, count in (("one", 1), ("several", workers)):
-            spent, again = _timed(lambda count=count: verify_bundle(bundle, trust, workers=count))  # type: ignore[misc]
+        for name, path, count in (
+            ("one", bundle, 1),
+            ("several", bundle, workers),
+            ("packed", packed, workers),
+        ):
+            spent, again = _timed(partial(verify_bundle, path, trust, workers=count))
             passes[name].append(spent)
             if _text(again) != text:
-                raise RuntimeError("the verdict depends on the number of workers")
+                raise RuntimeError("the verdict depends on the number of workers, or on packing")
     wall = {name: median(spent[0] for spent in found) for name, found in passes.items()}
     cpu = {name: median(spent[1] for spent in found) for name, found in passes.items()}
     return {
@@ -120,8 +138,13 @@ def measure(bundle: Path, trust: Trust, *, workers: int, repeats: int) -> dict[s
             "verify_over_signatures": wall["one"] / wall["signatures"],
             "verify_over_signatures_cpu": cpu["one"] / cpu["signatures"],
         },
-        "peak_above_base_bytes": above,
-        "worker_peak_bytes": worker_peak if workers > 1 else 0,
+        **used,
+        "packed": {
+            "bytes": packed.stat().st_size,
+            "verify_seconds": wall["packed"],
+            "verify_cpu_seconds": cpu["packed"],
+            "verify_over_folder_cpu": cpu["packed"] / cpu["several"],
+        },
     }
 
 
@@ -147,11 +170,19 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("bundle", type=Path)
     parser.add_argument("trust", type=Path)
+    parser.add_argument("--packed", type=Path)
+    parser.add_argument("--memory", action="store_true", help="measure the memory of one pass only")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=1)
     options = parser.parse_args()
     trust = Trust.load(options.trust)
-    found = measure(options.bundle, trust, workers=options.workers, repeats=options.repeats)
+    found: dict[str, Any]
+    if options.memory:
+        found, _ = memory(options.bundle, trust, workers=options.workers)
+    else:
+        found = measure(
+            options.bundle, options.packed, trust, workers=options.workers, repeats=options.repeats
+        )
     sys.stdout.write(json.dumps(found) + "\n")
 
 

@@ -60,6 +60,7 @@ from fedmedlora_protos.v1 import federation_pb2 as pb
 from fedmedlora_testkit.audit_attacks import retention
 from fedmedlora_testkit.audit_log import StudyLog, witness_of
 from fedmedlora_testkit.fuzzing_notes import NOTE_DECODERS
+from fedmedlora_testkit.packed_attacks import PACKED_FILES, archive, honest, read_framed
 from fedmedlora_testkit.secagg import SID, Ward
 from fedmedlora_testkit.studies import make_study
 from fedmedlora_testkit.tsa import open_as_recorded, recorded_stamp, trust_files
@@ -297,11 +298,8 @@ DECODERS: dict[str, Decoder] = {
     "manifest": AUDIT(
         lambda: [manifest()], lambda data: open_manifest(data, [VerifierKey.parse(log().terms.log_vkey)])
     ),
-    "entry-tile": Decoder(
-        lambda: list(entry_tile_files().values()),
-        entry_tile,
-        BundleError,
-    ),
+    "entry-tile": Decoder(lambda: list(entry_tile_files().values()), entry_tile, BundleError),
+    "packed-bundle": Decoder(lambda: [archive(honest(PACKED_FILES))], read_framed, BundleError),
     "inclusion-proof": AUDIT(lambda: [b"".join(log().tree.inclusion_proof(7, log().tree.size))], inclusion),
     "consistency-proof": AUDIT(
         lambda: [b"".join(log().tree.consistency_proof(20, log().tree.size))], consistency

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fedmedlora_audit.bundle import read_files
 from fedmedlora_audit.trust import Trust
 from fedmedlora_audit.verify import verify_bundle
 from fedmedlora_coordinator import invites, setup
@@ -87,8 +88,12 @@ def test_a_bundle_of_a_finished_study_passes_the_verifier(tmp_path: Path) -> Non
     failed = {name: check for name, check in verdict.checks.items() if check.result == "fail"}
     assert not failed
     assert verdict.verdict == "pass"
-    with pytest.raises(ConfigError, match="exists"):
-        export_bundle(ward.folder.root, tmp_path / "bundle")
+    export_bundle(ward.folder.root, tmp_path / "bundle.tar.gz")
+    assert read_files(tmp_path / "bundle.tar.gz") == read_files(tmp_path / "bundle")
+    assert verify_bundle(tmp_path / "bundle.tar.gz", trust).verdict == "pass"
+    for name in ("bundle", "bundle.tar.gz"):
+        with pytest.raises(ConfigError, match="exists"):
+            export_bundle(ward.folder.root, tmp_path / name)
 
 
 def test_a_changed_store_is_not_exported(tmp_path: Path) -> None:

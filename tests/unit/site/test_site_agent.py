@@ -12,6 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from fedmedlora_audit import event_data as of
+from fedmedlora_audit.bundle import read_files
 from fedmedlora_audit.trust import Trust
 from fedmedlora_audit.verify import verify_bundle
 from fedmedlora_core.errors import PolicyRefusal
@@ -294,6 +295,8 @@ def test_status_bundle_and_trust_come_from_the_mirror_and_the_pins(tmp_path: Pat
     reports.write_trust(stage.root, tmp_path / "trust.json")
     verdict = verify_bundle(tmp_path / "bundle", Trust.load(tmp_path / "trust.json"))
     assert verdict.verdict == "pass"
+    reports.export_bundle(stage.root, tmp_path / "bundle.tar.gz")
+    assert read_files(tmp_path / "bundle.tar.gz") == read_files(tmp_path / "bundle")
     pem = tmp_path / "tsa.pem"
     pem.write_bytes(recorded_stamp()[2].public_bytes(Encoding.PEM))
     reports.write_trust(stage.root, tmp_path / "stamped.json", tsa_certificates=pem)
