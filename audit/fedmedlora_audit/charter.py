@@ -12,16 +12,17 @@ Rules:
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Self
 
 import rfc8785
 
+from fedmedlora_audit.charter_fields import Fields
 from fedmedlora_audit.errors import CharterError, NoteError
 from fedmedlora_audit.events import COORDINATOR_ID
 from fedmedlora_audit.note import ALG_ED25519, WITNESS_ALGORITHMS, VerifierKey
+from fedmedlora_audit.privacy_plan import PrivacyPlan
 from fedmedlora_audit.retention import DEFAULT_YEARS, MAX_YEARS
 
 CKKS_SUITE: Final = "ckks/1"
@@ -30,8 +31,6 @@ MASKED_SUITES: Final[Mapping[str, str]] = {"hybrid": "xwing-aes256ctr/2", "x2551
 OPTIMISERS: Final = frozenset({"momentum", "adam"})
 OPTIMISER_LABEL: Final = b"fedmedlora/v1/optimiser\0"
 """Begins what the digest of an optimiser's state is made of (R4.9.3)."""
-_ID: Final = re.compile(r"[a-z0-9-]{1,32}")
-_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +91,7 @@ class CharterTerms:
         custody: Who holds the CKKS key; None in every other suite.
         retention_years: How long the log is kept whole after the end of the run; 1 to 100.
         initial_state: Digest of the first state of the server's optimiser, 64 hex; None without one.
+        privacy: The privacy budget and what a round costs of it; None without differential privacy.
     """
 
     digest: str
@@ -114,6 +114,7 @@ class CharterTerms:
     custody: KeyCustody | None = None
     retention_years: int = DEFAULT_YEARS
     initial_state: str | None = None
+    privacy: PrivacyPlan | None = None
 
     @property
     def n(self) -> int:
@@ -136,7 +137,7 @@ class CharterTerms:
         Raises:
             CharterError: Not canonical, a field is missing or wrong, or the numbers promise too little.
         """
-        study = _Fields(_load(charter), "charter")
+        study = Fields(_load(charter), "charter")
         log, rules = study.section("log"), study.section("secure_aggregation")
         members = _members(study.rows("members"))
         suite = _suite(rules)
@@ -161,6 +162,7 @@ class CharterTerms:
             custody=_custody(rules, frozenset(members)) if suite == CKKS_SUITE else None,
             retention_years=_retention_years(study.values),
             initial_state=_initial_state(study),
+            privacy=PrivacyPlan.of_charter(study),
         )
         _check_numbers(terms)
         _check_distinct(terms)
@@ -194,7 +196,7 @@ def _check_distinct(terms: CharterTerms) -> None:
         raise CharterError("every key of a charter belongs to one party and one role", check="G32")
 
 
-def _suite(rules: "_Fields") -> str:
+def _suite(rules: Fields) -> str:
     """Return the suite that mode and key agreement stand for (R6.7.3)."""
     mode = rules.text("mode")
     if mode == "masks":
@@ -207,14 +209,14 @@ def _suite(rules: "_Fields") -> str:
     return SUITES[mode]
 
 
-def _wire_bits(rules: "_Fields") -> int:
+def _wire_bits(rules: Fields) -> int:
     bits = rules.number("wire_bits") if "wire_bits" in rules.values else 32
     if bits not in (16, 24, 32):
         raise CharterError("secure_aggregation.wire_bits is 16, 24 or 32")
     return bits
 
 
-def _graph(rules: "_Fields", n: int) -> GraphNumbers | None:
+def _graph(rules: Fields, n: int) -> GraphNumbers | None:
     """Read the graph, if the charter has one; none is the complete graph."""
     if "graph" not in rules.values:
         return None
@@ -226,7 +228,7 @@ def _graph(rules: "_Fields", n: int) -> GraphNumbers | None:
     return graph
 
 
-def _custody(rules: "_Fields", members: frozenset[str]) -> KeyCustody:
+def _custody(rules: Fields, members: frozenset[str]) -> KeyCustody:
     """Read who holds the CKKS key (R6.16.5)."""
     table = rules.section("ckks")
     kind, context = table.text("custody"), table.digest("context")
@@ -242,7 +244,7 @@ def _custody(rules: "_Fields", members: frozenset[str]) -> KeyCustody:
     return KeyCustody(holder, context)
 
 
-def _members(rows: "list[_Fields]") -> dict[str, MemberKeys]:
+def _members(rows: list[Fields]) -> dict[str, MemberKeys]:
     members: dict[str, MemberKeys] = {}
     for row in rows:
         site = row.identifier("id")
@@ -265,7 +267,7 @@ def _key(vkey: str, where: str, *algorithms: int) -> str:
     return vkey
 
 
-def _vote_every(rules: "_Fields") -> int:
+def _vote_every(rules: Fields) -> int:
     """Read how often the charter asks for a vote; it may leave the table out."""
     if rules.values.get("vote") is None:
         return 0
@@ -277,7 +279,7 @@ def _vote_every(rules: "_Fields") -> int:
     return every
 
 
-def _initial_state(study: "_Fields") -> str | None:
+def _initial_state(study: Fields) -> str | None:
     """Compute the digest that the server's optimiser starts from; it holds no value yet (R4.9.3)."""
     rules = study.section("aggregation")
     if "server" not in rules.values:
@@ -301,7 +303,7 @@ def _retention_years(study: Mapping[str, Any]) -> int:
 def _demands(study: Mapping[str, Any]) -> frozenset[str]:
     """Name the checks a charter asks for that need more than the law."""
     demands: set[str] = set()
-    if study.get("privacy") or study.get("differential_privacy"):
+    if "privacy" in study:
         demands |= {"D1", "D2", "D3", "D4", "D5"}
     audit = study.get("audit")
     if isinstance(audit, dict):
@@ -320,46 +322,3 @@ def _load(charter: bytes) -> dict[str, Any]:
     if canonical != charter or not isinstance(values, dict):
         raise CharterError("the charter is a JSON object in canonical form")
     return values
-
-
-class _Fields:
-    """Reads one object of the charter, naming the field that is missing or wrong."""
-
-    def __init__(self, values: Mapping[str, Any], where: str) -> None:
-        self.values, self._where = values, where
-
-    def section(self, name: str) -> "_Fields":
-        value = self.values.get(name)
-        if not isinstance(value, dict):
-            raise CharterError(f"{self._where}.{name} is missing")
-        return _Fields(value, f"{self._where}.{name}")
-
-    def rows(self, name: str) -> "list[_Fields]":
-        value = self.values.get(name)
-        if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
-            raise CharterError(f"{self._where}.{name} is a list of tables")
-        return [_Fields(row, f"{self._where}.{name}[{place}]") for place, row in enumerate(value)]
-
-    def text(self, name: str) -> str:
-        value = self.values.get(name)
-        if not isinstance(value, str) or not value:
-            raise CharterError(f"{self._where}.{name} is a text")
-        return value
-
-    def identifier(self, name: str) -> str:
-        value = self.text(name)
-        if not _ID.fullmatch(value):
-            raise CharterError(f"{self._where}.{name} is an id of a-z, 0-9 and dashes")
-        return value
-
-    def digest(self, name: str) -> str:
-        value = self.text(name)
-        if not _DIGEST.fullmatch(value):
-            raise CharterError(f"{self._where}.{name} is 64 hex characters")
-        return value
-
-    def number(self, name: str) -> int:
-        value = self.values.get(name)
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**53:
-            raise CharterError(f"{self._where}.{name} is a whole number")
-        return value

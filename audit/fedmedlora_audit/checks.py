@@ -99,6 +99,17 @@ LAW_CHECKS: Final[Mapping[str, Check]] = {
         "round.aborted",
         "round.rolled_back",
     ),
+    "D1": _on("The privacy spent was recomputed by an independent calculation and agrees.", "dp.spent"),
+    "D2": _on(
+        "Every charge has the noise, the sampling rate, the steps and the delta of the charter.", "dp.spent"
+    ),
+    "D3": _on("The privacy spent never decreases and stays within the budget.", "dp.spent"),
+    "D4": _on("The noise was never less than planned.", "dp.spent"),
+    "D5": _on(
+        "Every upload of every round, closed or aborted, stands under a charge that its site logged before.",
+        "dp.spent",
+        "update.submitted",
+    ),
     "M1": _on("The released model is the last accepted aggregate.", "model.released"),
     "G13": _on("No new attempt followed once shares of an earlier one were opened.", "session.opened"),
     "G14": _on("No two opened sums from one base differ by fewer than min_sites sites.", "survivors.fixed"),
@@ -203,11 +214,8 @@ NOT_YET: Final[Mapping[str, str]] = {
 """Checks without material in this release; one that the charter asks for makes the verdict incomplete."""
 
 DP_CHECKS: Final = ("D1", "D2", "D3", "D4", "D5")
-DP_SAID: Final = {
-    False: "The study has no differential privacy, so there is no budget to recompute.",
-    True: "This release does not recompute privacy budgets.",
-}
-"""What those checks say, by whether the charter asks for them."""
+NO_BUDGET: Final = "The study has no differential privacy, so there is no budget to recompute."
+"""What the checks of the budget say of a study without one."""
 NOTHING_PRUNED: Final = "Nothing was pruned: every entry is in the bundle."
 WHOLE_CHECKS: Final = (*(LAW_CHECKS.keys() - {"H1"}), "E1", "E2", "G45", "P1", "E8", "C7", "J1", "A3")
 """Checks that look at every event: of a log with deleted entries they may fail, and never pass."""

@@ -26,6 +26,7 @@ WitnessVkey = Annotated[
 Software = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.+-]{0,63}$")]
 Count = Annotated[int, Field(ge=0, le=MAX_INT)]
 Round = Annotated[int, Field(ge=1, le=1_000_000)]
+Millionths = Annotated[int, Field(ge=1, le=1_000_000)]
 
 Step = Literal[
     "sign",
@@ -348,9 +349,6 @@ class DeliveryFailed(Data):
     step: Step
 
 
-# -- in the closed schema, written by later releases ----------------------------------------------------
-
-
 class DpSpent(Data):
     """``dp.spent``: what one training of a round costs each unit; study constants, so it tells no size.
 
@@ -366,9 +364,12 @@ class DpSpent(Data):
     delta: Annotated[str, Field(pattern=r"^[1-9]e-[1-9][0-9]?$")]
     epsilon_milli: Count
     mechanism: Literal["dp-sgd"]
-    noise_milli: Count
-    sampling_micro: Count
-    steps: Count
+    noise_milli: Annotated[int, Field(ge=1, le=MAX_INT)]
+    sampling_micro: Millionths
+    steps: Annotated[int, Field(ge=1, le=1_000_000)]
+
+
+# -- in the closed schema, written by later releases ----------------------------------------------------
 
 
 class KeyRotated(Data):

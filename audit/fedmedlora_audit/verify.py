@@ -24,9 +24,9 @@ from fedmedlora_audit.checkpoint import Checkpoint, open_checkpoint
 from fedmedlora_audit.checks import (
     CLAIMS,
     DP_CHECKS,
-    DP_SAID,
     HEAD_CHECKS,
     LAW_CHECKS,
+    NO_BUDGET,
     NOTHING_PRUNED,
     UNJUDGED,
     WHOLE_CHECKS,
@@ -373,10 +373,8 @@ class _Audit:
         if self.remains is not None:  # what needs the deleted entries never passes
             self.not_judged |= dict.fromkeys(WHOLE_CHECKS, gone_of(self.remains))
         demands = self.terms.demands if self.terms is not None else frozenset[str]()
+        self._judge_budget()
         results = {name: self._result(name, sentence) for name, sentence in CLAIMS.items()}
-        for name in DP_CHECKS:
-            asked = name in demands
-            results[name] = CheckResult("not judged" if asked else "pass", 0, None, DP_SAID[asked])
         for name in (finding.check for finding in self.findings):
             if name not in results:
                 results[name] = self._result(name, name)
@@ -399,6 +397,18 @@ class _Audit:
             stamps=self.stamps,
             read=tuple(self.read),
         )
+
+    def _judge_budget(self) -> None:
+        """D1 to D5 pass on nothing without a budget; one that ends before the charter's rounds is said."""
+        if self.terms is None:
+            return
+        plan = self.terms.privacy
+        if plan is None:  # no rule of theirs can be broken, so deleted entries leave nothing open
+            for name in DP_CHECKS:
+                self.counts[name], self.found_true[name] = 0, NO_BUDGET
+                self.not_judged.pop(name, None)
+        elif shortage := plan.shortage(self.terms.rounds):
+            self.found_true["D3"] = shortage
 
     def _result(self, check: str, sentence: str) -> CheckResult:
         own = [finding for finding in self.findings if finding.check == check]

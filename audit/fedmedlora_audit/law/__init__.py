@@ -23,7 +23,14 @@ from typing import Final
 
 from fedmedlora_audit.errors import LawError
 from fedmedlora_audit.events import Entry, Event
-from fedmedlora_audit.law import envelope, retention_rules, round_rules, session_rules, setup_rules
+from fedmedlora_audit.law import (
+    envelope,
+    privacy_rules,
+    retention_rules,
+    round_rules,
+    session_rules,
+    setup_rules,
+)
 from fedmedlora_audit.law.duties import Duty, Waiting, duties, waiting
 from fedmedlora_audit.law.fold import fold
 from fedmedlora_audit.law.rule import Rule, is_late
@@ -52,6 +59,7 @@ RULES: Final[Mapping[str, tuple[Rule, ...]]] = {
     **round_rules.RULES,
     **session_rules.RULES,
     **retention_rules.RULES,
+    **privacy_rules.RULES,
 }
 """The rules of each type of event, in the order of judgement."""
 

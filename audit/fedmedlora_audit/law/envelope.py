@@ -18,6 +18,7 @@ AFTER_RUN = frozenset(
     {
         "receipt",
         "attempt.erased",
+        "dp.spent",
         "step.refused",
         "evidence.kept",
         "evidence.shredded",
@@ -123,7 +124,7 @@ def _question(state: State, event: Event) -> int:
     """Return the index of the coordinator's entry that a site's event answers, or -1."""
     if event.type == "charter.signed":
         return state.enrolled[event.actor.id]
-    if event.type in ROUND_ANSWERS:
+    if event.type in ROUND_ANSWERS or event.type == "dp.spent":
         return named_round(state, event).plan.index
     if event.type not in STEP_OF_ANSWER:
         return -1

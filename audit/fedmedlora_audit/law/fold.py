@@ -7,6 +7,7 @@ from fedmedlora_audit.chain import Chain
 from fedmedlora_audit.event_data import (
     AggregatePublished,
     DeliveryFailed,
+    DpSpent,
     Enrolled,
     InSession,
     KeysBroadcast,
@@ -23,8 +24,10 @@ from fedmedlora_audit.event_data import (
 )
 from fedmedlora_audit.events import COORDINATOR_ID, Entry
 from fedmedlora_audit.law.duties import ASKED
+from fedmedlora_audit.law.privacy_rules import mechanism_of
 from fedmedlora_audit.law.rule import is_late, late_answers
 from fedmedlora_audit.law.state import ClosedRound, PendingReceipt, Round, Session, State
+from fedmedlora_audit.privacy_plan import Spending
 from fedmedlora_audit.retention import RetentionHold, RetentionPruned, RetentionRelease
 from fedmedlora_audit.session import list_hash
 
@@ -86,6 +89,16 @@ def _ready(state: State, entry: Entry, data: UpdateReady) -> None:
     current.ready[site] = entry.index
     if data.graph is not None:
         current.commitments[site] = data.graph
+
+
+def _spent(state: State, entry: Entry, data: DpSpent) -> None:
+    site = entry.event.actor.id
+    spending = state.spent.setdefault(site, Spending())
+    spending.charges = spending.with_one(mechanism_of(data))
+    spending.milli = data.epsilon_milli
+    current = state.rounds.get(entry.event.round or 0)
+    if current is not None:
+        current.charged.add(site)
 
 
 def _opened(state: State, entry: Entry, data: SessionOpened) -> None:
@@ -262,6 +275,7 @@ FOLDS: Final[Mapping[str, Fold]] = {
     "run.opened": _run_opened,
     "round.plan": _plan,
     "plan.accepted": _plan_accepted,
+    "dp.spent": _spent,
     "update.ready": _ready,
     "session.opened": _opened,
     "keys.advertised": _advertised,

@@ -26,6 +26,7 @@ from fedmedlora_audit.event_data import (
 )
 from fedmedlora_audit.events import Event
 from fedmedlora_audit.law.ckks_rules import answers_by_custody, publishes_what_was_decrypted
+from fedmedlora_audit.law.privacy_rules import upload_is_charged
 from fedmedlora_audit.law.rule import STEPS, Rule, live_session, named_session, need, open_round
 from fedmedlora_audit.law.state import State
 from fedmedlora_audit.law.vote_rules import (
@@ -337,7 +338,13 @@ RULES: Final[Mapping[str, tuple[Rule, ...]]] = {
     "keys.broadcast": (at_step("advertise", "G34"), u1_is_who_advertised, view_is_recomputed),
     "shares.sent": (not_before("share"), shares_once, not_erased, same_view),
     "shares.fixed": (at_step("share", "G34"), same_view, u2_is_who_shared),
-    "update.submitted": (not_before("upload"), not_erased, same_view, uploads_once_for_u2),
+    "update.submitted": (
+        not_before("upload"),
+        not_erased,
+        same_view,
+        uploads_once_for_u2,
+        upload_is_charged,
+    ),
     "survivors.fixed": (at_step("upload", "G34"), same_view, u3_is_who_uploaded, no_subtraction),
     "survivors.agreed": (
         not_before("survivors"),

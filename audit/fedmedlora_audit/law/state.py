@@ -19,6 +19,7 @@ from fedmedlora_audit.event_data import AggregatePublished, LeftOut, UnmaskReque
 from fedmedlora_audit.events import Actor, Entry, Saw
 from fedmedlora_audit.merkle import Tree
 from fedmedlora_audit.note import VerifierKey
+from fedmedlora_audit.privacy_plan import Spending
 from fedmedlora_audit.retention import Retention
 
 
@@ -130,6 +131,7 @@ class Round:
     plan: Entry
     accepted: dict[str, int] = field(default_factory=dict)  # id -> entry index of plan.accepted
     ready: dict[str, int] = field(default_factory=dict)  # id -> entry index of update.ready
+    charged: set[str] = field(default_factory=set)  # ids with a dp.spent of this round
     commitments: dict[str, str] = field(default_factory=dict)  # id -> what it will contribute to a graph
     refused: dict[str, str] = field(default_factory=dict)  # id -> plan | train
     sessions: list[Session] = field(default_factory=list)
@@ -182,6 +184,7 @@ class State:
     sids: dict[str, Session] = field(default_factory=dict)
     consented: dict[tuple[str, str], list[Session]] = field(default_factory=dict)  # (base, purpose)
     unspent: dict[str, set[str]] = field(default_factory=dict)  # id -> sids whose secrets it may still hold
+    spent: dict[str, Spending] = field(default_factory=dict)  # id -> its charges in this log
     retention: Retention = field(default_factory=Retention)
 
     @classmethod

@@ -8,11 +8,6 @@ from fedmedlora_audit.checks import FILE_CHECKS, HEAD_CHECKS, LAW_CHECKS, WITNES
 _OTHERS: Final[Mapping[str, str]] = {
     "A3": "The published sums are the sums of the signed uploads, recomputed from evidence.",
     "C7": "An outside clock has stamped the heads that end a round.",
-    "D1": "The privacy spent was recomputed by an independent calculation and agrees.",
-    "D2": "The privacy spent in the log agrees with the noise that was planned.",
-    "D3": "The privacy spent never decreases and stays within the budget.",
-    "D4": "The noise was never less than planned.",
-    "D5": "Every round that released something is accounted for.",
     "H1": "What was pruned was pruned by the rules, and nothing else is gone.",
 }
 

@@ -183,7 +183,9 @@ class RoundRow:
         opened_by: Sites that answered the request to open.
         aggregate: Digest of the published sum; empty if none.
         next_base: Digest of the adapter after the round.
-        epsilon_milli: Privacy spent by this round in thousandths; None without differential privacy.
+        epsilon_milli: The most that any one site has spent up to and with this round, in thousandths, as
+            logged; None without differential privacy.
+        budget_milli: What all rounds together may cost; None without differential privacy.
         voters: Sites that voted on the new adapter; None without a vote.
         against: How many of them found it worse.
     """
@@ -200,6 +202,7 @@ class RoundRow:
     aggregate: str
     next_base: str
     epsilon_milli: int | None
+    budget_milli: int | None
     voters: int | None
     against: int | None
 

@@ -1,6 +1,7 @@
 """Part 4 of the report: rounds, from the state that the law folded (AUDIT "Report")."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Final
 
 from fedmedlora_audit.event_data import DpSpent
@@ -32,12 +33,21 @@ def round_rows(state: State, entries: Sequence[Entry]) -> tuple[RoundRow, ...]:
         state: Where the log leads.
         entries: Its entries, for what the state does not keep.
     """
-    spent = {
-        entry.event.round: entry.event.data.epsilon_milli
-        for entry in entries
-        if isinstance(entry.event.data, DpSpent)
-    }
+    spent = _spent(state, entries)
     return tuple(_row(state, current, spent.get(number)) for number, current in state.rounds.items())
+
+
+def _spent(state: State, entries: Sequence[Entry]) -> dict[int, int]:
+    """Return the largest cumulative epsilon of any site by round, in thousandths; empty without a budget."""
+    if state.terms.privacy is None:
+        return {}
+    charged: dict[int, int] = {}
+    for entry in entries:
+        number, data = entry.event.round, entry.event.data
+        if isinstance(data, DpSpent) and number is not None:
+            charged[number] = max(charged.get(number, 0), data.epsilon_milli)
+    figures = accumulate((charged.get(number, 0) for number in state.rounds), max)
+    return dict(zip(state.rounds, figures, strict=True))
 
 
 def _row(state: State, current: Round, epsilon_milli: int | None) -> RoundRow:
@@ -61,6 +71,7 @@ def _row(state: State, current: Round, epsilon_milli: int | None) -> RoundRow:
         aggregate=session.ring if session is not None and published is not None else "",
         next_base=closed.get(current.number, current.base),
         epsilon_milli=epsilon_milli,
+        budget_milli=state.terms.privacy.epsilon_milli if state.terms.privacy is not None else None,
         voters=counted.voters if counted is not None else None,
         against=counted.against if counted is not None else None,
     )

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from fedmedlora_audit.charter import CKKS_SUITE, CharterTerms
+from fedmedlora_audit.privacy_plan import PrivacyPlan, figure
 from fedmedlora_audit.report.model import CheckRow
 from fedmedlora_audit.verdict import Verdict
 
@@ -15,6 +16,13 @@ LIMITS: Final = (
     "That the keys are the hospitals' own, unless their fingerprints were compared with them by telephone.",
 )
 """What no audit of a log can show."""
+NO_PRIVACY: Final = ("That the model remembers no training text: the study has no differential privacy.",)
+PRIVACY_LIMITS: Final = (
+    "That a hospital clipped and added noise as it logged: its software does that out of sight.",
+    "What the same patients' notes cost in other studies: only each hospital's own ledger adds that up.",
+    "That epsilon is small enough: how much of a patient the model may show is a decision of people.",
+)
+"""What is left open of what a model remembers, without a privacy budget and with one."""
 
 
 def headline_of(verdict: Verdict, checks: Sequence[CheckRow]) -> str:
@@ -66,15 +74,30 @@ def privacy_of(verdict: Verdict) -> str:
     """Say what is known of the privacy budget."""
     if verdict.terms is None:
         return "Whether the study has a privacy budget is not known: its charter could not be read."
-    if "D1" not in verdict.terms.demands:
+    if verdict.terms.privacy is None:
         return (
             "None. The study has no differential privacy: there is no budget (epsilon) to spend or to "
             "exceed, and the released model may remember training text."
         )
+    budget = _budget(verdict.terms.privacy)
     results = {verdict.checks[name].result for name in verdict.checks if name.startswith("D")}
-    if results == {"pass"}:
-        return "The study has a privacy budget; what was spent was recomputed and lies within it."
-    return "The study has a privacy budget, and checks D1 to D5 did not all pass: see section 3."
+    if results != {"pass"}:
+        return f"{budget} Checks D1 to D5 did not all pass: see section 3."
+    spent = verdict.state.spent.values() if verdict.state is not None else ()
+    most = max((spending.milli for spending in spent), default=0)
+    shortage = verdict.terms.privacy.shortage(verdict.terms.rounds)
+    return (
+        f"{budget}{shortage and ' ' + shortage} The most that any one hospital has spent in this log is "
+        f"epsilon {figure(most)}; that was recomputed from the logged noise, rate and steps, and lies within "
+        "the budget."
+    )
+
+
+def _budget(plan: PrivacyPlan) -> str:
+    return (
+        f"The study has a privacy budget: epsilon {figure(plan.epsilon_milli)} at delta {plan.delta} "
+        f"for each {plan.unit}, over all rounds."
+    )
 
 
 def limits_of(verdict: Verdict, checks: Sequence[CheckRow]) -> tuple[str, ...]:
@@ -85,8 +108,8 @@ def limits_of(verdict: Verdict, checks: Sequence[CheckRow]) -> tuple[str, ...]:
             "That this is the whole log: without heads fetched from the hospitals, last words of the "
             "coordinator that nobody has built on can be cut off unseen."
         )
-    if verdict.terms is not None and "D1" not in verdict.terms.demands:
-        own.append("That the model remembers no training text: the study has no differential privacy.")
+    if verdict.terms is not None:
+        own += NO_PRIVACY if verdict.terms.privacy is None else PRIVACY_LIMITS
     if verdict.terms is not None and verdict.terms.suite == "plain/1":
         own.append("That uploads were hidden: this study did not mask them.")
     own += [

@@ -21,6 +21,7 @@ from fedmedlora_audit.law import Session, State, apply, check, fold, waiting
 from fedmedlora_audit.merkle import Tree, leaf_hash
 from fedmedlora_audit.note import ALG_COSIGNATURE, NoteSigner
 from fedmedlora_audit.session import session_id, view_of
+from fedmedlora_testkit.audit_charges import charge_of
 
 ORIGIN = "test.example/study-1"
 START = hashlib.sha256(b"adapter 0").hexdigest()
@@ -194,7 +195,17 @@ class StudyLog:
         plan = self.state.rounds[self.number].plan.leaf.hex()
         return self.say(site, "plan.accepted", of.Base(base=self.state.base), round=self.number, refs=[plan])
 
+    def charge(self, site: str, **changes: Any) -> Entry:
+        """Let a site say what its training costs, with lies if any."""
+        return self.say(site, "dp.spent", charge_of(self.state, site, **changes), round=self.number)
+
     def ready(self, site: str) -> Entry:
+        """Let a site train; in a private study it charges the training first, unless it did."""
+        if self.terms.privacy is not None and site not in self.state.rounds[self.number].charged:
+            self.charge(site)
+        return self.ready_uncharged(site)
+
+    def ready_uncharged(self, site: str) -> Entry:
         plan = self.state.rounds[self.number].plan.leaf.hex()
         data = of.UpdateReady(base=self.state.base, graph=self.commitment(site))
         return self.say(site, "update.ready", data, round=self.number, refs=[plan])

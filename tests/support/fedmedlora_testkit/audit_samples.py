@@ -24,7 +24,13 @@ VALUES: Final[dict[str, Any]] = {
 """A value for every field of every type's data, by the field's name."""
 SPECIAL: Final[dict[str, dict[str, Any]]] = {
     "step.refused": {"reason": "policy"},
-    "dp.spent": {"delta": "1e-5", "mechanism": "dp-sgd"},
+    "dp.spent": {
+        "delta": "1e-5",
+        "mechanism": "dp-sgd",
+        "noise_milli": 1000,
+        "sampling_micro": 20_000,
+        "steps": 50,
+    },
     "retention.hold": {"reason": "litigation"},
 }
 

@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from fedmedlora_audit.checkpoint import Checkpoint, sign_checkpoint
-from fedmedlora_audit.checks import LAW_CHECKS
+from fedmedlora_audit.checks import DP_CHECKS, LAW_CHECKS
 from fedmedlora_audit.verify import Verdict, verify_bundle
 from fedmedlora_testkit.audit_attacks import ATTACKS
 from fedmedlora_testkit.audit_forger import Forger
 from fedmedlora_testkit.audit_log import ORIGIN, StudyLog
-from fedmedlora_testkit.audit_zoo import AWAITED, ELSEWHERE, ZOO, Scene, Specimen, without
+from fedmedlora_testkit.audit_zoo import ELSEWHERE, ZOO, Scene, Specimen, without
 from fedmedlora_testkit.audit_zoo.keys import sealed
+from fedmedlora_testkit.audit_zoo.private import private_scene
 from fedmedlora_testkit.audit_zoo.rewrites import clean_log
 from fedmedlora_testkit.audit_zoo.witnessed import witnessed_scene
 
@@ -56,6 +57,20 @@ def test_a_clean_witnessed_log_gives_no_finding(tmp_path: Path) -> None:
     assert {n for n, r in verdict.checks.items() if r.result == "not judged"} == UNTOLD
 
 
+def test_a_clean_private_log_gives_no_finding(tmp_path: Path) -> None:
+    """With an aborted round that was charged, and a site that dropped out after its charge."""
+    verdict = private_scene(tmp_path).judge()
+    assert (verdict.verdict, verdict.findings) == ("pass", ())
+    assert {n for n, r in verdict.checks.items() if r.result == "not judged"} == UNTOLD | {"C3", "E8"}
+    assert [verdict.checks[f"D{n}"].count for n in range(1, 6)] == [12, 12, 12, 12, 12 + 11]
+
+
+def test_one_lie_about_the_budget_is_found_by_one_check(caged: tuple[Specimen, Scene]) -> None:
+    kind, scene = caged
+    if kind.check in DP_CHECKS and not kind.also:
+        assert found(scene.judge()) == {kind.check}
+
+
 # -- the zoo
 
 
@@ -81,10 +96,10 @@ def test_its_own_check_alone_finds_every_attack(caged: tuple[Specimen, Scene]) -
 
 
 def test_every_check_of_the_auditor_is_attacked(tmp_path: Path) -> None:
-    """One attack at least per check; what judges nothing yet has its place, what is elsewhere exists."""
+    """One attack at least per check; what is attacked elsewhere exists."""
     attacked = {kind.check for kind in ZOO.values()}
     assert len(ZOO) >= 45
-    assert attacked | set(AWAITED) | set(ELSEWHERE) >= sealed(tmp_path).judge().checks.keys()
+    assert attacked | set(ELSEWHERE) >= sealed(tmp_path).judge().checks.keys()
     for place in ELSEWHERE.values():
         file, _, name = place.partition("::")
         assert f"def {name}" in (ROOT / file).read_text(encoding="utf-8")

@@ -59,6 +59,23 @@ CHOSEN: Final[dict[str, Sequence[str]]] = {
     "more_votes_than_voters": (),
     "ready_with_a_commitment_to_no_graph": (),
     "evidence_of_an_unpublished_sum": (),
+    "charge_in_a_study_without_a_budget": (),
+    "charge_of_a_stranger": ("E2", "P1", "R1"),
+    "charge_of_a_plan_not_accepted": (),
+    "second_charge_after_the_upload": (),
+    "upload_without_a_charge": (),
+    "late_upload_without_a_charge": (),
+    "upload_under_the_charge_of_an_earlier_round": (),
+    "charge_with_another_delta": (),
+    "charge_with_a_lower_rate": (),
+    "charge_of_fewer_steps": (),
+    "charge_with_more_noise_than_planned": (),
+    "charge_with_weaker_noise": (),
+    "charge_under_reported": (),
+    "charge_of_each_round_by_itself": (),
+    "charge_that_leaves_an_aborted_round_out": (),
+    "charge_below_the_last_one": (),
+    "charge_beyond_the_budget": (),
 }
 """Name in the registry of unlawful events -> the further checks that see it; its own stands there."""
 

@@ -54,15 +54,6 @@ class Specimen:
 ZOO: Final[dict[str, Specimen]] = {}
 """Name -> attack."""
 
-AWAITED: Final[dict[str, str]] = {
-    "D1": "epsilon under-reported",
-    "D2": "budget overspent",
-    "D3": "noise weaker than planned",
-    "D4": "a closed round that nobody accounted",
-    "D5": "an aborted round that released something, uncounted",
-}
-"""Checks that judge nothing in this release, and the attack that belongs here once they do."""
-
 ELSEWHERE: Final[dict[str, str]] = {
     "A3": "tests/unit/cli/test_cli_sum_review.py::test_one_altered_value_is_found_by_event_and_chunk",
     "C7": "tests/unit/audit/test_audit_stamps.py"
