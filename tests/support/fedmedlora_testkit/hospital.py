@@ -82,6 +82,7 @@ class Hospital:
         self.outbox: bytes | None = None  # signed and not yet acknowledged: sent again as it is
         self.cut_off = False  # its calls do not get through, though its stream is open
         self.cosigns = True  # it cosigns heads of the log
+        self.charges = True  # in a private study: it logs what its training costs
         self.against = False  # it finds the new adapter worse
 
     def post_quantum_witness(self) -> NoteSigner:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from fedmedlora_core.config import parse_table
 from fedmedlora_core.profile import Profile, compose_study
 from fedmedlora_core.study import AuditTerms, LogTerms, Member, ModelTerms, Study, StudyInfo
+from fedmedlora_testkit.audit_charges import PRIVACY
 
 
 def placeholder_vkey(name: str, tag: str) -> str:
@@ -57,6 +58,13 @@ def make_study(
         halves=halves,
         audit=audit,
     )
+
+
+def with_privacy(study: Study, table: Mapping[str, Any] = PRIVACY) -> Study:
+    """The study with a privacy budget, and with weights that tell nothing of a site."""
+    alike = changed(study, "aggregation", size_exponent_milli=0, tau_milli=0)
+    whole = alike.model_dump(mode="json", by_alias=True)
+    return parse_table({**whole, "privacy": dict(table)}, Study, name="study")
 
 
 def changed(study: Study, section: str, **values: Any) -> Study:

@@ -52,8 +52,9 @@ from fedmedlora_core.study import AuditTerms, LogTerms
 from fedmedlora_core.vote import vote_packing
 from fedmedlora_crypto.secagg.graph import chain_link, commitment, contribution
 from fedmedlora_crypto.secagg.party import Party
+from fedmedlora_testkit.audit_charges import charge_of
 from fedmedlora_testkit.hospital import Clock, FlakyStore, Hospital, Killed
-from fedmedlora_testkit.studies import make_study
+from fedmedlora_testkit.studies import make_study, with_privacy
 
 TIMING = Timing(
     grace_seconds=10, ready_grace_seconds=10, abort_seconds=30, step_seconds=300, training_seconds=3000
@@ -78,6 +79,7 @@ class Ward:
         initial: Adapter | None = None,
         quorum: bool = False,
         mldsa: Collection[str] = (),
+        private: bool = False,
         **overrides: Any,
     ) -> None:
         self.clock = self.clock_type()
@@ -102,6 +104,8 @@ class Ward:
             # Its weights are small beside the charter's: in a narrow ring the results would be rough.
             overrides={"training__rounds": rounds, "secure_aggregation__wire_bits": 32, **overrides},
         )
+        if private:
+            self.study = with_privacy(self.study)
         self.study.write(self.folder.study / "study.toml")
         adapter.save(self.folder.study / "initial")
         self.terms = CharterTerms.from_json(self.study.canonical_json())
@@ -244,6 +248,9 @@ class Ward:
         kind = "plan.accepted" if step == "plan" else "update.ready"
         refs = (current.plan.leaf.hex(),)
         data: Data = Base(base=current.base)
+        if step == "train" and hospital.charges and self.terms.privacy is not None:
+            charge = charge_of(self.ledger.state, hospital.site)
+            self.submit(hospital, "dp.spent", charge, round_number)
         if step == "train":
             head = None
             if self.terms.graph is not None:

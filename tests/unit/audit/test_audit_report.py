@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from fedmedlora_audit import event_data as of
 from fedmedlora_audit import verify as verify_module
 from fedmedlora_audit.checkpoint import Checkpoint
 from fedmedlora_audit.cosignature import cosign, is_cosigned_after, with_cosignatures
@@ -20,10 +19,8 @@ from fedmedlora_audit.report.claims import AREAS, OTHER_AREA, area_of
 from fedmedlora_audit.verify import Verdict, verify_bundle
 from fedmedlora_testkit.audit_forger import Forger
 from fedmedlora_testkit.audit_log import ORIGIN, StudyLog, witness_of
+from fedmedlora_testkit.audit_zoo.private import LyingLog, figures, honest
 
-SPENT = of.DpSpent(
-    delta="1e-5", epsilon_milli=1250, mechanism="dp-sgd", noise_milli=1000, sampling_micro=100_000, steps=10
-)
 JUDGED = datetime(2026, 4, 1, 12, tzinfo=UTC)
 
 
@@ -257,17 +254,41 @@ def test_limits_say_what_this_audit_had_no_material_for(plain: Report, tmp_path:
     assert not any("without heads fetched" in limit for limit in report_of(made, verdict).limits)
 
 
-def test_spent_privacy_is_told_by_round(tmp_path: Path) -> None:
-    log = StudyLog(privacy={"epsilon_milli": 8000})
-    log.set_up().play_round()
+def test_spent_privacy_is_told_by_round_against_the_budget(tmp_path: Path) -> None:
+    """The most that any site has spent until then: aborted rounds count, and so does a second charge."""
+    log = LyingLog(honest, rounds=12)
+    log.play_round()
+    log.to_step("survivors")
+    log.abort()
     log.plan()
-    log.force("site-a", "dp.spent", SPENT, round=2)
+    log.accept_plan("site-a")
+    log.charge("site-a")
+    log.charge("site-a")
+    log.abort()
+    log.plan()
+    log.abort()
     made = Forger(log)
     report = report_of(made, made.judge(tmp_path / "bundle"))
-    assert [row.epsilon_milli for row in report.rounds] == [None, 1250]
-    assert (
-        report.privacy
-        == "The study has a privacy budget, and checks D1 to D5 did not all pass: see section 3."
+    assert [row.epsilon_milli for row in report.rounds] == [1644, 1847, 2252, 2252]
+    assert {row.budget_milli for row in report.rounds} == {3000}
+    assert report.privacy == (
+        "The study has a privacy budget: epsilon 3.000 at delta 1e-5 for each patient, over all rounds. "
+        "The budget, epsilon 3.000, covers 8 of the charter's 12 rounds. "
+        "The most that any one hospital has spent in this log is epsilon 2.252; "
+        "that was recomputed from the logged noise, rate and steps, and lies within the budget."
+    )
+    limits = " ".join(report.limits)
+    assert "other studies" in limits and "added noise as it logged" in limits
+    assert "has no differential privacy" not in limits
+
+
+def test_spent_privacy_that_is_wrong_is_not_called_within_the_budget(tmp_path: Path) -> None:
+    log = LyingLog(figures(1000)).play_round()
+    made = Forger(log)
+    report = report_of(made, made.judge(tmp_path / "bundle"))
+    assert report.privacy == (
+        "The study has a privacy budget: epsilon 3.000 at delta 1e-5 for each patient, over all rounds. "
+        "Checks D1 to D5 did not all pass: see section 3."
     )
 
 

@@ -15,7 +15,7 @@ from fedmedlora_audit import event_data as of
 from fedmedlora_audit.bundle import DeletedEntry
 from fedmedlora_audit.charter import CharterTerms
 from fedmedlora_audit.checkpoint import Checkpoint, sign_checkpoint
-from fedmedlora_audit.checks import WHOLE_CHECKS
+from fedmedlora_audit.checks import DP_CHECKS, WHOLE_CHECKS
 from fedmedlora_audit.cosignature import cosign, with_cosignatures
 from fedmedlora_audit.errors import BundleError, CharterError
 from fedmedlora_audit.export import export_line
@@ -38,6 +38,7 @@ from fedmedlora_testkit.audit_attacks.retention import (
     pruned,
     release,
 )
+from fedmedlora_testkit.audit_charges import PRIVACY
 from fedmedlora_testkit.audit_forger import Forger, edit_file
 from fedmedlora_testkit.audit_log import ORIGIN, StudyLog, charter_table, witness_of
 
@@ -78,12 +79,22 @@ def test_lawful_pruning_gives_no_finding_and_no_pass_for_what_is_gone(tmp_path: 
     assert verdict.findings == ()
     assert verdict.verdict == "incomplete"
     assert results(verdict, "fail") == set()
-    assert set(WHOLE_CHECKS) <= results(verdict, "not judged")
+    assert set(WHOLE_CHECKS) - set(DP_CHECKS) <= results(verdict, "not judged")
+    assert results(verdict, "pass") >= set(DP_CHECKS), "there is no budget"
     assert results(verdict, "pass") >= SEALED
     assert verdict.checks["H1"].sentence == (
         "Entries 0 to 511 were deleted after 6 years, under no legal hold."
     )
     assert verdict.events == len(made.notes) - 512
+
+
+def test_of_a_budget_nothing_is_known_once_charges_are_gone(tmp_path: Path) -> None:
+    log = long_log(StudyLog(privacy={**PRIVACY, "epsilon_milli": 90_000}))
+    log.add(pruned(log))
+    made = Pruner(log)
+    verdict = verify_bundle(made.bundle(tmp_path / "bundle", {0, 1}), made.trust)
+    assert (verdict.verdict, verdict.findings) == ("incomplete", ())
+    assert set(DP_CHECKS) <= results(verdict, "not judged")
 
 
 def test_what_is_left_is_exported_with_its_own_indexes_and_marked(tmp_path: Path) -> None:

@@ -116,7 +116,6 @@ def test_json_has_the_promised_form(bundle: Path) -> None:
 @pytest.mark.parametrize(
     ("section", "unjudged"),
     [
-        ({"privacy": {"epsilon_milli": 1000}}, "D1"),
         ({"audit": {"quorum": 3}}, "C3"),
         ({"audit": {"evidence": True}}, "A3"),
         ({"audit": {"timestamps": True}}, "C7"),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from fedmedlora_audit.errors import LawError
 from fedmedlora_audit.events import Entry
@@ -23,11 +23,12 @@ class LyingLog(StudyLog):
 
     Args:
         lie: What becomes of each charge.
+        rounds: Of the charter.
         privacy: Changes of the charter's table.
     """
 
-    def __init__(self, lie: Lie, **privacy: Any) -> None:
-        super().__init__(privacy={**PRIVACY, **privacy})
+    def __init__(self, lie: Lie, *, rounds: int = 3, **privacy: Any) -> None:
+        super().__init__(privacy={**PRIVACY, **privacy}, training={"rounds": rounds})
         self.lie = lie
         self.set_up()
 
@@ -48,6 +49,10 @@ class LyingLog(StudyLog):
             return self.force(
                 site, "update.submitted", self.update_data(), **self.blob(site, "masked-update")
             )
+
+    def play_round(self, drop: Mapping[str, Iterable[str]] | None = None) -> Self:
+        super().play_round(drop)
+        return self
 
     def sealed(self, folder: Path) -> Scene:
         """Close the study and hand it to an auditor."""
