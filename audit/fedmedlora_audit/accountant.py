@@ -95,7 +95,7 @@ def calibrated_noise_milli(
     return high
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=2048)
 def _curve(noise_milli: int, sampling_micro: int, orders: tuple[int, ...]) -> tuple[float, ...]:
     """Renyi divergence of one step at each order; what costs time here, and the same for every charge."""
     return tuple(_divergence(noise_milli / 1000, sampling_micro / 1_000_000, order) for order in orders)

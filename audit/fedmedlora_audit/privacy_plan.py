@@ -29,6 +29,8 @@ Each rounds a step's cost to about 1e-16 and multiplies it by the steps: 1e-9 af
 Figures are thousandths, rounded up; so far below them the tolerance only decides which of two neighbours is
 right where epsilon is a whole number of thousandths to the sixth digit.
 """
+MAX_KINDS: Final = 16
+"""Mechanisms of one site that are added up; lawful is one, and a hostile log must not cost hours."""
 _DELTA: Final = re.compile(r"[1-9]e-[1-9][0-9]?")
 _LARGEST: Final = 1_000_000
 _ORDERS: Final = (2, 4096)
@@ -143,7 +145,9 @@ class Spending:
     milli: int = 0
 
     def with_one(self, mechanism: Mechanism) -> dict[Mechanism, int]:
-        """Return the charges with one more."""
+        """Return the charges with one more; a site's kinds beyond `MAX_KINDS` add nothing."""
+        if mechanism not in self.charges and len(self.charges) >= MAX_KINDS:
+            return self.charges
         return {**self.charges, mechanism: self.charges.get(mechanism, 0) + 1}
 
 

@@ -131,6 +131,20 @@ def test_one_curve_is_computed_for_a_whole_log(tmp_path: Path) -> None:
     )
 
 
+def test_a_site_of_many_mechanisms_is_named_each_time_and_costs_few_curves(tmp_path: Path) -> None:
+    """A hostile log is judged in the time of its events, not in that of all sums it could ask for."""
+    log = planned(StudyLog())
+    for noise in range(400, 460):
+        data = charge_of(log.state, SITE, noise_milli=noise, epsilon_milli=9000)
+        log.force(SITE, "dp.spent", data, round=1)
+    privacy_plan._epsilon.cache_clear()
+    accountant._curve.cache_clear()
+    verdict = Forger(log).judge(tmp_path / "bundle")
+    assert sum(finding.check == "D4" for finding in verdict.findings) == 60
+    assert accountant._curve.cache_info().misses <= privacy_plan.MAX_KINDS + 1
+    assert verdict.checks["D3"].result == "fail"
+
+
 # -- what a verdict says
 
 
