@@ -72,6 +72,7 @@ RefusalReason = Literal[
     "training_failed",
     "evaluation_failed",
     "unwitnessed",
+    "over_budget",
 ]
 AbortReason = Literal["below_threshold", "refused", "disagreement", "operator", "out_of_bounds", "bad_votes"]
 

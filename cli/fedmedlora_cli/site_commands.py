@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fedmedlora_cli import site_adapt_command
+from fedmedlora_cli import site_adapt_command, site_ledger_command
 from fedmedlora_cli.output import FolderOption, JsonOption, say, show_facts, write_json
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -230,3 +230,4 @@ def trust(
 
 
 app.command("adapt")(site_adapt_command.command)
+app.command("ledger")(site_ledger_command.command)

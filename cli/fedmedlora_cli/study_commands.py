@@ -12,6 +12,17 @@ from fedmedlora_audit.retention import DEFAULT_YEARS
 from fedmedlora_cli.output import JsonOption, say, write_json
 from fedmedlora_cli.strategy_option import StrategyOption
 from fedmedlora_cli.study_graph import check_graph, graph_facts
+from fedmedlora_cli.study_privacy import (
+    BatchOption,
+    ClipOption,
+    DeltaOption,
+    EpsilonOption,
+    RateOption,
+    StepsOption,
+    UnitOption,
+    plan_lines,
+    privacy_facts,
+)
 from fedmedlora_cli.wire_facts import wire_facts, wire_lines
 from fedmedlora_core.config import load_toml
 from fedmedlora_core.errors import ConfigError
@@ -67,6 +78,13 @@ def new(
         int,
         typer.Option(min=0, max=49, help="Above 128 members: random drop-outs to provide for, in percent."),
     ] = 10,
+    dp_epsilon: EpsilonOption = None,
+    dp_delta: DeltaOption = None,
+    dp_unit: UnitOption = None,
+    dp_rate: RateOption = None,
+    dp_steps: StepsOption = None,
+    dp_clip: ClipOption = None,
+    dp_batch_units: BatchOption = None,
     timestamps: Annotated[bool, typer.Option(help="Audits demand a time stamp of every round.")] = False,
     retention_years: YearsOption = DEFAULT_YEARS,
     continues: ContinuesOption = None,
@@ -93,6 +111,15 @@ def new(
     kept = {"study_id": id, "title": title, "seed": seed, "profile": profile, "base": base}
     audit = AuditTerms(quorum=True, timestamps=timestamps, retention_years=retention_years)
     kept |= {"coordinator_card": coordinator_card, "member_cards": member, "audit": audit}
+    kept["privacy"] = {
+        "epsilon": dp_epsilon,
+        "delta": dp_delta,
+        "unit": dp_unit,
+        "rate": dp_rate,
+        "steps": dp_steps,
+        "clip": dp_clip,
+        "batch_units": dp_batch_units,
+    }
     kept |= {"ckks_context": ckks_context, "drop_percent": drop_percent, "continues": continues}
     _write(out, overrides=overrides, **kept)
 
@@ -110,12 +137,18 @@ def _write(out: Path, **package: Any) -> None:
         raise
     for line in (*(f"warning: {warning}" for warning in study.warnings()), *wire_lines(study)):
         say(line)
+    for line in _privacy_lines(study):
+        say(line)
     old = study.log.predecessor
     if old is not None:
         say(f"continues the log {old.origin} at its head over {old.size} entries, root {old.root}")
     say(f"strategy: {strategy_of(study)}")
     say(f"wrote {out / STUDY_FILE}: {len(study.members)} members, threshold {study.threshold}")
     say(f"charter digest, to be read out before anybody accepts: {study.digest}")
+
+
+def _privacy_lines(study: Study) -> list[str]:
+    return [] if study.privacy is None else plan_lines(study.privacy, study.training.rounds)
 
 
 def _given(**overrides: object) -> dict[str, object]:
@@ -149,6 +182,7 @@ def check(
             "strategy": strategy_of(loaded),
             **wire_facts(loaded),
             "graph": graph_facts(loaded),
+            "privacy": privacy_facts(loaded.privacy, loaded.training.rounds),
             "warnings": loaded.warnings(),
         },
     )
@@ -161,7 +195,7 @@ def check(
             f"it survives {survived} drop-outs a round and withstands {terms.colluding_sites} colluding sites"
         )
         say(f"strategy: {strategy_of(loaded)}")
-        for line in wire_lines(loaded):
+        for line in (*wire_lines(loaded), *_privacy_lines(loaded)):
             say(line)
         if terms.graph is not None:
             say(f"each site shares masks with {terms.graph.neighbours} neighbours, which nobody picks")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from fedmedlora_cli.study_graph import check_graph, with_graph
+from fedmedlora_cli.study_privacy import NO_OPTIONS, with_privacy
 from fedmedlora_core.adapter_parts import halves_of
 from fedmedlora_core.architectures import check_architecture
 from fedmedlora_core.config import Section, load_toml
@@ -66,6 +68,7 @@ def build_package(
     continues: Path | None = None,
     drop_percent: int = 10,
     audit: AuditTerms | None = None,
+    privacy: Mapping[str, Any] | None = None,
 ) -> Study:
     """Write `study.toml` and `initial/` into `out`.
 
@@ -82,6 +85,7 @@ def build_package(
         ckks_context: Public CKKS context to put into the package.
         continues: Bundle of a log that was closed on doubt, or None.
         drop_percent: Drop-outs, in hundredths of the members, that a sparse graph has to survive.
+        privacy: Arguments of `with_privacy`; None leaves it to the profile.
         audit: What an auditor demands; None demands witnesses and keeps the log for six years.
 
     Returns:
@@ -91,6 +95,7 @@ def build_package(
         ConfigError: A file is wrong or a rule of the charter is broken.
     """
     settings = Profile.load(profile).override(**dict(overrides))
+    settings = with_privacy(settings, **dict(privacy or NO_OPTIONS))
     settings = with_graph(settings, members=len(member_cards), drop_percent=drop_percent)
     centre = load_toml(coordinator_card, CoordinatorCard)
     members = [load_toml(path, MemberCard) for path in member_cards]

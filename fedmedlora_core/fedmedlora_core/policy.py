@@ -13,8 +13,26 @@ from pydantic import Field
 
 from fedmedlora_core.config import Section, load_toml
 from fedmedlora_core.errors import PolicyRefusal
+from fedmedlora_core.privacy_terms import Delta, PrivacyTerms, Unit
 from fedmedlora_core.secure_aggregation import CkksTerms, Hex32, NotNegative, Positive
 from fedmedlora_core.study import Study
+
+
+class PrivacyPolicy(Section):
+    """The table `privacy` of `policy.toml`: what all studies together may cost this site's patients.
+
+    Attributes:
+        required: Refuse a study without differential privacy.
+        epsilon_milli: The site's budget over all studies in its ledger, in thousandths; None sets none, and
+            each study's own budget is all that holds.
+        delta: Of (epsilon, delta), for the budget.
+        unit: Whom the budget protects; a study that protects another unit is refused.
+    """
+
+    required: bool = False
+    epsilon_milli: Positive | None = None
+    delta: Delta = "1e-5"
+    unit: Unit = "patient"
 
 
 class SitePolicy(Section):
@@ -30,6 +48,7 @@ class SitePolicy(Section):
         exact_weights_allowed: Accept a study whose weights are exact sizes (see the study's warning).
         ckks_key_holder: The member that this site lets hold the only CKKS key; empty refuses everybody.
         ckks_shared_key_allowed: Accept a study in which every member holds the CKKS key.
+        privacy: The site's own privacy budget.
     """
 
     studies: tuple[str, ...] = ()
@@ -41,6 +60,7 @@ class SitePolicy(Section):
     exact_weights_allowed: bool = False
     ckks_key_holder: str = ""
     ckks_shared_key_allowed: bool = False
+    privacy: PrivacyPolicy = PrivacyPolicy()
 
     @classmethod
     def load(cls, path: Path) -> SitePolicy:
@@ -80,6 +100,7 @@ class SitePolicy(Section):
             self._refuse("the study uses exact weights, which this site does not allow")
         if terms.ckks is not None:
             self._judge_custody(terms.ckks)
+        self._judge_privacy(study.privacy)
 
     def _judge_custody(self, ckks: CkksTerms) -> None:
         """Refuse a custody of the CKKS key that this site has not named (R6.16.5)."""
@@ -92,6 +113,30 @@ class SitePolicy(Section):
             self._refuse(
                 f"'{ckks.holder}' would hold the CKKS key and could read this site's single updates; "
                 f"ckks_key_holder names {self.ckks_key_holder or 'nobody'}"
+            )
+
+    def _judge_privacy(self, terms: PrivacyTerms | None) -> None:
+        """Refuse what this site's budget cannot hold whatever was spent before (R4.13.6)."""
+        own = self.privacy
+        if terms is None:
+            if own.required:
+                self._refuse("this site requires differential privacy, the study has none")
+            return
+        if own.epsilon_milli is None and not own.required:
+            return
+        if terms.unit != own.unit:
+            # No conversion: a patient can have many documents, and exchanging one of a patient's documents is
+            # not the coming or going of the patient.
+            self._refuse(f"the study protects each {terms.unit}, this site's budget is by {own.unit}")
+        if own.epsilon_milli is None:
+            return
+        if float(terms.delta) > float(own.delta):
+            self._refuse(f"the study's delta is {terms.delta}, this site's budget has {own.delta}")
+        # With a smaller delta than the budget's the study's figure is the stricter one: the ledger decides.
+        if terms.epsilon_milli > own.epsilon_milli and terms.delta == own.delta:
+            self._refuse(
+                f"the study may spend epsilon {terms.epsilon_milli / 1000:g}, "
+                f"this site's whole budget is {own.epsilon_milli / 1000:g}"
             )
 
     def _refuse(self, message: str) -> None:

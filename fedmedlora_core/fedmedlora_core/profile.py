@@ -17,6 +17,7 @@ from pydantic import Field
 from fedmedlora_core.codec import choose_wire_bits
 from fedmedlora_core.config import Section, load_toml, parse_table
 from fedmedlora_core.errors import ConfigError
+from fedmedlora_core.privacy_terms import Delta, Order, Unit
 from fedmedlora_core.secure_aggregation import (
     CkksTerms,
     GraphTerms,
@@ -77,6 +78,25 @@ class SplitSettings(Section):
     test_percent: Percent
 
 
+class PrivacySettings(Section):
+    """Differential privacy before the number of rounds is known; see `PrivacyTerms`.
+
+    Attributes:
+        noise_milli: Noise multiplier; `study new` finds the least that is enough for all rounds if left out.
+        orders: Renyi orders; those of `ORDERS` if left out.
+    """
+
+    unit: Unit
+    delta: Delta
+    epsilon_milli: Positive
+    noise_milli: Positive | None = None
+    clip_micro: Positive
+    sampling_micro: Annotated[int, Field(ge=1, le=1_000_000)]
+    steps: Annotated[int, Field(ge=1, le=1_000_000)]
+    batch_units: Positive
+    orders: Annotated[tuple[Order, ...], Field(min_length=1)] | None = None
+
+
 class BaseSettings(Section):
     """The base model that a profile was made for.
 
@@ -102,6 +122,7 @@ class Profile(Section):
     secure_aggregation: SecureAggregationSettings
     splits: SplitSettings
     prompt: PromptTerms | None = None
+    privacy: PrivacySettings | None = None
 
     @property
     def kind(self) -> Literal["causal", "token_classification"]:
@@ -211,6 +232,10 @@ def compose_study(
     }
     if profile.prompt is not None:
         table["prompt"] = profile.prompt.model_dump(mode="json")
+    if profile.privacy is not None:
+        if profile.privacy.noise_milli is None:
+            raise ConfigError("privacy.noise_milli is missing: `study new` finds it for the planned rounds")
+        table["privacy"] = profile.privacy.model_dump(mode="json", exclude_none=True)
     if audit is not None:
         table["audit"] = audit.model_dump(mode="json")
     return parse_table(table, Study, name="study")

@@ -28,6 +28,7 @@ from fedmedlora_site.durable import make_folder, sync_folder, write_atomic
 from fedmedlora_site.errors import AcceptanceError, FolderError
 from fedmedlora_site.folder import SiteFolder
 from fedmedlora_site.pins import PinnedKeys, Pins
+from fedmedlora_site.spending import judge_plan, ledger_of
 
 _ADAPTER_BYTES = 1 << 34  # an initial adapter beyond 16 GiB is a mistake, not a study
 
@@ -56,7 +57,9 @@ def accept(root: Path, package: Path, *, base: Path | None = None) -> Study:
         raise ConfigError(f"{package}: expected a study package (a folder with {STUDY_FILE} and initial/)")
     study = Study.load(package)
     check_members(study, Pins.load(folder.pins), config.site.id)
-    SitePolicy.load(folder.policy).judge(study)
+    policy = SitePolicy.load(folder.policy)
+    policy.judge(study)
+    judge_plan(study, policy.privacy, ledger_of(folder, config), config.site.id)
     check_model(study, config)
     _check_initial(study, package / INITIAL_FOLDER)
     check_context(study, package / CKKS_CONTEXT_FILE)

@@ -260,7 +260,7 @@ class Agent:
             # Before what it left is deleted: a training that goes on would leave a state behind.
             await self._rounds.drop_training(current.number if current and not current.sessions else None)
             self._tidy()
-            if self._held.tell_refusal():
+            if self._held.tell_refusal() or await self._rounds.tell_charge():
                 continue
             duty = self._duty()
             await self._votes.drop(state.session.sid if state.session else None)
@@ -372,6 +372,7 @@ class Agent:
             held.uploads.keep_only(())
         if held.mirror.state.round is None:
             tidy(held.personal, held.mirror.state)
+            held.folder.noise_key.unlink(missing_ok=True)
 
     async def _stop_on_fork(self, exc: ForkError) -> None:
         """Journal the violation and tell the coordinator, if it will listen; then the agent stops."""

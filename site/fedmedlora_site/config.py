@@ -76,6 +76,16 @@ class PerformanceSection(Section):
         return self.mask_threads or min(MOST_THREADS, len(os.sched_getaffinity(0)))
 
 
+class PrivacySection(Section):
+    """Where the privacy ledger lies; empty means `ledger.jsonl` in the site's folder.
+
+    Several folders with notes of the same patients - one for each study - name one file here, or each would
+    count only its own studies. The folder of the file must exist; it belongs to one machine.
+    """
+
+    ledger: str = ""
+
+
 class SiteConfig(Section):
     """The whole of `site.toml`."""
 
@@ -85,6 +95,7 @@ class SiteConfig(Section):
     trainer: TrainerSection = TrainerSection()
     network: NetworkSection = NetworkSection()
     performance: PerformanceSection = PerformanceSection()
+    privacy: PrivacySection = PrivacySection()
 
     @classmethod
     def load(cls, path: Path) -> SiteConfig:

@@ -43,6 +43,12 @@ _POLICY_TEXT = """\
 # exact_weights_allowed = false
 # ckks_key_holder = ""                  # member that may hold the only CKKS key and could read single updates
 # ckks_shared_key_allowed = false       # every member may hold the CKKS key, and each could
+#
+# [privacy]                             # a table: what stands below it belongs to it, so it comes last
+# required = false                      # refuse studies without differential privacy
+# epsilon_milli = 8000                  # budget over all studies, in thousandths; without the key: none
+# delta = "1e-5"
+# unit = "patient"                      # or "document"; a study that protects the other one is refused
 """
 
 

@@ -1,7 +1,8 @@
 """Fault injection: kill this site's processes at one step, to try out what survives (`--die-at STEP:ROUND`).
 
 The kill is SIGKILL, right before the site's event of that step is signed; at "train" it falls into the middle
-of the training. Nothing is flushed, nothing is said: what a power cut would do.
+of the training, at "charge" between the privacy ledger and the event that tells of the charge. Nothing is
+flushed, nothing is said: what a power cut would do.
 """
 
 from __future__ import annotations
@@ -12,7 +13,18 @@ from dataclasses import dataclass
 
 from fedmedlora_core.errors import ConfigError
 
-STEPS = ("train", "advertise", "share", "upload", "survivors", "unmask", "aggregate", "vote", "count")
+STEPS = (
+    "charge",
+    "train",
+    "advertise",
+    "share",
+    "upload",
+    "survivors",
+    "unmask",
+    "aggregate",
+    "vote",
+    "count",
+)
 
 
 @dataclass(frozen=True)

@@ -126,6 +126,21 @@ class SiteFolder:
         return self.root / "markers.jsonl"
 
     @property
+    def ledger(self) -> Path:
+        """What trainings have cost the patients of these notes, unless `site.toml` names another file."""
+        return self.root / "ledger.jsonl"
+
+    @property
+    def ledger_head(self) -> Path:
+        """How long the ledger was when this folder last wrote to it; not to be restored from a backup."""
+        return self.root / "ledger.head"
+
+    @property
+    def noise_key(self) -> Path:
+        """The key of a private training's noise, while that training runs."""
+        return self.run / "noise.key"
+
+    @property
     def updates(self) -> Path:
         """Encrypted updates, kept until their round is over."""
         return self.run / "updates"

@@ -33,6 +33,7 @@ from fedmedlora_site.markers import Markers
 from fedmedlora_site.mirror import Mirror
 from fedmedlora_site.outbox import Outbox
 from fedmedlora_site.pins import Pins
+from fedmedlora_site.spending import Spending, ledger_of
 from fedmedlora_site.vault import Vault
 from fedmedlora_site.witness import Witness
 
@@ -58,6 +59,7 @@ class Holdings:
     personal: Vault
     bases: Bases
     custody: Custody | None = None
+    spending: Spending | None = None
 
     def __repr__(self) -> str:
         """Name the site and nothing else."""
@@ -107,7 +109,10 @@ class Holdings:
             personal=Vault(folder.personal, keys.storage_key),
             bases=Bases(study, folder.study / INITIAL_FOLDER, folder.adapters),
             custody=Custody.load(folder, study, terms, config.site.id),
+            spending=Spending.of(study, policy.privacy, ledger_of(folder, config), keys, folder.notes),
         )
+        if held.spending is not None:  # the charges that were signed stand in the ledger
+            held.spending.untold(signed.event for signed in held.outbox.events())
         if held.mirror.own_seq > held.outbox.last_seq:
             raise FolderError(
                 f"{folder.outbox}: the log holds newer events of this site; an old backup must not run"

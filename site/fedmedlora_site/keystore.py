@@ -127,6 +127,23 @@ class Keystore:
         info = b"fedmedlora/v1/graph\0" + bytes.fromhex(charter) + str(round_number).encode()
         return HKDF(hashes.SHA256(), SECRET_BYTES, salt=None, info=info).derive(self.round_secret)
 
+    def noise_key(self, job: bytes) -> bytes:
+        """Derive the key of a private training's draws and noise (R4.13.4).
+
+        Args:
+            job: Digest of everything that decides the training's result, 32 bytes.
+        """
+        info = b"fedmedlora/noise/1" + job
+        return HKDF(hashes.SHA256(), SECRET_BYTES, salt=None, info=info).derive(self.round_secret)
+
+    def ledger_name(self, job: bytes) -> bytes:
+        """Derive the name of a private training in the ledger, which says nothing of the notes.
+
+        It follows from this site's secret, as the noise does: with another secret it is another training.
+        """
+        info = b"fedmedlora/ledger-job/1" + job
+        return HKDF(hashes.SHA256(), SECRET_BYTES, salt=None, info=info).derive(self.round_secret)
+
 
 def _file_names(witness_kind: str) -> tuple[str, ...]:
     return tuple(_WITNESS_SEEDS[witness_kind] if name == "witness.seed" else name for name in _SECRETS)

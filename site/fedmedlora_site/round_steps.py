@@ -21,11 +21,19 @@ from fedmedlora_crypto.secagg.graph import commitment
 from fedmedlora_crypto.xof import Keystream
 from fedmedlora_site.acceptance import model_folder
 from fedmedlora_site.bases import NextBase
+from fedmedlora_site.checkpoints import CHECKPOINT_NAME
 from fedmedlora_site.errors import StepRefusal, TrainingError
 from fedmedlora_site.personal import last_closed
+from fedmedlora_site.spending import handed_over
 from fedmedlora_site.step import StepContext
 from fedmedlora_site.sum_check import SumChecker
-from fedmedlora_site.training import TrainingJob, TrainingOutcome, TrainingProgress, training_seed
+from fedmedlora_site.training import (
+    UPDATE_NAME,
+    TrainingJob,
+    TrainingOutcome,
+    TrainingProgress,
+    training_seed,
+)
 from fedmedlora_site.update import encode_update
 
 
@@ -43,6 +51,7 @@ class RoundSteps:
         self._sums = SumChecker(context)
         self._training: asyncio.Task[None] | None = None
         self._training_round = 0
+        self._job = b""
 
     async def sign(self, duty: Duty) -> bool:
         """Sign the charter: exactly the bytes that `site accept` recorded."""
@@ -55,6 +64,8 @@ class RoundSteps:
         base = self._own_base("plan", duty)
         if duty.round is not None and duty.round > self._held.policy.max_rounds:
             raise StepRefusal("plan", "policy", f"round {duty.round} is beyond this site's policy")
+        if self._held.spending is not None:
+            await asyncio.to_thread(self._held.spending.judge, "plan", duty.round or 0, base)
         self._context.sign("plan.accepted", Base(base=base), duty)
         return True
 
@@ -63,12 +74,40 @@ class RoundSteps:
         number = duty.round or 0
         base = self._own_base("train", duty)
         if not self._held.vault.holds(self._held.update_name(number)):
+            if await self._charge(number, base):
+                return True
             await self._ensure_training(number, base)
             return False
         self._context.strike("train", number)
         await self._context.until_slot()
         self._context.sign("update.ready", UpdateReady(base=base, graph=self._commitment(number)), duty)
         self._context.report(number, "train", 100, 100)
+        return True
+
+    async def _charge(self, number: int, base: str) -> bool:
+        """Charge a private training before it starts; True when the log has to hear of it first (R4.13.5)."""
+        held = self._held
+        under_way = self._training is not None and self._training_round == number
+        if held.spending is None or under_way:
+            return False
+        self._job, new = await asyncio.to_thread(held.spending.charge, number, base)
+        if new:
+            self._context.strike("charge", number)
+            for name in (CHECKPOINT_NAME, UPDATE_NAME):  # of a training with other notes
+                held.vault.delete(name)
+        return new
+
+    async def tell_charge(self) -> bool:
+        """Sign the oldest charge that no event tells of (R4.13.7); True when there was one."""
+        held = self._held
+        if held.spending is None or held.mirror.size == 0:
+            return False
+        found = await asyncio.to_thread(held.spending.untold, [s.event for s in held.outbox.events()])
+        if found is None:
+            return False
+        number, data = found
+        plan = held.mirror.state.rounds[number].plan
+        self._context.sign("dp.spent", data, Duty("train", number, None, (plan.index,)))
         return True
 
     def _commitment(self, number: int) -> str | None:
@@ -175,7 +214,7 @@ class RoundSteps:
 
     async def _train(self, number: int, base: str) -> None:
         """Train, encode, and keep the encoded update for every attempt of the round (decision 11)."""
-        held = self._held
+        held, private = self._held, self._job
         await asyncio.to_thread(held.bases.adapter, base)  # the trainer must not start from a damaged one
         job = TrainingJob(
             charter=str(held.folder.charter),
@@ -194,6 +233,7 @@ class RoundSteps:
             device=held.config.trainer.device,
             processes=held.config.trainer.processes,
             checkpoint_seconds=held.config.trainer.checkpoint_seconds,
+            noise_key="" if held.spending is None else str(held.folder.noise_key),
         )
 
         def said(progress: TrainingProgress) -> None:
@@ -202,9 +242,14 @@ class RoundSteps:
                 self._context.strike("train", number)
 
         try:
-            outcome = await self._context.trainer.train(job, said)
+            with handed_over(held.spending, private, held.folder.noise_key):
+                outcome = await self._context.trainer.train(job, said)
         except TrainingError as exc:
             raise StepRefusal("train", exc.reason, str(exc)) from None
+        if held.spending is not None and await asyncio.to_thread(held.spending.job, number, base) != private:
+            raise StepRefusal(
+                "train", "training_failed", "the notes changed during the training; nothing is sent"
+            )
         await asyncio.to_thread(self._encode, number, outcome)
 
     def _encode(self, number: int, outcome: TrainingOutcome) -> None:

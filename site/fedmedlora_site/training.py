@@ -59,7 +59,7 @@ class TrainingJob:
         processes: How many processes of this site train together, each on a GPU of its own.
         checkpoint_seconds: Least time between two states that a killed training can go on from.
         noise_key: In a study with privacy: file of the 32 bytes that draws and noise follow from, made for
-            this training alone (R4.13.4); else empty.
+            this training alone and removed after it (R4.13.4); else empty.
     """
 
     charter: str
@@ -193,7 +193,10 @@ def trainer_of(section: TrainerSection, log: Path) -> Trainer:
 
 
 class RehearsalTrainer:
-    """A small deterministic update without a model: for tests and rehearsals (see `config`)."""
+    """A small deterministic update without a model: for tests and rehearsals (see `config`).
+
+    It follows from the seed alone and not from the notes, so it needs no noise under differential privacy.
+    """
 
     async def train(self, job: TrainingJob, report: Report) -> TrainingOutcome:
         """Draw an update from the job's seed."""

@@ -47,7 +47,8 @@ def encode_update(
         threads: Worker threads; the result does not depend on it.
 
     Returns:
-        (the encoded vector, share of values that the clip changed in thousandths, which is also in it).
+        (the encoded vector, share of values that the clip changed in thousandths). The share is also in the
+        vector, unless the study has differential privacy: then it stays here.
 
     Raises:
         NonFiniteError: Training diverged; there is nothing to send.
@@ -61,9 +62,16 @@ def encode_update(
         threads=threads,
     )
     permille = clipped_permille(fraction)
-    weights = weights_of(study, site, n_notes=outcome.n_notes, loss=outcome.loss, mentions=outcome.mentions)
+    if study.privacy is None:
+        said = permille
+        weights = weights_of(
+            study, site, n_notes=outcome.n_notes, loss=outcome.loss, mentions=outcome.mentions
+        )
+    else:  # R4.13.2: nothing beside the noisy update follows from the notes
+        said = 0
+        weights = weights_of(study, site, n_notes=1, loss=0.0, mentions={})
     encoded = rule.encode(
-        clipped, weights, permille, stream, round_number=round_number, out=outcome.room, threads=threads
+        clipped, weights, said, stream, round_number=round_number, out=outcome.room, threads=threads
     )
     return encoded, permille
 

@@ -29,6 +29,7 @@ from fedmedlora_coordinator.reports import export_bundle
 from fedmedlora_site.errors import TrainingError
 from fedmedlora_site.training import RehearsalTrainer, Report, TrainingJob, TrainingOutcome
 from fedmedlora_testkit.disk import NOT_PERSISTED, PERSISTED, TORN, Disk, WritePoint
+from fedmedlora_testkit.spending import overrides
 from fedmedlora_testkit.ward_site import SiteWard
 
 pytestmark = pytest.mark.slow
@@ -207,6 +208,23 @@ def test_a_disk_that_fails_at_any_write_of_a_vote_costs_no_vote_and_no_secret(
     own = [point for point in points if "run/mirror/" not in point.what and ".receipt" not in point.what]
     assert any("vote-#.sealed" in point.what for point in own)
     put_through(disk, wards(tmp_path, **terms), failures_at(own))
+
+
+def test_a_disk_that_fails_at_any_write_of_a_charge_loses_none_and_makes_none_twice(
+    tmp_path: Path, disk: Disk
+) -> None:
+    """R4.13.5: trainings never begin without a durable charge (the guard at the site's door, `ward_site`).
+
+    The log's law recomputes the figure of every charge, and the audit at the end judges D1 to D5.
+    """
+    terms: dict[str, Any] = overrides(rounds=3 * ROUNDS)
+    points = writes_of(tmp_path / "undisturbed", disk, **terms)
+    own = [point for point in points if "ledger" in point.what or "noise.key" in point.what]
+    assert {point.what for point in own} == {
+        "append ledger.jsonl", "write_atomic ledger.head", "create_private run/noise.key"
+    }  # fmt: skip
+    notes = [point for point in points if ".note" in point.what and point.nth <= 2]  # plan and charge
+    put_through(disk, wards(tmp_path, **terms), failures_at([*own, *notes]))
 
 
 def test_a_disk_that_fails_around_a_refusal_keeps_it_and_the_log_hears_of_it(

@@ -93,7 +93,7 @@ def study_of(
 ) -> Study:
     """A study of these members with the smallest sensible numbers; with a graph one of them may collude.
 
-    `changes` are keys of sections that are set on top.
+    `changes` are keys of sections that are set on top; a section that is not there is made.
     """
     n = len(cards)
     c = 1 if graph else max(1, n // 3)
@@ -140,7 +140,7 @@ def study_of(
         ],
     }
     for section, keys in (changes or {}).items():
-        table[section] = {**table[section], **keys}
+        table[section] = {**table.get(section, {}), **keys}
     return parse_table(table, Study, name="study")
 
 

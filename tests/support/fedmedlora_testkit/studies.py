@@ -70,5 +70,5 @@ def with_privacy(study: Study, table: Mapping[str, Any] = PRIVACY) -> Study:
 def changed(study: Study, section: str, **values: Any) -> Study:
     """The study with values of one section replaced, validated again."""
     table = study.model_dump(mode="json", by_alias=True)
-    table[section] = {**table[section], **values}
+    table[section] = {**(table.get(section) or {}), **values}
     return parse_table(table, Study, name="study")

@@ -16,7 +16,7 @@ from typing import Any
 
 from fedmedlora_audit.blob import BlobTree, blob_leaves
 from fedmedlora_audit.cosignature import checkpoint_of
-from fedmedlora_audit.event_data import StepRefused
+from fedmedlora_audit.event_data import DpSpent, StepRefused
 from fedmedlora_audit.events import Event, parse_event
 from fedmedlora_audit.law import State, duties
 from fedmedlora_audit.merkle import CHUNK_BYTES
@@ -26,6 +26,7 @@ from fedmedlora_site.blobs import UploadFile
 from fedmedlora_site.client import Batch
 from fedmedlora_site.errors import RejectedError
 from fedmedlora_site.holdings import Holdings
+from fedmedlora_site.ledger import Ledger
 from fedmedlora_site.training import RehearsalTrainer, Trainer
 from fedmedlora_testkit.disk import DiskError
 from fedmedlora_testkit.hospital import Clock
@@ -133,6 +134,7 @@ class SiteWard(Ward):
         self.trainer = trainer
         self.acknowledged: list[bytes] = []
         self.shown: dict[int, bytes] = {}  # seq -> the note that left the site
+        self.told: dict[int, tuple[int | None, int, int]] = {}  # seq -> the charge it tells of
         self.cosigned: dict[int, bytes] = {}  # size -> the root that left the site
         self.rejections: list[tuple[str, str]] = []
         self.deaths = 0
@@ -149,11 +151,21 @@ class SiteWard(Ward):
         assert kept.is_file() and kept.read_bytes() == note, f"{event.type} leaves before it is on the disk"
         assert self.shown.setdefault(event.seq, note) == note, f"two versions of event {event.seq}"
         self._guard_marker(event)
+        if isinstance(event.data, DpSpent):
+            self._guard_charge(event, event.data)
         if isinstance(event.data, StepRefused):
             kept_refusals = _lines(self.site_root / "run" / "journal.jsonl")
             told = [(line["step"], line["round"], line["sid"]) for line in kept_refusals]
             key = (event.data.step, event.round, event.data.sid)
             assert key in told, "a refusal is told before the journal holds it"
+
+    def _guard_charge(self, event: Event, data: DpSpent) -> None:
+        """R4.13.5: what is told of a charge is in the ledger, and each charge is told once."""
+        charges = Ledger(self.site_root / "ledger.jsonl", self.site_root / "ledger.head").charges()
+        self.told[event.seq] = (event.round, data.noise_milli, data.steps)
+        made = [(charge.round, charge.noise_milli, charge.steps) for charge in charges]
+        assert [self.told[seq] for seq in sorted(self.told)] == made[: len(self.told)]
+        assert len({charge.job for charge in charges}) == len(charges), "one training was charged twice"
 
     def _guard_marker(self, event: Event) -> None:
         kind = {

@@ -37,6 +37,52 @@ def test_each_key_refuses_with_its_own_sentence(
     assert caught.value.reason == "policy"
 
 
+TERMS = {
+    "unit": "patient",
+    "delta": "1e-5",
+    "epsilon_milli": 8000,
+    "noise_milli": 1000,
+    "clip_micro": 1_000_000,
+    "sampling_micro": 10_000,
+    "steps": 10,
+    "batch_units": 8,
+}
+
+
+@pytest.mark.parametrize(
+    ("policy", "terms", "sentence"),
+    [
+        ({"required": True}, None, "requires differential privacy, the study has none"),
+        (
+            {"required": True},
+            {"unit": "document"},
+            "protects each document, this site's budget is by patient",
+        ),
+        ({"epsilon_milli": 9000}, {"unit": "document"}, "protects each document"),
+        ({"epsilon_milli": 9000, "unit": "document"}, {}, "protects each patient"),
+        ({"epsilon_milli": 7999}, {}, "may spend epsilon 8, this site's whole budget is 7.999"),
+        ({"epsilon_milli": 9000}, {"delta": "1e-4"}, "delta is 1e-4, this site's budget has 1e-5"),
+        ({"epsilon_milli": 8000}, {}, None),
+        ({"epsilon_milli": 7999}, {"delta": "1e-6"}, None),  # the ledger decides
+        ({}, {"unit": "document"}, None),
+        ({}, None, None),
+    ],
+)
+def test_a_study_that_the_privacy_budget_cannot_hold_is_refused(
+    policy: dict[str, object], terms: dict[str, object] | None, sentence: str | None
+) -> None:
+    # R4.13.6
+    study = make_study(overrides={"aggregation__size_exponent_milli": 0})
+    if terms is not None:
+        study = changed(study, "privacy", **{**TERMS, **terms})
+    judge = SitePolicy.model_validate({"privacy": policy}).judge
+    if sentence is None:
+        judge(study)
+        return
+    with pytest.raises(PolicyRefusal, match=sentence):
+        judge(study)
+
+
 CONTEXT = "c" * 64
 SHARED = {"mode": "ckks", "ckks": {"custody": "shared", "context": CONTEXT}}
 HELD = {"mode": "ckks", "ckks": {"custody": "holder", "holder": "site-b", "context": CONTEXT}}
