@@ -26,6 +26,10 @@ def command(
     ckks_custody: Annotated[
         str, typer.Option(help="Under ckks: holder (the first hospital decrypts) or shared.")
     ] = "holder",
+    dp_epsilon: Annotated[
+        float | None,
+        typer.Option(help="Differential privacy by patient: epsilon of all rounds together, delta 1e-5."),
+    ] = None,
     drop: Annotated[
         list[str] | None,
         typer.Option(
@@ -73,6 +77,7 @@ def command(
         baselines=baselines,
         vote_every=vote_every,
         strategies=tuple(strategy or ()),
+        dp_epsilon=dp_epsilon,
     )
     result = run_demo(options)
     write_json(json_file, result)

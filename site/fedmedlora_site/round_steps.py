@@ -90,6 +90,11 @@ class RoundSteps:
         under_way = self._training is not None and self._training_round == number
         if held.spending is None or under_way:
             return False
+        if held.config.trainer.processes > 1:
+            sentence = (
+                "a study with differential privacy is trained by one process; set trainer.processes to 1"
+            )
+            raise StepRefusal("train", "training_failed", f"{sentence}; nothing was charged")
         self._job, new = await asyncio.to_thread(held.spending.charge, number, base)
         if new:
             self._context.strike("charge", number)

@@ -21,10 +21,12 @@ from pathlib import Path
 from fedmedlora_audit.chain import event_time
 from fedmedlora_audit.event_data import DpSpent
 from fedmedlora_audit.events import Event
-from fedmedlora_core.errors import PolicyRefusal
+from fedmedlora_core.errors import DataError, PolicyRefusal
 from fedmedlora_core.policy import PrivacyPolicy
 from fedmedlora_core.privacy_terms import ORDERS, PrivacyTerms
 from fedmedlora_core.private_job import job_digest
+from fedmedlora_core.records import check_structure, iter_checked
+from fedmedlora_core.splits import unit_key
 from fedmedlora_core.study import Study
 from fedmedlora_site.accounting import spent_milli
 from fedmedlora_site.config import SiteConfig
@@ -201,6 +203,7 @@ class Spending:
                 new = False
             else:
                 self._need_room("train", writer.charges, charge)
+                self._need_units()
                 writer.add(charge)
                 new = True
         self._written.add(charge.job)
@@ -231,6 +234,14 @@ class Spending:
     def noise_key(self, job: bytes) -> bytes:
         """Derive the key of a training's draws and noise (R4.13.4)."""
         return self._keys.noise_key(job)
+
+    def _need_units(self) -> None:
+        """Refuse notes that do not say whose they are before they cost anything (R4.13.3)."""
+        try:
+            for note in iter_checked(self._notes, check_structure):
+                unit_key(note, self._terms.unit)
+        except DataError as exc:
+            raise StepRefusal("train", "training_failed", f"{exc}; nothing was charged") from None
 
     def _own_charges(self) -> list[Charge]:
         own = (self._study.digest, self._site)

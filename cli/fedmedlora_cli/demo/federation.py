@@ -163,6 +163,8 @@ class Federation:
             arguments += ["--rounds", str(self.options.rounds)]
         if self.options.rounds_between_votes:
             arguments += ["--vote-every", str(self.options.rounds_between_votes)]
+        if self.options.dp_epsilon is not None:
+            arguments += ["--dp-epsilon", f"{self.options.dp_epsilon:g}"]
         for name in self.options.strategies:
             arguments += ["--strategy", name]
         for site_id in self.options.site_ids:
@@ -248,6 +250,16 @@ class Federation:
         arguments = ["coordinator", "status", "--dir", str(self.coordinator), "--json", str(status)]
         run_command(arguments, self.transcript)
         return dict(json.loads(status.read_text(encoding="utf-8"))["clipped_permille"])
+
+    def spent(self) -> int:
+        """The most that this study has cost at any hospital, in thousandths of epsilon, from the ledgers."""
+        found = []
+        for site_id in self.options.site_ids:
+            out = self.out / "logs" / f"{site_id}-ledger.json"
+            arguments = ["site", "ledger", "--dir", str(self.site(site_id)), "--no-tight", "--json", str(out)]
+            run_command(arguments, self.transcript)
+            found.append(int(json.loads(out.read_text(encoding="utf-8"))["next"]["spent_milli"]))
+        return max(found)
 
     def _supervise(self, pending: list[str], restart_after: dict[str, int]) -> None:
         """Reap ended parties; restart a killed coordinator at once, a killed site after its round."""

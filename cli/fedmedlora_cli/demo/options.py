@@ -47,9 +47,10 @@ class DemoOptions:
         baselines: Train the single-site baselines and score all systems.
         rehearsal: Run the protocol without a model (tests of faults); nothing is learnt or scored.
         vote_every: Rounds from one vote on the aggregate to the next, at most all; 0 for no vote; None for
-            every fifth under masks and none under CKKS or strategy "sa", which have no vote.
+            every fifth under masks and none under CKKS, "sa" or differential privacy, which have no vote.
         keep_evidence: Have the coordinator keep masked uploads, so that a test can look at them.
         strategies: Names of aggregation strategies (`fedmedlora_core.strategies`), instead of the profile's.
+        dp_epsilon: Differential privacy by patient: what all rounds together may cost; None for none.
     """
 
     out: Path
@@ -66,6 +67,7 @@ class DemoOptions:
     keep_evidence: bool = False
     vote_every: int | None = None
     strategies: tuple[str, ...] = ()
+    dp_epsilon: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run."""
@@ -81,6 +83,8 @@ class DemoOptions:
             raise ConfigError(
                 "--vote-every: there is no vote under 'sa', where no two sites share an adapter"
             )
+        if self.vote_every and self.dp_epsilon is not None:
+            raise ConfigError("--vote-every: a vote's losses would be released beside the noise")
         overrides_of(self.strategies)
         for fault in self.drops:
             if fault.party not in self.site_ids:
@@ -106,7 +110,8 @@ class DemoOptions:
         """Rounds from one vote to the next, at most all of them; 0 for no vote."""
         chosen = self.vote_every
         if chosen is None:
-            chosen = 0 if self.secure == "ckks" or self.leaves_a_part else VOTE_EVERY
+            silent = self.secure == "ckks" or self.leaves_a_part or self.dp_epsilon is not None
+            chosen = 0 if silent else VOTE_EVERY
         return chosen if self.rounds is None else min(chosen, self.rounds)
 
     @property

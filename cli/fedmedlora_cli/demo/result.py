@@ -25,6 +25,7 @@ class Measured:
         bytes_up: Bytes one site sent in one round: masked upload, keys, shares and events.
         clipped: Round to the mean share of values that the clip changed, in thousandths.
         seconds: Phase to wall-clock seconds.
+        spent_milli: The most that the study has cost at any hospital, in thousandths; None without privacy.
     """
 
     base_parameters: int
@@ -32,6 +33,7 @@ class Measured:
     bytes_up: int
     clipped: Mapping[str, float]
     seconds: Mapping[str, float]
+    spent_milli: int | None = None
 
 
 def build_result(
@@ -84,7 +86,7 @@ def build_result(
             "colluding_sites": study.secure_aggregation.colluding_sites,
             "dropped": [{"party": f.party, "step": f.step, "round": f.round} for f in killed],
         },
-        "privacy": None,
+        "privacy": _privacy(study, measured.spent_milli),
         "rounds": rounds,
         "audit": {
             "verdict": verdict["verdict"],
@@ -93,6 +95,22 @@ def build_result(
         },
         "seconds": {name: round(value, 1) for name, value in measured.seconds.items()},
         "versions": versions(),
+    }
+
+
+def _privacy(study: Study, spent_milli: int | None) -> dict[str, Any] | None:
+    """The study's promise to each unit, and what was spent of it."""
+    terms = study.privacy
+    if terms is None or spent_milli is None:
+        return None
+    return {
+        "epsilon": terms.epsilon_milli / 1000,
+        "delta": float(terms.delta),
+        "unit": terms.unit,
+        "spent": spent_milli / 1000,
+        "noise_multiplier": terms.noise_multiplier,
+        "sampling_rate": terms.sampling_rate,
+        "steps": terms.steps,
     }
 
 

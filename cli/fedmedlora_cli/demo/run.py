@@ -67,6 +67,7 @@ def run_demo(options: DemoOptions) -> dict[str, Any]:
             bytes_up=bytes_up_per_round(federation.bundle, study),
             clipped=federation.clipped(),
             seconds=watcher.seconds,
+            spent_milli=None if study.privacy is None else federation.spent(),
         ),
         systems=systems,
         verdict=verdict,

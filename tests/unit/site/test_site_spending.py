@@ -209,6 +209,28 @@ def test_room_that_is_taken_between_plan_and_training_is_refused_too(tmp_path: P
     assert not any(event.type in ("update.ready", "dp.spent") for event in stage.heard)
 
 
+@pytest.mark.parametrize("defect", ["no patient", "processes"])
+def test_what_cannot_be_trained_is_not_charged(tmp_path: Path, defect: str) -> None:
+    async def scene(stage: Stage) -> None:
+        await stage.opened()
+        await stage.stop()
+        if defect == "no patient":
+            notes = [replace(note, patient_id=None) for note in plain_notes(OWN)]
+            write_notes(stage.root / "data" / "notes.jsonl", notes)
+        else:
+            config = SiteConfig.load(stage.root / "site.toml")
+            trainer = config.trainer.model_copy(update={"processes": 2})
+            config.model_copy(update={"trainer": trainer}).write(stage.root / "site.toml")
+        stage.start()
+        stage.log.plan()
+        stage.say()
+        await stage.own("step.refused")
+
+    stage = play(tmp_path, scene, **PRIVATE)
+    assert reasons(stage) == [("train", "training_failed")]
+    assert charges_of(stage.root) == () and told(stage) == []
+
+
 class MeddlingTrainer(RehearsalTrainer):
     """While it trains somebody imports other notes."""
 
