@@ -12,6 +12,18 @@ from fedmedlora_cli.output import JsonOption, write_json
 from fedmedlora_cli.strategy_option import StrategyOption
 from fedmedlora_core.errors import ConfigError
 
+VoteOption = Annotated[
+    int | None,
+    typer.Option(
+        help=f"Hospitals vote on the new adapter every so many rounds; 0: never. "
+        f"Default: {VOTE_EVERY} under masks."
+    ),
+]
+EpsilonOption = Annotated[
+    float | None,
+    typer.Option(help="Differential privacy by patient: epsilon of all rounds together, delta 1e-5."),
+]
+
 
 def command(
     out: Annotated[Path, typer.Option(help="Folder to make; one folder per party inside.")] = Path(
@@ -26,10 +38,7 @@ def command(
     ckks_custody: Annotated[
         str, typer.Option(help="Under ckks: holder (the first hospital decrypts) or shared.")
     ] = "holder",
-    dp_epsilon: Annotated[
-        float | None,
-        typer.Option(help="Differential privacy by patient: epsilon of all rounds together, delta 1e-5."),
-    ] = None,
+    dp_epsilon: EpsilonOption = None,
     drop: Annotated[
         list[str] | None,
         typer.Option(
@@ -40,13 +49,7 @@ def command(
         str | None,
         typer.Option(help="Kill the coordinator before and after a step's durable write: STEP[:ROUND]."),
     ] = None,
-    vote_every: Annotated[
-        int | None,
-        typer.Option(
-            help=f"Hospitals vote on the new adapter every so many rounds; 0: never. "
-            f"Default: {VOTE_EVERY} under masks."
-        ),
-    ] = None,
+    vote_every: VoteOption = None,
     full: Annotated[bool, typer.Option("--full", help="Also train on all notes in one place.")] = False,
     baselines: Annotated[bool, typer.Option(help="Train the single-site systems and score all.")] = True,
     seed: Annotated[int, typer.Option(help="Seed of the clinic, the adapter and the training.")] = 7,

@@ -12,7 +12,19 @@ from fedmedlora_audit.retention import DEFAULT_YEARS
 from fedmedlora_cli.output import JsonOption, say, write_json
 from fedmedlora_cli.strategy_option import StrategyOption
 from fedmedlora_cli.study_graph import check_graph, graph_facts
+from fedmedlora_cli.study_options import (
+    AgreementOption,
+    BaseOption,
+    ContextOption,
+    ContinuesOption,
+    DropOption,
+    MarginOption,
+    VoteOption,
+    WireOption,
+    YearsOption,
+)
 from fedmedlora_cli.study_privacy import (
+    NO_OPTIONS,
     BatchOption,
     ClipOption,
     DeltaOption,
@@ -32,13 +44,6 @@ from fedmedlora_core.study import INITIAL_FOLDER, STUDY_FILE, AuditTerms, Study
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
-YearsOption = Annotated[
-    int, typer.Option(min=1, max=100, help="Years for which the log is kept whole after the run.")
-]
-ContinuesOption = Annotated[
-    Path | None, typer.Option(help="Bundle of a log that was closed on doubt; the new one names its head.")
-]
-
 
 @app.command()
 def new(
@@ -49,35 +54,18 @@ def new(
     profile: Annotated[str, typer.Option(help="A shipped profile or a TOML file of settings.")] = "tiny",
     title: Annotated[str, typer.Option(help="A line for people.")] = "",
     seed: Annotated[int, typer.Option(help="Seed of splits, adapter and training.")] = 7,
-    base: Annotated[
-        Path | None, typer.Option(help="Folder of the base model; the shipped one if left out.")
-    ] = None,
+    base: BaseOption = None,
     rounds: Annotated[int | None, typer.Option(help="Rounds, instead of the profile's.")] = None,
     strategy: StrategyOption = None,
     secure: Annotated[str | None, typer.Option(help="masks, ckks or none, instead of the profile's.")] = None,
-    ckks_context: Annotated[
-        Path | None, typer.Option(help="Public context that the key holder made with `site ckks-key`.")
-    ] = None,
+    ckks_context: ContextOption = None,
     ckks_custody: Annotated[str, typer.Option(help="holder or shared: who has the CKKS key.")] = "holder",
     ckks_holder: Annotated[str, typer.Option(help="Member that holds the CKKS key.")] = "",
-    vote_every: Annotated[
-        int | None,
-        typer.Option(help="Sites vote on the new adapter in every so-manieth round; 0: never."),
-    ] = None,
-    vote_margin_milli: Annotated[
-        int, typer.Option(help="Thousandths of a nat by which its held-out loss may be worse unopposed.")
-    ] = 20,
-    key_agreement: Annotated[
-        str | None, typer.Option(help="hybrid (with ML-KEM-768) or x25519, instead of the profile's.")
-    ] = None,
-    wire_bits: Annotated[
-        int | None,
-        typer.Option(help="16, 24 or 32 bits a value on the wire; the narrowest that fits if left out."),
-    ] = None,
-    drop_percent: Annotated[
-        int,
-        typer.Option(min=0, max=49, help="Above 128 members: random drop-outs to provide for, in percent."),
-    ] = 10,
+    vote_every: VoteOption = None,
+    vote_margin_milli: MarginOption = 20,
+    key_agreement: AgreementOption = None,
+    wire_bits: WireOption = None,
+    drop_percent: DropOption = 10,
     dp_epsilon: EpsilonOption = None,
     dp_delta: DeltaOption = None,
     dp_unit: UnitOption = None,
@@ -111,15 +99,8 @@ def new(
     kept = {"study_id": id, "title": title, "seed": seed, "profile": profile, "base": base}
     audit = AuditTerms(quorum=True, timestamps=timestamps, retention_years=retention_years)
     kept |= {"coordinator_card": coordinator_card, "member_cards": member, "audit": audit}
-    kept["privacy"] = {
-        "epsilon": dp_epsilon,
-        "delta": dp_delta,
-        "unit": dp_unit,
-        "rate": dp_rate,
-        "steps": dp_steps,
-        "clip": dp_clip,
-        "batch_units": dp_batch_units,
-    }
+    privacy = (dp_epsilon, dp_delta, dp_unit, dp_rate, dp_steps, dp_clip, dp_batch_units)
+    kept["privacy"] = dict(zip(NO_OPTIONS, privacy, strict=True))
     kept |= {"ckks_context": ckks_context, "drop_percent": drop_percent, "continues": continues}
     _write(out, overrides=overrides, **kept)
 

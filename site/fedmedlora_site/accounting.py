@@ -1,4 +1,4 @@
-"""What charges add up to: Renyi DP at integer orders by dp-accounting, and beside it a tighter figure (D23).
+"""What charges add up to: Renyi DP at integer orders by dp-accounting, and beside it a tighter figure.
 
 All charges on one unit are composed, over rounds, restarts and studies. The figure that is charged and
 compared with a budget is that of Renyi DP; the auditor recomputes it with another program

@@ -63,12 +63,20 @@ def test_the_documented_settings_have_the_real_defaults() -> None:
 
 
 def test_the_policy_file_that_enrolment_writes_shows_the_real_defaults() -> None:
-    shown = dict(re.findall(r"^# (\w+) = (\S+)", _POLICY_TEXT, re.MULTILINE))
-    assert set(shown) == set(SitePolicy.model_fields)
-    for key, value in SitePolicy().model_dump().items():
-        expected = str(value).lower() if isinstance(value, bool) else str(value).replace("()", "[]")
-        expected = f'"{value}"' if isinstance(value, str) else expected
-        assert shown[key] == expected, key
+    keys, table = (
+        re.findall(r"^# (\w+) = (\S+)", part, re.MULTILINE) for part in _POLICY_TEXT.split("# [privacy]")
+    )
+    defaults = SitePolicy().model_dump(exclude={"privacy"})
+    budget = SitePolicy().privacy.model_dump()
+    assert budget.pop("epsilon_milli") is None and dict(table).pop("epsilon_milli").isdigit()
+    for shown, real in ((dict(keys), defaults), (dict(table), budget)):
+        assert set(shown) - {"epsilon_milli"} == set(real)
+        for key, value in real.items():
+            expected = str(value).lower() if isinstance(value, bool) else str(value).replace("()", "[]")
+            expected = f'"{value}"' if isinstance(value, str) else expected
+            assert shown[key] == expected, key
+    uncommented = "\n".join(line.removeprefix("# ") for line in _POLICY_TEXT.splitlines()[1:])
+    assert parse_table(tomllib.loads(uncommented), SitePolicy, name="policy").privacy.epsilon_milli == 8000
 
 
 def test_the_formats_and_mappings_for_importing_are_the_real_ones() -> None:

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -178,19 +179,22 @@ def test_a_charge_whose_write_reported_an_error_is_written_again_whole(
     assert make(tmp_path).charges() == (charge(1), charge(2))
 
 
-def _many(root: str, first: int) -> None:
+def _many(root: str, first: int, both: Any) -> None:
+    ledger = Ledger(Path(root) / "ledger.jsonl", Path(root) / f"{first}.head")
     for number in range(first, first + 20):
-        write(Ledger(Path(root) / "ledger.jsonl", Path(root) / f"{first}.head"), number)
+        both.wait(60)  # both write at once, again and again
+        write(ledger, number)
 
 
 def test_two_folders_write_one_ledger_and_no_charge_is_lost(tmp_path: Path) -> None:
     """Two processes at once; without the lock their chains fork and the ledger cannot be read."""
     context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=_many, args=(str(tmp_path), first)) for first in (100, 200)]
+    both = context.Barrier(2)
+    processes = [context.Process(target=_many, args=(str(tmp_path), first, both)) for first in (100, 200)]
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(120)
         assert process.exitcode == 0
     found = Ledger(tmp_path / "ledger.jsonl", tmp_path / "any.head").charges()
     assert sorted(c.round for c in found) == [*range(100, 120), *range(200, 220)]

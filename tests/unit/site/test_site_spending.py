@@ -211,6 +211,7 @@ def test_room_that_is_taken_between_plan_and_training_is_refused_too(tmp_path: P
 
 @pytest.mark.parametrize("defect", ["no patient", "processes"])
 def test_what_cannot_be_trained_is_not_charged(tmp_path: Path, defect: str) -> None:
+    # R4.13.3
     async def scene(stage: Stage) -> None:
         await stage.opened()
         await stage.stop()
