@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from fedmedlora_audit.note import ALG_COSIGNATURE, NoteSigner
 from fedmedlora_cli.app import build_app
+from fedmedlora_cli.demo.options import DemoOptions
 from fedmedlora_cli.study_privacy import DEFAULTS, NO_OPTIONS, plan_epsilon, with_privacy
 from fedmedlora_coordinator import setup
 from fedmedlora_core.errors import ConfigError
@@ -128,6 +129,13 @@ def test_study_new_writes_the_table_and_check_says_what_it_costs(tmp_path: Path)
     facts = json.loads((tmp_path / "facts.json").read_text())["privacy"]
     assert facts["noise_milli"] == study.privacy.noise_milli
     assert 7900 < facts["planned_epsilon_milli"] <= 8000
+
+
+def test_a_private_demo_has_no_votes(tmp_path: Path) -> None:
+    assert DemoOptions(out=tmp_path, dp_epsilon=8.0).rounds_between_votes == 0
+    assert DemoOptions(out=tmp_path).rounds_between_votes > 0
+    with pytest.raises(ConfigError, match="a vote's losses would be released"):
+        DemoOptions(out=tmp_path, dp_epsilon=8.0, vote_every=1)
 
 
 # -- site ledger
