@@ -47,7 +47,8 @@ def encode_update(
         threads: Worker threads; the result does not depend on it.
 
     Returns:
-        (the encoded vector, share of values that the clip changed in thousandths, which is also in it).
+        (the encoded vector, share of values that the clip changed in thousandths, which is also in it unless
+        the study has privacy).
 
     Raises:
         NonFiniteError: Training diverged; there is nothing to send.
@@ -61,9 +62,10 @@ def encode_update(
         threads=threads,
     )
     permille = clipped_permille(fraction)
+    told = 0 if study.privacy is not None else permille  # R4.13.2
     weights = weights_of(study, site, n_notes=outcome.n_notes, loss=outcome.loss, mentions=outcome.mentions)
     encoded = rule.encode(
-        clipped, weights, permille, stream, round_number=round_number, out=outcome.room, threads=threads
+        clipped, weights, told, stream, round_number=round_number, out=outcome.room, threads=threads
     )
     return encoded, permille
 

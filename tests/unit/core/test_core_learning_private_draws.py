@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -115,7 +116,7 @@ def test_a_step_reads_its_own_stretch_and_noise_does_not_depend_on_the_draws() -
     draws.gaussians(100)
     assert all(5 * STEP_WORDS <= start < 6 * STEP_WORDS for start, _ in words.read)
     stretches = sorted((start, start + count) for start, count in words.read)
-    assert all(before[1] <= after[0] for before, after in zip(stretches, stretches[1:], strict=False))
+    assert all(before[1] <= after[0] for before, after in pairwise(stretches))
     noisy, quiet = Draws(Keystream(bytes(32)), 1), Draws(Keystream(bytes(32)), 1)
     noisy.chosen(1000, 500_000)
     assert torch.equal(noisy.gaussians(10), quiet.gaussians(10))

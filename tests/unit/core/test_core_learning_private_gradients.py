@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -113,11 +114,12 @@ def test_a_loss_of_a_row_is_the_mean_over_its_own_answer(folders: dict[str, Path
 def test_a_module_that_gets_tokens_in_a_heap_is_refused(folders: dict[str, Path]) -> None:
     """As the experts of a mixture do: what looks like rows there is something else."""
     learner = small_learner(folders["causal"], mode="ab")
-    block = learner.model.get_base_model().model.layers[0].mlp
+    base: Any = learner.model.get_base_model()
+    block = base.model.layers[0].mlp
     inner = block.forward
 
-    def heaped(hidden: torch.Tensor) -> torch.Tensor:
-        return inner(hidden.reshape(-1, hidden.shape[-1])).reshape(hidden.shape)  # type: ignore[no-any-return]
+    def heaped(hidden: torch.Tensor) -> Any:
+        return inner(hidden.reshape(-1, hidden.shape[-1])).reshape(hidden.shape)
 
     block.forward = heaped
     batch = learner.samples(make_notes(3), ["ner"])
@@ -127,6 +129,7 @@ def test_a_module_that_gets_tokens_in_a_heap_is_refused(folders: dict[str, Path]
 
 def test_what_is_not_linear_is_refused(folders: dict[str, Path]) -> None:
     learner = small_learner(folders["causal"])
-    learner.model.get_base_model().model.norm.weight.requires_grad_(True)
+    base: Any = learner.model.get_base_model()
+    base.model.norm.weight.requires_grad_(True)
     with pytest.raises(ConfigError, match="cannot train privately"), row_gradients(learner):
         pass

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 from fedmedlora_core.private_job import job_digest
 
-JOB = {"charter": "c" * 64, "round_number": 3, "base": "b" * 64, "notes": b"notes\n"}
+JOB: dict[str, Any] = {"charter": "c" * 64, "round_number": 3, "base": "b" * 64, "notes": b"notes\n"}
 
 
 def test_each_field_changes_the_digest() -> None:
-    other = [{"charter": "d" * 64}, {"round_number": 4}, {"base": "a" * 64}, {"notes": b"notes"}]
-    found = {job_digest(**(JOB | change)) for change in ({}, *other)}  # type: ignore[arg-type]
+    other: list[dict[str, Any]] = [
+        {"charter": "d" * 64},
+        {"round_number": 4},
+        {"base": "a" * 64},
+        {"notes": b"notes"},
+    ]
+    found = {job_digest(**(JOB | change)) for change in ({}, *other)}
     assert len(found) == 5
     assert all(len(digest) == 32 for digest in found)
 

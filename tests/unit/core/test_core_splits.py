@@ -141,7 +141,7 @@ def test_a_study_splits_by_unit_under_privacy_alone() -> None:
     study, notes = make_study(), _notes([1] * 40)
     private = study.model_copy(update={"privacy": private_terms()})
     share = {"seed": study.splits.seed, "validation_percent": 10, "test_percent": 20}
-    assert split_as_study(notes, private) == split_by_unit(notes, "patient", **share)  # type: ignore[arg-type]
+    assert split_as_study(notes, private) == split_by_unit(notes, "patient", **share)
     assert split_as_study(notes, study) == split_by_patient(
         notes, seed=study.splits.seed, validation_fraction=0.1, test_fraction=0.2
     )

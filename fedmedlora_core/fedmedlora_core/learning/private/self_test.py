@@ -1,4 +1,4 @@
-"""What must hold before the first private step (R4.13.8): a mechanism that does nothing looks like one that works.
+"""What must hold before the first private step (R4.13.8): what does nothing looks like what works.
 
 Loss falls and epsilon is spent also where adapters are frozen, hooks are missing, the mean of a batch is
 clipped instead of its rows, or no noise arrives. So each training tries its own parts on a few of the site's
