@@ -1,8 +1,8 @@
 """A private step beside a plain one on the same rows: what single gradients, exact sums and noise cost.
 
-Both train a copy of one model with one adapter, step by step in turn, in the seconds of the process's own work.
-The private side does all that a step of a study with privacy does, noise included, but draws nobody: it is
-given the plain side's batch.
+Both train a copy of one model with one adapter, step by step in turn, in the seconds of the process's own
+work. The private side does all that a step of a study with privacy does, noise included, but draws nobody: it
+is given the plain side's batch.
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ def test_a_private_step_is_timed_beside_a_plain_one() -> None:
     )
     assert found["trained"] == 327_680
     assert found["private_seconds"] > 0
-    assert 0 < found["throughput_ratio"]
+    assert found["throughput_ratio"] > 0
 
 
 def test_both_ways_of_decoding_write_the_same_answers() -> None:
@@ -170,8 +170,6 @@ def test_bounds_are_judged_by_named_profiles_step_and_decoding() -> None:
     assert not meets({**good, "private_step": [{**private, "throughput_ratio": 0.49}]})
     grid = cost_grids({**good, "private_step": [private]})[-1]
     assert grid[2] == [["tiny", "16", "9", "0.200", "0.100", "50%"]]
-        ["tiny", "16", "9", "0.200", "0.100", "50%"]
-    ]
     for row in good["profiles"]:
         worse = {**row, "communication": {**row["communication"], "up_reduction": 0.98}}
         rows = [worse if r is row else r for r in good["profiles"]]
