@@ -35,7 +35,7 @@ def summed(values: np.ndarray, clip: float) -> torch.Tensor:
 @given(rows, clips)
 @settings(max_examples=300, deadline=None)
 def test_one_row_moves_the_sum_by_the_clip_at_most(values: np.ndarray, clip: float) -> None:
-    """Also one that is huge, infinite or no number; exactly, in steps of the grid."""
+    """R4.13.1: also one that is huge, infinite or no number; exactly, in steps of the grid."""
     whole = summed(values, clip)
     assert bool(torch.isfinite(whole).all())
     for row in range(len(values)):

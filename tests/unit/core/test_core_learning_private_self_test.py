@@ -1,4 +1,4 @@
-"""The self-test before the first private step: each planted fault is refused, a sound one leaves no trace."""
+"""R4.13.8, the self-test: each planted fault is refused, a sound mechanism leaves no trace."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def rows_of_a_patient(folder: Path) -> int:
 
 
 def test_a_patient_has_one_row_in_a_step(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And with the note or window as the unit there would be several: the check can fail."""
+    """R4.13.1; and with the note or window as the unit there would be several: the check can fail."""
     shared = rows_of_a_patient(folder)
     assert shared <= 2  # rows that both patients could have given are counted for the first
     monkeypatch.setattr(units_module, "unit_key", lambda note, unit: note.document_id)

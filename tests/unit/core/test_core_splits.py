@@ -97,7 +97,7 @@ def test_by_unit_a_patients_part_depends_on_that_patient_alone(
     sizes: list[int], seed: int, data: st.DataObject
 ) -> None:
     notes = [replace(note, near="alike") for note in _notes(sizes)]
-    everybody = _part_of_each(notes, seed=seed)
+    everybody = _part_of_each(notes, seed=seed)  # R4.13.3
     some = data.draw(st.sets(st.sampled_from([note.patient_id for note in notes])))
     few = _part_of_each([note for note in notes if note.patient_id in some], seed=seed)
     assert few.items() <= everybody.items()
