@@ -151,7 +151,8 @@ def _site_vector(
     )
     words = Keystream(_key("rounding", study, f"{site}|{number}"))
     rule = GlobalStep(study, adapter)
-    return rule.encode(delta, weights, clipped_permille(share), words, round_number=number)
+    told = 0 if study.privacy is not None else clipped_permille(share)  # R4.13.2
+    return rule.encode(delta, weights, told, words, round_number=number)
 
 
 def _sum(study: Study, encoded: Mapping[int, RingVector], session: str) -> RingVector:

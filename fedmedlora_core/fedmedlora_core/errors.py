@@ -50,6 +50,10 @@ class NonFiniteError(CoreError):
     """A vector holds NaN or infinity; nothing was encoded."""
 
 
+class SelfTestError(CoreError):
+    """The mechanism of differential privacy does not do here what it must; nothing was trained."""
+
+
 class CodecError(CoreError):
     """A vector does not fit the study's encoding (length, range or weight)."""
 

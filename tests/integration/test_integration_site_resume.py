@@ -27,6 +27,7 @@ from fedmedlora_site.training import (
 )
 from fedmedlora_site.vault import Vault
 from fedmedlora_testkit.models import make_notes, write_causal
+from fedmedlora_testkit.private import private_terms
 from fedmedlora_testkit.studies import changed, make_study
 
 pytestmark = pytest.mark.slow
@@ -94,6 +95,48 @@ def kill_at(job: TrainingJob, log: Path, percent: int) -> None:
             await trainer.close()
 
     asyncio.run(act())
+
+
+@pytest.fixture(scope="module")
+def private_job(job: TrainingJob, tmp_path_factory: pytest.TempPathFactory) -> TrainingJob:
+    """The same training in a study with privacy, and the key of its draws and noise."""
+    root = tmp_path_factory.mktemp("private")
+    study = Study.from_canonical_json(Path(job.charter).read_bytes())
+    study = changed(study, "aggregation", size_exponent_milli=0)
+    study = study.model_copy(update={"privacy": private_terms(steps=80, sampling_micro=700_000)})
+    (root / "charter.json").write_bytes(study.canonical_json())
+    (root / "noise.key").write_bytes(bytes(range(32)))
+    return replace(
+        job,
+        charter=str(root / "charter.json"),
+        vault=str(root / "updates"),
+        noise_key=str(root / "noise.key"),
+    )
+
+
+def test_a_killed_private_training_goes_on_with_the_same_draws_and_noise(
+    private_job: TrainingJob, tmp_path: Path
+) -> None:
+    """R4.13.4: repeated, it is one release; under another key it is another one."""
+    log = tmp_path / "trainer.log"
+    whole, said = train(private_job, log)
+    assert said[0] < 10
+    often = replace(private_job, checkpoint_seconds=0)
+    for percent in (30, 60):
+        kill_at(often, log, percent)
+    rest, left = train(often, log)
+    assert left[0] >= 60
+    assert rest.delta.tobytes() == whole.delta.tobytes()
+    assert (rest.n_notes, rest.loss, dict(rest.mentions)) == (1, 0.0, {})
+    key = tmp_path / "other.key"
+    key.write_bytes(bytes(32))
+    other, _ = train(replace(private_job, noise_key=str(key)), log)
+    assert other.delta.tobytes() != whole.delta.tobytes()
+
+
+def test_a_private_training_without_its_key_is_refused(private_job: TrainingJob, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="noise of a key of its own"):
+        train(replace(private_job, noise_key=""), tmp_path / "trainer.log")
 
 
 def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(job: TrainingJob, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from fedmedlora_bench.cost.estimates import Workload, base_bytes, inference_byte
 from fedmedlora_bench.cost.measured import Measured, measure
 from fedmedlora_bench.cost.models import write_random
 from fedmedlora_bench.cost.plain import compare_decoding, compare_steps
+from fedmedlora_bench.cost.private import LEAST_PRIVATE_RATIO, compare_private_steps, is_private_ready
 from fedmedlora_bench.cost.shapes import ModelShape, shape_of
 from fedmedlora_bench.cost.subjects import notes_for, subject, terms_of
 from fedmedlora_bench.secagg.run import machine
@@ -91,6 +92,7 @@ def run_cost(
             "up_and_down_reduction": LEAST_REDUCTION,
             "step_ratio": MOST_STEP_RATIO,
             "decoding_ratio": LEAST_DECODING_RATIO,
+            "private_throughput_ratio": LEAST_PRIVATE_RATIO,
         },
         "sites": sites,
         "versions": {name: version(name) for name in ("torch", "transformers", "peft")},
@@ -159,7 +161,7 @@ def _comparisons(
     measured: Sequence[str], bases: Mapping[str, Path], scratch: Path, steps: int, say: Say
 ) -> dict[str, Any]:
     """Our step beside a bare one for each measured profile, and batched decoding beside single prompts."""
-    found = []
+    found, private = [], []
     decoding = None
     for name in measured:
         profile = Profile.load(name)
@@ -176,10 +178,16 @@ def _comparisons(
             steps=steps if profile.base is None else max(3, steps // _LARGE_STEPS),
         )
         found.append({"profile": name, **row})
+        if is_private_ready():
+            say(f"{name}: a private step beside a plain one")
+            beside = compare_private_steps(
+                partial(_learner, name, folder), partial(_samples, notes), terms, steps=row["steps"]
+            )
+            private.append({"profile": name, **beside})
         if name == "tiny":
             say("tiny: prompts together and one by one")
             learner = subject(name, folder)[0]
             if isinstance(learner, GenerativeLearner):
                 prompts = [s.ids[: s.answer_start] for s in learner.samples(notes_for(_PROMPTS), ["ner"])]
                 decoding = compare_decoding(learner, prompts[:_PROMPTS], tokens=32)
-    return {"step": found, "decoding": decoding}
+    return {"step": found, "private_step": private, "decoding": decoding}

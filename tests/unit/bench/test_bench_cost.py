@@ -14,6 +14,7 @@ import pytest
 from fedmedlora_bench.cost.estimates import Workload, inference_bytes, traffic, training_bytes
 from fedmedlora_bench.cost.measured import measure
 from fedmedlora_bench.cost.plain import compare_decoding, compare_steps
+from fedmedlora_bench.cost.private import compare_private_steps
 from fedmedlora_bench.cost.rows import EXEMPT, cost_grids, meets
 from fedmedlora_bench.cost.run import LEAST_REDUCTION, run_cost
 from fedmedlora_bench.cost.shapes import shape_of
@@ -90,6 +91,19 @@ def test_both_loops_compute_the_same_loss_on_the_same_batches() -> None:
     assert found["bare_seconds"] > 0
 
 
+def test_a_private_step_is_timed_beside_a_plain_one() -> None:
+    _, terms = subject("tiny", shipped_base())
+    found = compare_private_steps(
+        lambda: subject("tiny", shipped_base())[0],
+        lambda learner: learner.samples(notes_for(8), ["ner"]),
+        replace(terms, batch_size=4),
+        steps=2,
+    )
+    assert found["trained"] == 327_680
+    assert found["private_seconds"] > 0
+    assert found["throughput_ratio"] > 0
+
+
 def test_both_ways_of_decoding_write_the_same_answers() -> None:
     learner, _ = subject("tiny", shipped_base())
     assert isinstance(learner, GenerativeLearner)
@@ -144,6 +158,18 @@ def test_bounds_are_judged_by_named_profiles_step_and_decoding() -> None:
     assert meets(good)
     assert not meets({**good, "step": [{"ratio": 1.06}]})
     assert not meets({**good, "decoding": {"ratio": 4.9}})
+    private = {
+        "profile": "tiny",
+        "batch_size": 16,
+        "trained": 9,
+        "private_seconds": 0.2,
+        "plain_seconds": 0.1,
+        "throughput_ratio": 0.5,
+    }
+    assert meets({**good, "private_step": [private]})
+    assert not meets({**good, "private_step": [{**private, "throughput_ratio": 0.49}]})
+    grid = cost_grids({**good, "private_step": [private]})[-1]
+    assert grid[2] == [["tiny", "16", "9", "0.200", "0.100", "50%"]]
     for row in good["profiles"]:
         worse = {**row, "communication": {**row["communication"], "up_reduction": 0.98}}
         rows = [worse if r is row else r for r in good["profiles"]]

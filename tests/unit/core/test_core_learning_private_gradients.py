@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from fedmedlora_core.errors import ConfigError
 from fedmedlora_core.learning import fusing
 from fedmedlora_core.learning.learner import Learner
 from fedmedlora_core.learning.lora import load_vector, read_vector, train_only
+from fedmedlora_core.learning.private.clipped_sum import row_norms
 from fedmedlora_core.learning.private.gradients import row_gradients
 from fedmedlora_core.strategy_terms import AdapterMode
 from fedmedlora_testkit.models import make_notes, write_causal, write_encoder
@@ -113,11 +115,12 @@ def test_a_loss_of_a_row_is_the_mean_over_its_own_answer(folders: dict[str, Path
 def test_a_module_that_gets_tokens_in_a_heap_is_refused(folders: dict[str, Path]) -> None:
     """As the experts of a mixture do: what looks like rows there is something else."""
     learner = small_learner(folders["causal"], mode="ab")
-    block = learner.model.get_base_model().model.layers[0].mlp
+    base: Any = learner.model.get_base_model()
+    block = base.model.layers[0].mlp
     inner = block.forward
 
-    def heaped(hidden: torch.Tensor) -> torch.Tensor:
-        return inner(hidden.reshape(-1, hidden.shape[-1])).reshape(hidden.shape)  # type: ignore[no-any-return]
+    def heaped(hidden: torch.Tensor) -> Any:
+        return inner(hidden.reshape(-1, hidden.shape[-1])).reshape(hidden.shape)
 
     block.forward = heaped
     batch = learner.samples(make_notes(3), ["ner"])
@@ -127,6 +130,22 @@ def test_a_module_that_gets_tokens_in_a_heap_is_refused(folders: dict[str, Path]
 
 def test_what_is_not_linear_is_refused(folders: dict[str, Path]) -> None:
     learner = small_learner(folders["causal"])
-    learner.model.get_base_model().model.norm.weight.requires_grad_(True)
+    base: Any = learner.model.get_base_model()
+    base.model.norm.weight.requires_grad_(True)
     with pytest.raises(ConfigError, match="cannot train privately"), row_gradients(learner):
         pass
+
+
+@pytest.mark.parametrize("kind", ["causal", "encoder"])
+def test_rows_under_a_base_model_in_half_precision_are_float32_and_near_the_loops(
+    folders: dict[str, Path], kind: str
+) -> None:
+    """As large models are stored; the adapter is float32 there too, and no module is folded."""
+    learner = moved(small_learner(folders[kind], mode="ab", dtype=torch.bfloat16))
+    batch = learner.samples(make_notes(4), ["ner", "re"])
+    wanted = rows_one_by_one(learner, batch)
+    with row_gradients(learner) as rows:
+        found = rows.of(batch)
+    apart = [ours.float() - theirs.float() for ours, theirs in zip(found, wanted, strict=True)]
+    assert float((row_norms(apart) / row_norms(wanted)).max()) < 0.1
+    assert float(row_norms(apart).max()) > 0  # else nothing was in half precision

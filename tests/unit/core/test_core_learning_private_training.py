@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from fedmedlora_core.adapter import Adapter
 from fedmedlora_core.errors import ConfigError, DataError
+from fedmedlora_core.labels import label_set
 from fedmedlora_core.learning.learner import Learner
-from fedmedlora_core.learning.lora import read_vector
+from fedmedlora_core.learning.lora import LoraTerms, read_vector
 from fedmedlora_core.learning.private.training import train_private
+from fedmedlora_core.learning.site_round import first_adapter, learner_for, train_round
+from fedmedlora_core.learning.team import Team
 from fedmedlora_core.records import Note
+from fedmedlora_core.study import ModelTerms, Study
 from fedmedlora_crypto.xof import Keystream
 from fedmedlora_testkit.models import write_causal, write_encoder
 from fedmedlora_testkit.private import KEY, TRAINING, notes_of_patients, private_terms, small_learner
+from fedmedlora_testkit.studies import make_study
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +125,68 @@ def test_a_note_without_patient_is_refused_by_patient_and_not_by_document(folder
     with pytest.raises(DataError, match="patient id"):
         train(folders["causal"], notes=notes)
     assert train(folders["causal"], notes=notes, unit="document")[1]
+
+
+@pytest.fixture(scope="module")
+def round_of(folders: dict[str, Path]) -> tuple[Study, Learner, Adapter]:
+    plain = make_study()
+    labels = label_set(plain.labels.entities, plain.labels.modifiers)
+    shape = LoraTerms(plain.adapter.rank, plain.adapter.alpha, plain.adapter.targets, plain.adapter.mode)
+    adapter, digest = first_adapter(
+        folders["causal"], kind="causal", terms=shape, labels=labels, seed=7, base_name="random"
+    )
+    study = make_study(
+        initial_digest=adapter.digest,
+        dimension=adapter.dimension,
+        overrides={"aggregation__size_exponent_milli": 0},
+    )
+    model = ModelTerms(kind="causal", name="random", digest=digest)
+    table = study.model_copy(update={"model": model, "privacy": private_terms(steps=2)})
+    study = Study.from_canonical_json(table.canonical_json())
+    return study, learner_for(study, folders["causal"]), adapter
+
+
+def test_a_rounds_figures_are_constants_under_privacy(round_of: tuple[Study, Learner, Adapter]) -> None:
+    """R4.13.2: whatever the notes, only the update follows from them."""
+    study, learner, adapter = round_of
+    updates = [
+        train_round(
+            learner,
+            study,
+            adapter,
+            train=notes_of_patients(patients),
+            validation=(),
+            round_number=1,
+            seed=patients,
+            noise=Keystream(KEY),
+        )
+        for patients in (3, 5)
+    ]
+    assert updates[0].delta.any()
+    assert updates[0].delta.tobytes() != updates[1].delta.tobytes()
+    told = [replace(update, delta=np.zeros(0, np.float32)) for update in updates]
+    assert {(u.validation_loss, u.n_notes, u.steps, u.training_loss, u.left_out) for u in told} == {
+        (0.0, 1, 2, 0.0, 0)
+    }
+    assert all(update.mentions == {} and update.personal is None for update in told)
+
+
+def test_a_private_study_never_trains_without_noise_or_in_several_processes(
+    round_of: tuple[Study, Learner, Adapter],
+) -> None:
+    study, learner, adapter = round_of
+
+    class Two(Team):
+        size = 2
+
+    def run(**options: Any) -> None:
+        notes = notes_of_patients(3)
+        train_round(learner, study, adapter, train=notes, validation=notes, round_number=1, seed=1, **options)
+
+    with pytest.raises(ConfigError, match="there is none"):
+        run()
+    with pytest.raises(ConfigError, match=r"set trainer\.processes to 1"):
+        run(noise=Keystream(KEY), team=Two())
 
 
 def test_nothing_to_train_on_is_refused(folders: dict[str, Path]) -> None:

@@ -30,10 +30,10 @@ from numpy.typing import NDArray
 
 from fedmedlora_core.codec import RingVector, WordStream
 
-__all__ = ["MILLION", "Draws"]
+__all__ = ["MILLION", "STEP_WORDS", "Draws"]
 
 MILLION = 1_000_000
-_STEP_WORDS = 1 << 40
+STEP_WORDS = 1 << 40
 """Words of a step's stretch: more than any step can read."""
 _NOISE_FROM = 1 << 39
 """Where the noise begins in a stretch: it does not depend on how many words the draws took."""
@@ -54,7 +54,7 @@ class Draws:
 
     def __init__(self, stream: WordStream, step: int) -> None:
         """Stand at the beginning of the step's stretch."""
-        start = step * _STEP_WORDS
+        start = step * STEP_WORDS
         self._choices = stream.reader(start)
         self._noise = stream.reader(start + _NOISE_FROM)
 
