@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import dp_accounting
@@ -10,7 +11,7 @@ from dp_accounting.rdp import RdpAccountant
 
 from fedmedlora_audit.accountant import calibrated_noise_milli
 from fedmedlora_core.privacy_terms import ORDERS
-from fedmedlora_site.ledger import Charge
+from fedmedlora_site.ledger import Charge, Ledger
 
 NO_SIZES = {"size_exponent_milli": 0, "tau_milli": 0}
 """Section `aggregation` of a study with differential privacy."""
@@ -72,3 +73,12 @@ def overrides(*, rounds: int, **changes: Any) -> dict[str, Any]:
     """Overrides of a profile for a study with differential privacy whose budget is just enough."""
     table = {f"privacy__{name}": value for name, value in privacy_table(rounds=rounds, **changes).items()}
     return {**table, **{f"aggregation__{name}": value for name, value in NO_SIZES.items()}}
+
+
+def write_with_another(root: str, first: int, both: Any) -> None:
+    """Write twenty charges while another process does: both begin each at once (a barrier of two)."""
+    ledger = Ledger(Path(root) / "ledger.jsonl", Path(root) / f"{first}.head")
+    for number in range(first, first + 20):
+        both.wait(60)
+        with ledger.writing() as writer:
+            writer.add(charge(number))

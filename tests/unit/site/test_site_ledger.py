@@ -6,7 +6,6 @@ import json
 import multiprocessing
 import stat
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -16,7 +15,7 @@ from fedmedlora_site import ledger as module
 from fedmedlora_site.durable import append, write_atomic
 from fedmedlora_site.errors import FolderError
 from fedmedlora_site.ledger import Charge, Ledger
-from fedmedlora_testkit.spending import charge
+from fedmedlora_testkit.spending import charge, write_with_another
 
 
 def make(root: Path, count: int = 0) -> Ledger:
@@ -179,18 +178,13 @@ def test_a_charge_whose_write_reported_an_error_is_written_again_whole(
     assert make(tmp_path).charges() == (charge(1), charge(2))
 
 
-def _many(root: str, first: int, both: Any) -> None:
-    ledger = Ledger(Path(root) / "ledger.jsonl", Path(root) / f"{first}.head")
-    for number in range(first, first + 20):
-        both.wait(60)  # both write at once, again and again
-        write(ledger, number)
-
-
 def test_two_folders_write_one_ledger_and_no_charge_is_lost(tmp_path: Path) -> None:
     """Two processes at once; without the lock their chains fork and the ledger cannot be read."""
     context = multiprocessing.get_context("spawn")
     both = context.Barrier(2)
-    processes = [context.Process(target=_many, args=(str(tmp_path), first, both)) for first in (100, 200)]
+    processes = [
+        context.Process(target=write_with_another, args=(str(tmp_path), first, both)) for first in (100, 200)
+    ]
     for process in processes:
         process.start()
     for process in processes:
