@@ -12,6 +12,12 @@ from fedmedlora_audit.retention import DEFAULT_YEARS
 from fedmedlora_cli.output import JsonOption, say, write_json
 from fedmedlora_cli.strategy_option import StrategyOption
 from fedmedlora_cli.study_graph import check_graph, graph_facts
+from fedmedlora_cli.study_site_noise import (
+    check_site_noise_budget,
+    site_budget_of,
+    site_noise_facts,
+    site_noise_lines,
+)
 from fedmedlora_cli.wire_facts import wire_facts, wire_lines
 from fedmedlora_core.config import load_toml
 from fedmedlora_core.errors import ConfigError
@@ -26,6 +32,15 @@ YearsOption = Annotated[
 ]
 ContinuesOption = Annotated[
     Path | None, typer.Option(help="Bundle of a log that was closed on doubt; the new one names its head.")
+]
+
+SiteEpsilonOption = Annotated[
+    float | None,
+    typer.Option(help="What all rounds may cost a hospital: noise inside the masks is fitted to it."),
+]
+SiteDeltaOption = Annotated[str, typer.Option(help="Delta of that budget, written like 1e-5.")]
+SiteClipOption = Annotated[
+    float | None, typer.Option(help="Largest L2 norm of an update, instead of the profile's.")
 ]
 
 
@@ -70,6 +85,9 @@ def new(
     timestamps: Annotated[bool, typer.Option(help="Audits demand a time stamp of every round.")] = False,
     retention_years: YearsOption = DEFAULT_YEARS,
     continues: ContinuesOption = None,
+    site_epsilon: SiteEpsilonOption = None,
+    site_delta: SiteDeltaOption = "1e-5",
+    site_clip: SiteClipOption = None,
 ) -> None:
     """Write a study package from the members' cards: the charter and the initial adapter.
 
@@ -94,6 +112,7 @@ def new(
     audit = AuditTerms(quorum=True, timestamps=timestamps, retention_years=retention_years)
     kept |= {"coordinator_card": coordinator_card, "member_cards": member, "audit": audit}
     kept |= {"ckks_context": ckks_context, "drop_percent": drop_percent, "continues": continues}
+    kept["site_budget"] = site_budget_of(site_epsilon, site_delta, site_clip)
     _write(out, overrides=overrides, **kept)
 
 
@@ -108,7 +127,8 @@ def _write(out: Path, **package: Any) -> None:
     except BaseException:
         shutil.rmtree(out, ignore_errors=True)
         raise
-    for line in (*(f"warning: {warning}" for warning in study.warnings()), *wire_lines(study)):
+    warnings = [f"warning: {warning}" for warning in study.warnings()]
+    for line in (*warnings, *wire_lines(study), *site_noise_lines(study)):
         say(line)
     old = study.log.predecessor
     if old is not None:
@@ -134,6 +154,7 @@ def check(
     """
     loaded = Study.load(study)
     check_graph(loaded)
+    check_site_noise_budget(loaded)
     if study.is_dir():
         _check_initial(study, loaded)
         _check_ckks(study, loaded)
@@ -149,6 +170,7 @@ def check(
             "strategy": strategy_of(loaded),
             **wire_facts(loaded),
             "graph": graph_facts(loaded),
+            "site_noise": site_noise_facts(loaded),
             "warnings": loaded.warnings(),
         },
     )
@@ -161,7 +183,7 @@ def check(
             f"it survives {survived} drop-outs a round and withstands {terms.colluding_sites} colluding sites"
         )
         say(f"strategy: {strategy_of(loaded)}")
-        for line in wire_lines(loaded):
+        for line in (*wire_lines(loaded), *site_noise_lines(loaded)):
             say(line)
         if terms.graph is not None:
             say(f"each site shares masks with {terms.graph.neighbours} neighbours, which nobody picks")

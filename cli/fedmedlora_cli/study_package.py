@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fedmedlora_cli.study_graph import check_graph, with_graph
+from fedmedlora_cli.study_site_noise import SiteBudget, check_site_noise_budget, with_site_noise
 from fedmedlora_core.adapter_parts import halves_of
 from fedmedlora_core.architectures import check_architecture
 from fedmedlora_core.config import Section, load_toml
@@ -66,6 +67,7 @@ def build_package(
     continues: Path | None = None,
     drop_percent: int = 10,
     audit: AuditTerms | None = None,
+    site_budget: SiteBudget | None = None,
 ) -> Study:
     """Write `study.toml` and `initial/` into `out`.
 
@@ -83,6 +85,7 @@ def build_package(
         continues: Bundle of a log that was closed on doubt, or None.
         drop_percent: Drop-outs, in hundredths of the members, that a sparse graph has to survive.
         audit: What an auditor demands; None demands witnesses and keeps the log for six years.
+        site_budget: What the rounds may cost a site; None adds no noise to what the profile says.
 
     Returns:
         The study.
@@ -90,7 +93,8 @@ def build_package(
     Raises:
         ConfigError: A file is wrong or a rule of the charter is broken.
     """
-    settings = Profile.load(profile).override(**dict(overrides))
+    own = {} if site_budget is None else site_budget.overrides
+    settings = Profile.load(profile).override(**{**overrides, **own})
     settings = with_graph(settings, members=len(member_cards), drop_percent=drop_percent)
     centre = load_toml(coordinator_card, CoordinatorCard)
     members = [load_toml(path, MemberCard) for path in member_cards]
@@ -125,6 +129,9 @@ def build_package(
         halves=halves_of(initial, shape.mode),
         audit=audit or AuditTerms(quorum=True),
     )
+    if site_budget is not None:
+        study = with_site_noise(study, site_budget)
+    check_site_noise_budget(study)
     check_graph(study)
     initial.save(out / INITIAL_FOLDER)
     study.write(out / STUDY_FILE)

@@ -25,6 +25,7 @@ from fedmedlora_core.secure_aggregation import (
     Positive,
     VoteTerms,
 )
+from fedmedlora_core.site_noise import SiteNoiseTerms
 from fedmedlora_core.strategy_terms import AdapterMode, AggregationTerms
 from fedmedlora_core.study import (
     SCHEMA,
@@ -102,6 +103,7 @@ class Profile(Section):
     secure_aggregation: SecureAggregationSettings
     splits: SplitSettings
     prompt: PromptTerms | None = None
+    site_noise: SiteNoiseTerms | None = None
 
     @property
     def kind(self) -> Literal["causal", "token_classification"]:
@@ -211,6 +213,8 @@ def compose_study(
     }
     if profile.prompt is not None:
         table["prompt"] = profile.prompt.model_dump(mode="json")
+    if profile.site_noise is not None:
+        table["site_noise"] = profile.site_noise.model_dump(mode="json")
     if audit is not None:
         table["audit"] = audit.model_dump(mode="json")
     return parse_table(table, Study, name="study")

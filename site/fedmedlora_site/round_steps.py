@@ -205,9 +205,9 @@ class RoundSteps:
             outcome = await self._context.trainer.train(job, said)
         except TrainingError as exc:
             raise StepRefusal("train", exc.reason, str(exc)) from None
-        await asyncio.to_thread(self._encode, number, outcome)
+        await asyncio.to_thread(self._encode, number, base, outcome)
 
-    def _encode(self, number: int, outcome: TrainingOutcome) -> None:
+    def _encode(self, number: int, base: str, outcome: TrainingOutcome) -> None:
         """Encode an update with this round's own rounding stream and keep it for every attempt."""
         study, held = self._held.study, self._held
         # R4.1.3: the stream follows from the site's secret and the round; the result is kept.
@@ -221,6 +221,8 @@ class RoundSteps:
                 stream,
                 site=held.site,
                 round_number=number,
+                base=base,
+                noise_key=held.keys.site_noise_key,
                 threads=threads,
             )
         except NonFiniteError as exc:

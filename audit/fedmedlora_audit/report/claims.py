@@ -13,6 +13,7 @@ _OTHERS: Final[Mapping[str, str]] = {
     "D3": "The privacy spent never decreases and stays within the budget.",
     "D4": "The noise was never less than planned.",
     "D5": "Every round that released something is accounted for.",
+    "D6": "What the noise inside the sums cost a hospital was recomputed and lies within the charter.",
     "H1": "What was pruned was pruned by the rules, and nothing else is gone.",
 }
 

@@ -66,6 +66,12 @@ def privacy_of(verdict: Verdict) -> str:
     """Say what is known of the privacy budget."""
     if verdict.terms is None:
         return "Whether the study has a privacy budget is not known: its charter could not be read."
+    if "D6" in verdict.terms.demands and "D1" not in verdict.terms.demands:
+        sites = verdict.checks["D6"]
+        return (
+            "For hospitals as a whole, not for patients: noise inside every sum hides whether a hospital's update "
+            f"was in it. {sites.sentence if sites.result == 'pass' else 'Check D6 did not pass: see section 3.'}"
+        )
     if "D1" not in verdict.terms.demands:
         return (
             "None. The study has no differential privacy: there is no budget (epsilon) to spend or to "
