@@ -33,7 +33,9 @@ DISTANCE: Final = Fraction(1, 1 << 100)
 """Total variation between one value of a site's noise and a discrete Gaussian, at most (R4.14.4)."""
 LEAST_MILLI: Final = 4000
 _MOST_MILLI: Final = (1 << 22) * 1000
-_ROUNDING: Final = Fraction(1_000_001, 1_000_000)  # float32 may carry a clipped update that far beyond its clip
+_ROUNDING: Final = Fraction(
+    1_000_001, 1_000_000
+)  # float32 may carry a clipped update that far beyond its clip
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,9 @@ class SiteNoise:
         if noise > _MOST_MILLI or bits > 30:
             raise CharterError("charter.site_noise has numbers that no ring holds")
         if rules["mode"] != "masks" or _whole(rules, "colluding_sites", 0) < 1:  # R4.14.1
-            raise CharterError("site_noise needs masks, and at least one colluding site: each knows its noise")
+            raise CharterError(
+                "site_noise needs masks, and at least one colluding site: each knows its noise"
+            )
         if weights["size_exponent_milli"] != 0 or weights["tau_milli"] != 0 or rules.get("vote"):
             raise CharterError("site_noise: weights are constants and there is no vote")
         top = _whole(weights, "weight_max", 1)

@@ -184,7 +184,15 @@ def _send(
     del delta, room
     stream, site = Keystream(b"r" * 32), study.member_ids[0]
     encoded, _ = encode_update(
-        study, rule, outcome, stream, site=site, round_number=1, base="0" * 64, noise_key=bytes, threads=threads
+        study,
+        rule,
+        outcome,
+        stream,
+        site=site,
+        round_number=1,
+        base="0" * 64,
+        noise_key=bytes,
+        threads=threads,
     )
     vault.store_ring("update", encoded)
     del outcome, encoded

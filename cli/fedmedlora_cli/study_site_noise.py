@@ -12,7 +12,14 @@ from fedmedlora_core.errors import ConfigError
 from fedmedlora_core.site_noise import SiteNoiseTerms, fitted
 from fedmedlora_core.study import Study
 
-__all__ = ["SiteBudget", "check_site_noise_budget", "site_budget_of", "site_noise_facts", "site_noise_lines", "with_site_noise"]
+__all__ = [
+    "SiteBudget",
+    "check_site_noise_budget",
+    "site_budget_of",
+    "site_noise_facts",
+    "site_noise_lines",
+    "with_site_noise",
+]
 
 
 class SiteBudget:

@@ -29,7 +29,14 @@ from fedmedlora_core.sum_noise import SumNoise
 if TYPE_CHECKING:
     from fedmedlora_core.study import Study
 
-__all__ = ["SiteNoiseTerms", "add_site_noise", "check_site_noise", "fitted", "sensitivity_of", "update_digest"]
+__all__ = [
+    "SiteNoiseTerms",
+    "add_site_noise",
+    "check_site_noise",
+    "fitted",
+    "sensitivity_of",
+    "update_digest",
+]
 
 LEAST_MILLI = 4000
 """Least noise of one site: below it a sum of discrete Gaussians is none any more (tau of R4.14.6)."""
@@ -88,9 +95,7 @@ def check_site_noise(study: Study) -> None:
             "which is sized for a sum; choose mode 'masks'"
         )
     if study.secure_aggregation.colluding_sites < 1:
-        raise ValueError(
-            "site_noise: every member knows its own noise; colluding_sites must be at least 1"
-        )
+        raise ValueError("site_noise: every member knows its own noise; colluding_sites must be at least 1")
 
 
 def sensitivity_of(study: Study, *, value_bits: int | None = None) -> int:
@@ -134,9 +139,7 @@ def fitted(
         tail = DiscreteGaussian(noise).tail
         if codec.n * ((1 << bits) + tail) >= codec.half:
             break
-        chosen = SiteNoiseTerms(
-            delta=delta, epsilon_milli=epsilon_milli, noise_milli=noise, value_bits=bits
-        )
+        chosen = SiteNoiseTerms(delta=delta, epsilon_milli=epsilon_milli, noise_milli=noise, value_bits=bits)
         if sensitivity - root >= FINE * root:
             break
     if chosen is None:
@@ -147,9 +150,7 @@ def fitted(
     return chosen
 
 
-def add_site_noise(
-    study: Study, encoded: RingVector, words: Words, *, threads: int = 1
-) -> None:
+def add_site_noise(study: Study, encoded: RingVector, words: Words, *, threads: int = 1) -> None:
     """Add this site's noise to every value of an encoded update in place (R4.14.5).
 
     The weight and the exact integers at the end of the vector are constants of the study and stay as they are.
@@ -170,9 +171,7 @@ def add_site_noise(
     codec = study.codec()
     if squares_of(values, codec.ring_bits) > sensitivity_of(study) ** 2:  # R4.14.3: seen, not assumed
         raise CodecError("the encoded update is longer than the noise of the study is sized for")
-    DiscreteGaussian(terms.noise_milli).add_into(
-        values, words, ring_bits=codec.ring_bits, threads=threads
-    )
+    DiscreteGaussian(terms.noise_milli).add_into(values, words, ring_bits=codec.ring_bits, threads=threads)
 
 
 def squares_of(values: RingVector, ring_bits: int) -> int:
