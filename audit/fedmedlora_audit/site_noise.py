@@ -11,7 +11,7 @@ Rounds add up. rho costs a rho at the Renyi order a, which is converted like any
 
 Everything follows from the charter, so nothing has to be logged: a round costs the same constant whoever was in
 it, and the rounds that opened a sum are in the log. Neighbours: the same sums with one site's update replaced by
-zero. Replaced by another update the sensitivity is twice as much (`SiteNoise.replaced`).
+zero. Replaced by another update the sensitivity is twice as much (`SiteNoise.replaced_milli`).
 
 What this leaves out: noise that honest sites beyond T - c add as well, and accountants that are tighter.
 """
@@ -164,9 +164,14 @@ class SiteNoise:
             f"the charter allows {self.epsilon_milli / 1000:.3f}"
         )
 
-    def replaced(self) -> "SiteNoise":
-        """Return the constants for the neighbour whose update is another one instead of zero."""
-        return replace(self, sensitivity=2 * self.sensitivity)
+    def replaced_milli(self, rounds: int) -> int | None:
+        """Epsilon of so many rounds against a site with another update instead of none; None for infinity."""
+        twice = replace(self, sensitivity=2 * self.sensitivity, epsilon_milli=1)
+        guess = twice.cost_milli(rounds)
+        if guess is None:
+            return None
+        twice = replace(twice, epsilon_milli=guess + 1)  # what the sampler costs grows with epsilon
+        return guess + 1 if twice.is_within(rounds) else None
 
 
 def noise_finder(charter: Mapping[str, Any], *, epsilon_milli: int, delta: str) -> Callable[[int], int]:

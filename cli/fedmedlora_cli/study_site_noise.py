@@ -115,7 +115,7 @@ def site_noise_facts(study: Study) -> dict[str, Any] | None:
     return {
         "epsilon_milli": noise.cost_milli(noise.rounds),
         "round_epsilon_milli": noise.cost_milli(1),
-        "replaced_epsilon_milli": noise.replaced().cost_milli(noise.rounds),
+        "replaced_epsilon_milli": noise.replaced_milli(noise.rounds),
         "contributors": noise.contributors,
         "sensitivity_quanta": noise.sensitivity,
         "noise_milli_quanta": noise.noise_milli,

@@ -1,6 +1,6 @@
 """The attack zoo: whole bundles that somebody falsified, each with the check that must name it (AUDIT)."""
 
-from fedmedlora_testkit.audit_zoo import additions, keys, rewrites, witnessed
+from fedmedlora_testkit.audit_zoo import additions, keys, noise, rewrites, witnessed
 from fedmedlora_testkit.audit_zoo.cage import AWAITED, ELSEWHERE, ZOO, Scene, Specimen
 from fedmedlora_testkit.audit_zoo.switches import without
 
@@ -12,6 +12,7 @@ __all__ = [
     "Specimen",
     "additions",
     "keys",
+    "noise",
     "rewrites",
     "without",
     "witnessed",
