@@ -4,14 +4,16 @@ Every site adds discrete Gaussian noise to its encoded update, and T - c honest 
 sum is concentrated differentially private (Kairouz, Liu, Steinke 2021, theorem 1): with m contributors of
 standard deviation sigma each, sensitivity D and d values, all in quanta,
 
-    rho = eps^2 / 2,   eps^2 = D^2 / (m sigma^2) + tau d / 2,   tau = 10 sum_{k<m} exp(-2 pi^2 sigma^2 k / (k + 1))
+    rho = eps^2 / 2,   eps^2 = D^2 / (m sigma^2) + tau d / 2,
+    tau = 10 sum_{k<m} exp(-2 pi^2 sigma^2 k / (k + 1))
 
 Rounds add up. rho costs a rho at the Renyi order a, which is converted like any other mechanism's
-(`fedmedlora_audit.accountant`). What the sampler's values differ from discrete Gaussians by is charged to delta.
+(`fedmedlora_audit.accountant`). What the sampler's values differ from discrete Gaussians by is charged to
+delta.
 
-Everything follows from the charter, so nothing has to be logged: a round costs the same constant whoever was in
-it, and the rounds that opened a sum are in the log. Neighbours: the same sums with one site's update replaced by
-zero. Replaced by another update the sensitivity is twice as much (`SiteNoise.replaced_milli`).
+Everything follows from the charter, so nothing has to be logged: a round costs the same constant whoever was
+in it, and the rounds that opened a sum are in the log. Neighbours: the same sums with one site's update
+replaced by zero. Replaced by another update the sensitivity is twice as much (`SiteNoise.replaced_milli`).
 
 What this leaves out: noise that honest sites beyond T - c add as well, and accountants that are tighter.
 """

@@ -1,11 +1,11 @@
-"""Judges what noise inside the masks has cost a study, from the charter and the log alone (D6, AUDIT "Checks").
+"""Judges what noise inside the masks has cost, from the charter and the log alone (D6, AUDIT "Checks").
 
-Nothing of it is logged: a round that opens a sum costs the charter's constant, whoever was in it. A round counts
-as soon as its opening was asked for, closed or not: shares may have been opened that never reached the log. Sums
-of several attempts of one round carry the same noise on the same updates, and count once.
+Nothing of it is logged: a round that opens a sum costs the charter's constant, whoever was in it. A round
+counts as soon as its opening was asked for, closed or not: shares may have been opened that never reached the
+log. Sums of several attempts of one round carry the same noise on the same updates, and count once.
 
-What this cannot see: whether a site added its noise. One that does not betrays itself alone; the sum is sized for
-T - c honest sites, and its own update lies under theirs.
+What this cannot see: whether a site added its noise. One that does not betrays itself alone; the sum is sized
+for T - c honest sites, and its own update lies under theirs.
 """
 
 from dataclasses import dataclass

@@ -1,11 +1,12 @@
-"""What noise inside the masks costs a model of a few hospitals: computed for any study, measured on a small one.
+"""What noise inside the masks costs the model of a few hospitals: computed, and measured on a small study.
 
 `noise_rows` computes, for each number of sites and each budget, how long the noise of an averaged update is
 beside the longest update that a site may send: no training is needed for that.
 
-`measure` trains the synthetic clinic once, clipped and without noise, and puts the noise of one round into the
-last average. Earlier rounds are taken as free of noise, so each F1 is an upper bound of what the study with that
-charter would reach: a real run has the noise of every round, and trains from what it left.
+`measure` trains the synthetic clinic once, clipped and without noise, and puts the noise of one round into
+the last average. Earlier rounds are taken as free of noise, so each F1 is an upper bound of what the study
+with that charter would reach: a real run has the noise of every round, and trains from what it left. For a few lengths of
+noise, whole runs with the noise of every round stand beside it.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ class NoiseOptions:
         epsilons: Budgets of all rounds together.
         delta: Of the budgets.
         ratios: Lengths of noise beside the longest update, without a budget: where a model begins to suffer.
+        whole_runs: Of those lengths, the ones with which all rounds are run.
         rounds: Rounds of the study.
         clip: Largest L2 norm of an update.
         rank: Rank of the adapter.
@@ -58,6 +60,7 @@ class NoiseOptions:
     epsilons: Sequence[float] = (2.0, 8.0, 32.0)
     delta: str = "1e-5"
     ratios: Sequence[float] = (0.03, 0.1, 0.3, 1.0, 3.0)
+    whole_runs: Sequence[float] = (0.1, 0.3, 1.0)
     rounds: int = 10
     clip: float = 4.0
     rank: int = 8
@@ -134,6 +137,9 @@ def measure(options: NoiseOptions, said: Callable[[str], None] = lambda line: No
         "entities_f1": clean,
         "rows": rows,
         "ratios": _by_ratio(learner, made, adapter.vector(), test, options, said),
+        "whole_runs": [
+            _whole_run(learner, made, sites, test, options, ratio, said) for ratio in options.whole_runs
+        ],
     }
 
 
@@ -223,6 +229,34 @@ def _by_ratio(
         rows.append({"noise_to_update": ratio, "entities_f1": f1})
         said(f"noise {ratio:g} times the clip: {f1:.3f}")
     return rows
+
+
+def _whole_run(
+    learner: Learner,
+    made: BenchStudy,
+    sites: dict[str, Splits],
+    test: Sequence[Note],
+    options: NoiseOptions,
+    ratio: float,
+    said: Callable[[str], None],
+) -> dict[str, float]:
+    """Run every round with noise of a length beside the clip, through the encoding as a site adds it."""
+    table, bits = made.study.model_dump(mode="json", by_alias=True, exclude_none=True), 22
+    weights = made.study.aggregation
+    weight = min(weights.weight_scale, weights.weight_max) / weights.weight_max
+    longest = options.clip / made.study.clip_value * weight * 2**bits
+    sigma = ratio * longest * math.sqrt(len(sites) / made.study.adapter.dimension)
+    table["site_noise"] = {
+        "delta": options.delta,
+        "epsilon_milli": 32_000,  # nobody judges it here: what is asked is what noise of this length does
+        "noise_milli": round(1000 * sigma),
+        "value_bits": bits,
+    }
+    study = parse_table(table, Study, name="study")
+    adapter, _ = federate(study, learner, made.initial, sites)
+    f1 = _f1(learner, study, adapter.vector(), made, test)
+    said(f"noise {ratio:g} times the clip in every round: {f1:.3f}")
+    return {"noise_to_update": ratio, "entities_f1": f1}
 
 
 def _f1(learner: Learner, study: Study, vector: FloatVector, made: BenchStudy, test: Sequence[Note]) -> float:

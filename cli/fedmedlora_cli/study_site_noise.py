@@ -1,4 +1,4 @@
-"""Noise inside the masks: fitted to a budget when a charter is written, priced when one is read (PROTOCOL §4.14)."""
+"""Noise inside the masks: fitted to a budget as a charter is written, priced as it is read (PROTOCOL §4.14)."""
 
 from __future__ import annotations
 
@@ -130,12 +130,12 @@ def site_noise_lines(study: Study) -> list[str]:
         return []
     replaced = facts["replaced_epsilon_milli"]
     against = "no finite epsilon" if replaced is None else f"epsilon {replaced / 1000:.3f}"
+    spent = f"{noise.said(noise.rounds)}, one round {facts['round_epsilon_milli'] / 1000:.3f}"
+    longer = f"{facts['noise_to_update']:g} times as long as the longest update"
     return [
-        f"site noise: {noise.said(noise.rounds)}, one round {facts['round_epsilon_milli'] / 1000:.3f}; "
-        f"sized for {noise.contributors} honest sites in every sum",
+        f"site noise: {spent}; sized for {noise.contributors} honest sites in every sum",
         f"site noise: against a site with another update instead of none: {against}",
-        f"site noise: with all {noise.members} members the noise of an average is about "
-        f"{facts['noise_to_update']:g} times as long as the longest update",
+        f"site noise: with all {noise.members} members the noise of an average is about {longer}",
     ]
 
 

@@ -82,7 +82,7 @@ def check_aggregate(
 
 
 def _noise(codec: Codec, quantum: float, m: int, count: int) -> tuple[float, float]:
-    """What noise may add to a value and to the norm of `count` values; a quantum of the sum is worth so much."""
+    """What noise may add to a value and to the norm of `count` values, with a quantum of the sum's worth."""
     if codec.noise is None:
         return 0.0, 0.0
     return quantum * codec.noise.most_in_a_value(m), quantum * codec.noise.most_in_a_norm(m, count)

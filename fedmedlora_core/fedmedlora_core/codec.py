@@ -115,7 +115,7 @@ class Codec:
         object.__setattr__(self, "value_bits", bits)
         if self.n * self._most >= self.half:
             raise CodecError(
-                f"{self.n} members * (2**{bits} + the noise's tail) does not fit the ring of {self.ring_bits} bits"
+                f"{self.n} members * (2**{bits} + the noise's tail) does not fit {self.ring_bits} bits"
             )
 
     @property

@@ -1,25 +1,25 @@
 """Discrete Gaussian noise from a keystream: inverse tables of 128 bits, integers throughout (PROTOCOL §4.14).
 
-The distribution is N_Z(0, sigma^2): an integer x has probability in proportion to exp(-x^2 / (2 sigma^2)). The
-exact sampler of Canonne, Kamath, Steinke 2020 rejects in arithmetic of big integers and takes tens of
-microseconds a value; a hospital needs tens of millions of values a round. Here a uniform number of 128 bits is
-looked up in the cumulative distribution, which is computed with integers of 320 bits and cut at 12 sigma.
+The distribution is N_Z(0, sigma^2): an integer x has probability in proportion to exp(-x^2 / (2 sigma^2)).
+The exact sampler of Canonne, Kamath, Steinke 2020 rejects in arithmetic of big integers and takes tens of
+microseconds a value; a hospital needs tens of millions of values a round. Here a uniform number of 128 bits
+is looked up in the cumulative distribution, which is computed with integers of 320 bits and cut at 12 sigma.
 
 A table for a large sigma would not stay in the cache, so above 1024 quanta the noise is A + k B with
 
     k = floor(sqrt(sigma / 4)),   A ~ N_Z(0, (4k)^2),   B ~ N_Z(0, (sigma^2 - (4k)^2) / k^2)
 
 Completing the square, P[A + k B = x] is exp(-x^2 / (2 sigma^2)) times a sum over shifts of a Gaussian of
-variance s^2 = 16 b^2 / (16 + b^2), b the standard deviation of B. For sigma > 1024, b > 63 and s^2 > 15.9, and that sum is the same for
-all x but for a factor within 1 +- 2 exp(-2 pi^2 s^2) < 1 +- 2^-400.
+variance s^2 = 16 b^2 / (16 + b^2), b the standard deviation of B. For sigma > 1024, b > 63 and s^2 > 15.9,
+and that sum is the same for all x but for a factor within 1 +- 2 exp(-2 pi^2 s^2) < 1 +- 2^-400.
 
 What a value differs from N_Z(0, sigma^2) by, as total variation: a table cut at 12 sigma loses at most
-2 exp(-72) < 2^-102; thresholds rounded to 128 bits cost 2^-129 for each of at most 2^18 bins; there are at most
-two tables. Together less than `DISTANCE` = 2^-100, which accountants charge to delta for every value.
+2 exp(-72) < 2^-102; thresholds rounded to 128 bits cost 2^-129 for each of at most 2^18 bins; there are at
+most two tables. Together less than `DISTANCE` = 2^-100, which accountants charge to delta for every value.
 
-Timing: looking up is a binary search, so which cache lines are touched depends on the noise. Who can watch the
-caches of this machine is a process of this hospital, beside the notes themselves; over the network only the end
-of the whole round can be seen.
+Timing: looking up is a binary search, so which cache lines are touched depends on the noise. Who can watch
+the caches of this machine is a process of this hospital, beside the notes themselves; over the network only
+the end of the whole round can be seen.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Site-level differential privacy: noise that every site adds before it masks (PROTOCOL §4.14).
 
 Each site adds discrete Gaussian noise to its encoded update. Only the sum is opened, and it carries the noise
-of everybody in it; T - c honest sites are in every sum, so the charter's noise is sized for that many. What is
-protected is a whole site: how much the released sums tell about whether its update was its update or zero.
+of everybody in it; T - c honest sites are in every sum, so the charter's noise is sized for that many. What
+is protected is a whole site: how much the released sums tell about whether its update was its update or zero.
 
 Everything here is an integer number of quanta, the unit of the encoding; what a site sends besides its values
 is constant and gets no noise. What the noise costs in epsilon is computed by the reviewer's library
@@ -43,7 +43,7 @@ LEAST_MILLI = 4000
 ROUNDING_PPM = 1
 """Millionths by which float32 may carry a clipped and scaled update beyond the clip of norms."""
 FINE = 64
-"""An update at the clip of norms is this many times as long as its rounding error, if the ring is wide enough."""
+"""An update at the clip of norms is so many times as long as its rounding error, in a ring wide enough."""
 MOST_VALUE_BITS = 30
 MOST_EPSILON_MILLI = 32_000
 """Above it nothing is protected, and what the sampler's tables are off by would matter beside delta."""
@@ -153,7 +153,8 @@ def fitted(
 def add_site_noise(study: Study, encoded: RingVector, words: Words, *, threads: int = 1) -> None:
     """Add this site's noise to every value of an encoded update in place (R4.14.5).
 
-    The weight and the exact integers at the end of the vector are constants of the study and stay as they are.
+    The weight and the exact integers at the end of the vector are constants of the study and stay as they
+    are.
 
     Args:
         study: A charter with noise.

@@ -24,8 +24,8 @@ from fedmedlora_core.codec import EXTRAS, Codec
 from fedmedlora_core.config import Section, load_toml
 from fedmedlora_core.errors import CodecError, ConfigError
 from fedmedlora_core.packing import Packing
-from fedmedlora_core.private_releases import check_releases
 from fedmedlora_core.privacy_terms import PrivacyTerms
+from fedmedlora_core.private_releases import check_releases
 from fedmedlora_core.secure_aggregation import (
     Hex32,
     Identifier,

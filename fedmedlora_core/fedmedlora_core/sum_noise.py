@@ -1,4 +1,4 @@
-"""What noise inside the masks does to a ring sum: the head-room it takes and how far it moves a value (R4.14.2)."""
+"""What noise inside the masks does to a ring sum: its head-room, and how far it moves a value (R4.14.2)."""
 
 from __future__ import annotations
 

@@ -68,9 +68,10 @@ def privacy_of(verdict: Verdict) -> str:
         return "Whether the study has a privacy budget is not known: its charter could not be read."
     if "D6" in verdict.terms.demands and "D1" not in verdict.terms.demands:
         sites = verdict.checks["D6"]
+        spent = sites.sentence if sites.result == "pass" else "Check D6 did not pass: see section 3."
         return (
-            "For hospitals as a whole, not for patients: noise inside every sum hides whether a hospital's update "
-            f"was in it. {sites.sentence if sites.result == 'pass' else 'Check D6 did not pass: see section 3.'}"
+            "For hospitals as a whole, not for patients: noise inside every sum hides whether a hospital's "
+            f"update was in it. {spent}"
         )
     if "D1" not in verdict.terms.demands:
         return (

@@ -64,9 +64,7 @@ def signed(total: RingVector) -> np.ndarray:
 def sums() -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
     """Masked sums with and without noise, three sites dropped: their values, and who is in them."""
     secure = STUDY.secure_aggregation
-    terms = SessionTerms(
-        sid=b"s" * 32, n=10, threshold=secure.threshold, colluding=secure.colluding_sites
-    )
+    terms = SessionTerms(sid=b"s" * 32, n=10, threshold=secure.threshold, colluding=secure.colluding_sites)
     dropped = {"share": [2], "upload": [5], "survivors": [9]}
     plain = {place: encoded_of(STUDY, place, noise=False) for place in range(1, 11)}
     private = {place: encoded_of(STUDY, place, noise=True) for place in range(1, 11)}
@@ -133,7 +131,7 @@ def test_head_room_holds_the_tails_of_all_sites() -> None:
     assert 10 * (2**12 + tail) < codec.half
     widest = changed(STUDY, "site_noise", value_bits=27, noise_milli=4000)
     assert widest.codec().head_room_bits < 1
-    with pytest.raises(CodecError, match="does not fit the ring"):
+    with pytest.raises(CodecError, match="does not fit 16 bits"):
         Codec(clip=1.0, n=10, weight_max=64, ring_bits=16, noise=codec.noise)
 
 
