@@ -3,10 +3,10 @@
 `noise_rows` computes, for each number of sites and each budget, how long the noise of an averaged update is
 beside the longest update that a site may send: no training is needed for that.
 
-`measure` trains the synthetic clinic once, clipped and without noise, and puts the noise of one round into
-the last average. Earlier rounds are taken as free of noise, so each F1 is an upper bound of what the study
-with that charter would reach: a real run has the noise of every round, and trains from what it left. For a few lengths of
-noise, whole runs with the noise of every round stand beside it.
+`measure` trains the synthetic clinic once, clipped and without noise, and puts the noise of one round into the
+last average. Earlier rounds are taken as free of noise, so each F1 is an upper bound of what the study with
+that charter would reach: a real run has the noise of every round, and trains from what it left. For a few
+lengths of noise, whole runs with the noise of every round stand beside it.
 """
 
 from __future__ import annotations
@@ -138,7 +138,10 @@ def measure(options: NoiseOptions, said: Callable[[str], None] = lambda line: No
         "rows": rows,
         "ratios": _by_ratio(learner, made, adapter.vector(), test, options, said),
         "whole_runs": [
-            _whole_run(learner, made, sites, test, options, ratio, said) for ratio in options.whole_runs
+            _whole_run(
+                learner=learner, made=made, sites=sites, test=test, options=options, ratio=ratio, said=said
+            )
+            for ratio in options.whole_runs
         ],
     }
 
@@ -232,6 +235,7 @@ def _by_ratio(
 
 
 def _whole_run(
+    *,
     learner: Learner,
     made: BenchStudy,
     sites: dict[str, Splits],

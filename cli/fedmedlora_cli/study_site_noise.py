@@ -1,4 +1,4 @@
-"""Noise inside the masks: fitted to a budget as a charter is written, priced as it is read (PROTOCOL §4.14)."""
+"""Noise inside the masks: fitted to a budget, and priced where a charter is read (PROTOCOL §4.14)."""
 
 from __future__ import annotations
 
