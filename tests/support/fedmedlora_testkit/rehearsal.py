@@ -140,7 +140,7 @@ def study_of(
         ],
     }
     for section, keys in (changes or {}).items():
-        table[section] = {**table[section], **keys}
+        table[section] = {**table.get(section, {}), **keys}
     return parse_table(table, Study, name="study")
 
 
