@@ -3,10 +3,10 @@
 `noise_rows` computes, for each number of sites and each budget, how long the noise of an averaged update is
 beside the longest update that a site may send: no training is needed for that.
 
-`measure` trains the synthetic clinic once, clipped and without noise, and puts the noise of one round into the
-last average. Earlier rounds are taken as free of noise, so each F1 is an upper bound of what the study with
-that charter would reach: a real run has the noise of every round, and trains from what it left. For a few
-lengths of noise, whole runs with the noise of every round stand beside it.
+`measure` trains the synthetic clinic once, clipped and without noise, and puts the noise of one round into
+the last average. Earlier rounds are taken as free of noise, so each F1 is an upper bound of what the study
+with that charter would reach: a real run has the noise of every round, and trains from what it left. For
+a few lengths of noise, whole runs with the noise of every round stand beside it.
 """
 
 from __future__ import annotations

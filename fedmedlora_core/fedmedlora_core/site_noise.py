@@ -199,7 +199,7 @@ def update_digest(encoded: RingVector, *, charter: str, round_number: int, base:
         round_number: The round.
         base: Digest of the adapter that the round started from, 64 hex.
     """
-    content = hashlib.sha256(encoded.astype("<u4", copy=False)).digest()
+    content = hashlib.sha256(encoded.astype("<u4", copy=False).data).digest()
     found = hashlib.sha256(b"fedmedlora/site-noise/1\0")
     for field in (bytes.fromhex(charter), str(round_number).encode(), bytes.fromhex(base), content):
         found.update(len(field).to_bytes(4, "big") + field)
