@@ -105,3 +105,15 @@ def test_an_update_that_escaped_the_clip_is_not_sent(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("fedmedlora_site.update.clip_update", lambda update, **_: (update, 0.0))
     with pytest.raises(CodecError, match="longer than the noise"):
         encoded(study(), value=0.9)
+
+
+def test_under_the_table_for_patients_the_clipped_share_is_a_constant_too() -> None:
+    # R4.13.2
+    plain = make_study(dimension=600, overrides={"aggregation__size_exponent_milli": 0})
+    table = plain.model_dump(mode="json", by_alias=True, exclude_none=True)
+    table["privacy"] = {
+        "unit": "patient", "delta": "1e-5", "epsilon_milli": 8000, "noise_milli": 1000,
+        "clip_micro": 1_000_000, "sampling_micro": 10_000, "steps": 10, "batch_units": 8,
+    }  # fmt: skip
+    assert encoded(plain, value=100.0)[601] == 1000
+    assert encoded(Study.model_validate(table, strict=False), value=100.0)[601] == 0
