@@ -103,17 +103,28 @@ def new(
         secure_aggregation__wire_bits=wire_bits,
         secure_aggregation__ckks=ckks_table(ckks_context, ckks_custody, ckks_holder),
     )
-    if vote_every is not None:
-        vote = {"every_rounds": vote_every, "margin_milli": vote_margin_milli}
-        overrides["secure_aggregation__vote"] = vote if vote_every else None
-    if (secure == "ckks") != (ckks_context is not None):
-        raise ConfigError("--secure ckks and --ckks-context go together; `site ckks-key` makes the context")
-    kept = {"study_id": id, "title": title, "seed": seed, "profile": profile, "base": base}
+    overrides |= _vote(vote_every, vote_margin_milli)
+    _need_context(secure, ckks_context)
+    kept: dict[str, Any] = {"study_id": id, "title": title, "seed": seed, "profile": profile, "base": base}
     audit = AuditTerms(quorum=True, timestamps=timestamps, retention_years=retention_years)
     kept |= {"coordinator_card": coordinator_card, "member_cards": member, "audit": audit}
     kept |= {"ckks_context": ckks_context, "drop_percent": drop_percent, "continues": continues}
     kept["site_budget"] = site_budget_of(site_epsilon, site_delta, site_clip)
     _write(out, overrides=overrides, **kept)
+
+
+def _need_context(secure: str | None, context: Path | None) -> None:
+    if (secure == "ckks") != (context is not None):
+        raise ConfigError("--secure ckks and --ckks-context go together; `site ckks-key` makes the context")
+
+
+def _vote(every: int | None, margin_milli: int) -> dict[str, object]:
+    """Return what the options say of the vote: nothing, a table, or that there is none."""
+    if every is None:
+        return {}
+    return {
+        "secure_aggregation__vote": {"every_rounds": every, "margin_milli": margin_milli} if every else None
+    }
 
 
 def _write(out: Path, **package: Any) -> None:

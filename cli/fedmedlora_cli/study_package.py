@@ -7,7 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fedmedlora_cli.study_graph import check_graph, with_graph
-from fedmedlora_cli.study_site_noise import SiteBudget, check_site_noise_budget, with_site_noise
+from fedmedlora_cli.study_site_noise import (
+    SiteBudget,
+    check_site_noise_budget,
+    site_overrides,
+    with_site_noise,
+)
 from fedmedlora_core.adapter_parts import halves_of
 from fedmedlora_core.architectures import check_architecture
 from fedmedlora_core.config import Section, load_toml
@@ -93,8 +98,7 @@ def build_package(
     Raises:
         ConfigError: A file is wrong or a rule of the charter is broken.
     """
-    own = {} if site_budget is None else site_budget.overrides
-    settings = Profile.load(profile).override(**{**overrides, **own})
+    settings = Profile.load(profile).override(**{**overrides, **site_overrides(site_budget)})
     settings = with_graph(settings, members=len(member_cards), drop_percent=drop_percent)
     centre = load_toml(coordinator_card, CoordinatorCard)
     members = [load_toml(path, MemberCard) for path in member_cards]
@@ -129,8 +133,7 @@ def build_package(
         halves=halves_of(initial, shape.mode),
         audit=audit or AuditTerms(quorum=True),
     )
-    if site_budget is not None:
-        study = with_site_noise(study, site_budget)
+    study = study if site_budget is None else with_site_noise(study, site_budget)
     check_site_noise_budget(study)
     check_graph(study)
     initial.save(out / INITIAL_FOLDER)

@@ -45,6 +45,11 @@ class SiteBudget:
         return found
 
 
+def site_overrides(budget: SiteBudget | None) -> dict[str, object]:
+    """What of a profile has to change for a budget; nothing without one."""
+    return {} if budget is None else budget.overrides
+
+
 def site_budget_of(epsilon: float | None, delta: str, clip: float | None) -> SiteBudget | None:
     """Read the options of `study new`; None asks for no noise.
 
