@@ -96,14 +96,17 @@ def new(
     """
     from fedmedlora_cli.study_package import ckks_table
 
-    overrides = overrides_of(strategy or ()) | _given(
-        training__rounds=rounds,
-        secure_aggregation__mode=secure,
-        secure_aggregation__key_agreement=key_agreement,
-        secure_aggregation__wire_bits=wire_bits,
-        secure_aggregation__ckks=ckks_table(ckks_context, ckks_custody, ckks_holder),
+    overrides = (
+        overrides_of(strategy or ())
+        | _vote(vote_every, vote_margin_milli)
+        | _given(
+            training__rounds=rounds,
+            secure_aggregation__mode=secure,
+            secure_aggregation__key_agreement=key_agreement,
+            secure_aggregation__wire_bits=wire_bits,
+            secure_aggregation__ckks=ckks_table(ckks_context, ckks_custody, ckks_holder),
+        )
     )
-    overrides |= _vote(vote_every, vote_margin_milli)
     _need_context(secure, ckks_context)
     kept: dict[str, Any] = {"study_id": id, "title": title, "seed": seed, "profile": profile, "base": base}
     audit = AuditTerms(quorum=True, timestamps=timestamps, retention_years=retention_years)
