@@ -20,7 +20,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-__all__ = ["Mechanism", "calibrated_noise_milli", "delta_of", "epsilon_of", "milli_of"]
+__all__ = ["Mechanism", "calibrated_noise_milli", "converted", "delta_of", "epsilon_of", "milli_of"]
 
 _MOST_NOISE_MILLI = 1_000_000
 
@@ -62,7 +62,7 @@ def epsilon_of(mechanisms: Iterable[Mechanism], *, delta: float, orders: Sequenc
         totals = [total + mechanism.steps * step for total, step in zip(totals, curve, strict=True)]
     if not any(totals):
         return 0.0
-    return min(_converted(total, order, delta) for total, order in zip(totals, orders, strict=True))
+    return min(converted(total, order, delta) for total, order in zip(totals, orders, strict=True))
 
 
 def milli_of(epsilon: float) -> int:
@@ -121,8 +121,14 @@ def _log_choose(n: int, k: int) -> float:
     return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
 
 
-def _converted(divergence: float, order: int, delta: float) -> float:
-    """Epsilon of one order's total."""
+def converted(divergence: float, order: int, delta: float) -> float:
+    """Convert one order's total to epsilon.
+
+    Args:
+        divergence: Renyi divergence of everything spent.
+        order: 2 or more.
+        delta: 0 < delta < 1.
+    """
     if delta * delta + math.expm1(-divergence) > 0:  # the total variation bound alone is below delta
         return 0.0
     bound = divergence + math.log1p(-1 / order) - math.log(delta * order) / (order - 1)

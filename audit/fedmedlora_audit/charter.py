@@ -24,6 +24,7 @@ from fedmedlora_audit.events import COORDINATOR_ID
 from fedmedlora_audit.note import ALG_ED25519, WITNESS_ALGORITHMS, VerifierKey
 from fedmedlora_audit.privacy_plan import PrivacyPlan
 from fedmedlora_audit.retention import DEFAULT_YEARS, MAX_YEARS
+from fedmedlora_audit.site_noise import SiteNoise
 
 CKKS_SUITE: Final = "ckks/1"
 SUITES: Final[Mapping[str, str]] = {"ckks": CKKS_SUITE, "none": "plain/1"}
@@ -92,6 +93,7 @@ class CharterTerms:
         retention_years: How long the log is kept whole after the end of the run; 1 to 100.
         initial_state: Digest of the first state of the server's optimiser, 64 hex; None without one.
         privacy: The privacy budget and what a round costs of it; None without differential privacy.
+        site_noise: Noise inside the masks and what it costs; None without it.
     """
 
     digest: str
@@ -115,6 +117,7 @@ class CharterTerms:
     retention_years: int = DEFAULT_YEARS
     initial_state: str | None = None
     privacy: PrivacyPlan | None = None
+    site_noise: SiteNoise | None = None
 
     @property
     def n(self) -> int:
@@ -163,6 +166,7 @@ class CharterTerms:
             retention_years=_retention_years(study.values),
             initial_state=_initial_state(study),
             privacy=PrivacyPlan.of_charter(study),
+            site_noise=SiteNoise.from_charter(study.values),
         )
         _check_numbers(terms)
         _check_distinct(terms)
@@ -305,6 +309,7 @@ def _demands(study: Mapping[str, Any]) -> frozenset[str]:
     demands: set[str] = set()
     if "privacy" in study:
         demands |= {"D1", "D2", "D3", "D4", "D5"}
+    demands |= {"D6"} if study.get("site_noise") else set()
     audit = study.get("audit")
     if isinstance(audit, dict):
         demands |= {"C3", "E8"} if audit.get("quorum") else set()

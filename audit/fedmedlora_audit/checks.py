@@ -216,8 +216,12 @@ NOT_YET: Final[Mapping[str, str]] = {
 DP_CHECKS: Final = ("D1", "D2", "D3", "D4", "D5")
 NO_BUDGET: Final = "The study has no differential privacy, so there is no budget to recompute."
 """What the checks of the budget say of a study without one."""
+SITE_NOISE_CHECKS: Final[Mapping[str, str]] = {
+    "D6": "The rounds that opened a sum cost a site no more than the charter's epsilon, recomputed.",
+}
+"""Checks of noise inside the masks, from the charter and the log."""
 NOTHING_PRUNED: Final = "Nothing was pruned: every entry is in the bundle."
-WHOLE_CHECKS: Final = (*(LAW_CHECKS.keys() - {"H1"}), "E1", "E2", "G45", "P1", "E8", "C7", "J1", "A3")
+WHOLE_CHECKS: Final = (*(LAW_CHECKS.keys() - {"H1"}), "E1", "E2", "G45", "P1", "E8", "C7", "J1", "A3", "D6")
 """Checks that look at every event: of a log with deleted entries they may fail, and never pass."""
 
 UNJUDGED: Final[Mapping[str, str]] = {**NOT_YET, **UNWITNESSED}
@@ -228,5 +232,6 @@ CLAIMS: Final[Mapping[str, str]] = {
     **HEAD_CHECKS,
     **WITNESS_CHECKS,
     **NOT_YET,
+    **SITE_NOISE_CHECKS,
 }
 """What each check claims when it passes."""

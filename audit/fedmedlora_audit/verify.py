@@ -43,6 +43,7 @@ from fedmedlora_audit.note import VerifierKey
 from fedmedlora_audit.opening import Opened, open_events, uncollected
 from fedmedlora_audit.residue import Residue
 from fedmedlora_audit.retention_review import KEPT_TAIL, NO_CLOCK, gone_of, is_keeping, judge_remains
+from fedmedlora_audit.site_noise_review import judge_site_noise
 from fedmedlora_audit.stamps import StampsJudged, judge_stamps
 from fedmedlora_audit.tiles import Remains, claimed_size, hash_tiles, read_entries, read_remains, tile_names
 from fedmedlora_audit.trust import Trust
@@ -101,6 +102,7 @@ def verify_bundle(
     audit.judge_stamps(files)
     audit.judge_heads(heads)
     audit.judge_sums(sums)
+    audit.judge_site_noise()
     return audit.verdict()
 
 
@@ -366,6 +368,15 @@ class _Audit:
         if judged.sums and not (demanded and judged.unproven):
             del self.not_judged["A3"]
             self.found_true["A3"] = judged.sentence
+
+    def judge_site_noise(self) -> None:
+        """D6: what the opened rounds cost a site under noise inside the masks."""
+        if self.terms is None or self.state is None:
+            self.not_judged.setdefault("D6", "Not judged: the log leads to no state.")
+            return
+        judged = judge_site_noise(self.terms, self.state)
+        self.take([judged.finding] if judged.finding else [])
+        self.counts["D6"], self.found_true["D6"] = judged.rounds, judged.sentence
 
     # -- the verdict
 

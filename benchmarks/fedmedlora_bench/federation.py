@@ -26,6 +26,7 @@ from fedmedlora_core.global_step import GlobalStep, weights_of
 from fedmedlora_core.learning.learner import Learner
 from fedmedlora_core.learning.site_round import train_round
 from fedmedlora_core.learning.validation import count_on_notes
+from fedmedlora_core.site_noise import add_site_noise
 from fedmedlora_core.splits import Splits
 from fedmedlora_core.study import Study
 from fedmedlora_core.validation_counts import CountLayout, ValidationCounts
@@ -151,8 +152,11 @@ def _site_vector(
     )
     words = Keystream(_key("rounding", study, f"{site}|{number}"))
     rule = GlobalStep(study, adapter)
-    told = 0 if study.privacy is not None else clipped_permille(share)  # R4.13.2
-    return rule.encode(delta, weights, told, words, round_number=number)
+    told = 0 if study.releases_constants else clipped_permille(share)
+    encoded = rule.encode(delta, weights, told, words, round_number=number)
+    if study.site_noise is not None:
+        add_site_noise(study, encoded, Keystream(_key("noise", study, f"{site}|{number}")).words)
+    return encoded
 
 
 def _sum(study: Study, encoded: Mapping[int, RingVector], session: str) -> RingVector:

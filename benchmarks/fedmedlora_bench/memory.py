@@ -183,7 +183,17 @@ def _send(
     outcome = TrainingOutcome(delta, NOTES, 0.5, room)
     del delta, room
     stream, site = Keystream(b"r" * 32), study.member_ids[0]
-    encoded, _ = encode_update(study, rule, outcome, stream, site=site, round_number=1, threads=threads)
+    encoded, _ = encode_update(
+        study,
+        rule,
+        outcome,
+        stream,
+        site=site,
+        round_number=1,
+        base="0" * 64,
+        noise_key=bytes,
+        threads=threads,
+    )
     vault.store_ring("update", encoded)
     del outcome, encoded
     return mask_and_store(study.packing(), vault, "update", party, uploads, threads=threads).digest

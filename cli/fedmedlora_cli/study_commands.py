@@ -19,6 +19,9 @@ from fedmedlora_cli.study_options import (
     ContinuesOption,
     DropOption,
     MarginOption,
+    SiteClipOption,
+    SiteDeltaOption,
+    SiteEpsilonOption,
     VoteOption,
     WireOption,
     YearsOption,
@@ -34,6 +37,12 @@ from fedmedlora_cli.study_privacy import (
     UnitOption,
     plan_lines,
     privacy_facts,
+)
+from fedmedlora_cli.study_site_noise import (
+    check_site_noise_budget,
+    site_budget_of,
+    site_noise_facts,
+    site_noise_lines,
 )
 from fedmedlora_cli.wire_facts import wire_facts, wire_lines
 from fedmedlora_core.config import load_toml
@@ -76,6 +85,9 @@ def new(
     timestamps: Annotated[bool, typer.Option(help="Audits demand a time stamp of every round.")] = False,
     retention_years: YearsOption = DEFAULT_YEARS,
     continues: ContinuesOption = None,
+    site_epsilon: SiteEpsilonOption = None,
+    site_delta: SiteDeltaOption = "1e-5",
+    site_clip: SiteClipOption = None,
 ) -> None:
     """Write a study package from the members' cards: the charter and the initial adapter.
 
@@ -84,25 +96,40 @@ def new(
     """
     from fedmedlora_cli.study_package import ckks_table
 
-    overrides = overrides_of(strategy or ()) | _given(
-        training__rounds=rounds,
-        secure_aggregation__mode=secure,
-        secure_aggregation__key_agreement=key_agreement,
-        secure_aggregation__wire_bits=wire_bits,
-        secure_aggregation__ckks=ckks_table(ckks_context, ckks_custody, ckks_holder),
+    overrides = (
+        overrides_of(strategy or ())
+        | _vote(vote_every, vote_margin_milli)
+        | _given(
+            training__rounds=rounds,
+            secure_aggregation__mode=secure,
+            secure_aggregation__key_agreement=key_agreement,
+            secure_aggregation__wire_bits=wire_bits,
+            secure_aggregation__ckks=ckks_table(ckks_context, ckks_custody, ckks_holder),
+        )
     )
-    if vote_every is not None:
-        vote = {"every_rounds": vote_every, "margin_milli": vote_margin_milli}
-        overrides["secure_aggregation__vote"] = vote if vote_every else None
-    if (secure == "ckks") != (ckks_context is not None):
-        raise ConfigError("--secure ckks and --ckks-context go together; `site ckks-key` makes the context")
-    kept = {"study_id": id, "title": title, "seed": seed, "profile": profile, "base": base}
+    _need_context(secure, ckks_context)
+    kept: dict[str, Any] = {"study_id": id, "title": title, "seed": seed, "profile": profile, "base": base}
     audit = AuditTerms(quorum=True, timestamps=timestamps, retention_years=retention_years)
     kept |= {"coordinator_card": coordinator_card, "member_cards": member, "audit": audit}
     privacy = (dp_epsilon, dp_delta, dp_unit, dp_rate, dp_steps, dp_clip, dp_batch_units)
     kept["privacy"] = dict(zip(NO_OPTIONS, privacy, strict=True))
     kept |= {"ckks_context": ckks_context, "drop_percent": drop_percent, "continues": continues}
+    kept["site_budget"] = site_budget_of(site_epsilon, site_delta, site_clip)
     _write(out, overrides=overrides, **kept)
+
+
+def _need_context(secure: str | None, context: Path | None) -> None:
+    if (secure == "ckks") != (context is not None):
+        raise ConfigError("--secure ckks and --ckks-context go together; `site ckks-key` makes the context")
+
+
+def _vote(every: int | None, margin_milli: int) -> dict[str, object]:
+    """Return what the options say of the vote: nothing, a table, or that there is none."""
+    if every is None:
+        return {}
+    return {
+        "secure_aggregation__vote": {"every_rounds": every, "margin_milli": margin_milli} if every else None
+    }
 
 
 def _write(out: Path, **package: Any) -> None:
@@ -116,7 +143,8 @@ def _write(out: Path, **package: Any) -> None:
     except BaseException:
         shutil.rmtree(out, ignore_errors=True)
         raise
-    for line in (*(f"warning: {warning}" for warning in study.warnings()), *wire_lines(study)):
+    warnings = [f"warning: {warning}" for warning in study.warnings()]
+    for line in (*warnings, *wire_lines(study), *site_noise_lines(study)):
         say(line)
     for line in _privacy_lines(study):
         say(line)
@@ -148,6 +176,7 @@ def check(
     """
     loaded = Study.load(study)
     check_graph(loaded)
+    check_site_noise_budget(loaded)
     if study.is_dir():
         _check_initial(study, loaded)
         _check_ckks(study, loaded)
@@ -164,6 +193,7 @@ def check(
             **wire_facts(loaded),
             "graph": graph_facts(loaded),
             "privacy": privacy_facts(loaded.privacy, loaded.training.rounds),
+            "site_noise": site_noise_facts(loaded),
             "warnings": loaded.warnings(),
         },
     )
@@ -176,7 +206,7 @@ def check(
             f"it survives {survived} drop-outs a round and withstands {terms.colluding_sites} colluding sites"
         )
         say(f"strategy: {strategy_of(loaded)}")
-        for line in (*wire_lines(loaded), *_privacy_lines(loaded)):
+        for line in (*wire_lines(loaded), *site_noise_lines(loaded), *_privacy_lines(loaded)):
             say(line)
         if terms.graph is not None:
             say(f"each site shares masks with {terms.graph.neighbours} neighbours, which nobody picks")

@@ -37,3 +37,11 @@ DropOption = Annotated[
     int,
     typer.Option(min=0, max=49, help="Above 128 members: random drop-outs to provide for, in percent."),
 ]
+SiteEpsilonOption = Annotated[
+    float | None,
+    typer.Option(help="What all rounds may cost a hospital: noise inside the masks is fitted to it."),
+]
+SiteDeltaOption = Annotated[str, typer.Option(help="Delta of that budget, written like 1e-5.")]
+SiteClipOption = Annotated[
+    float | None, typer.Option(help="Largest L2 norm of an update, instead of the profile's.")
+]

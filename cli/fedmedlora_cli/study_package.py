@@ -9,6 +9,12 @@ from typing import Any
 
 from fedmedlora_cli.study_graph import check_graph, with_graph
 from fedmedlora_cli.study_privacy import NO_OPTIONS, with_privacy
+from fedmedlora_cli.study_site_noise import (
+    SiteBudget,
+    check_site_noise_budget,
+    site_overrides,
+    with_site_noise,
+)
 from fedmedlora_core.adapter_parts import halves_of
 from fedmedlora_core.architectures import check_architecture
 from fedmedlora_core.config import Section, load_toml
@@ -69,6 +75,7 @@ def build_package(
     drop_percent: int = 10,
     audit: AuditTerms | None = None,
     privacy: Mapping[str, Any] | None = None,
+    site_budget: SiteBudget | None = None,
 ) -> Study:
     """Write `study.toml` and `initial/` into `out`.
 
@@ -87,6 +94,7 @@ def build_package(
         drop_percent: Drop-outs, in hundredths of the members, that a sparse graph has to survive.
         privacy: Arguments of `with_privacy`; None leaves it to the profile.
         audit: What an auditor demands; None demands witnesses and keeps the log for six years.
+        site_budget: What the rounds may cost a site; None adds no noise to what the profile says.
 
     Returns:
         The study.
@@ -94,10 +102,9 @@ def build_package(
     Raises:
         ConfigError: A file is wrong or a rule of the charter is broken.
     """
-    settings = Profile.load(profile).override(**dict(overrides))
+    settings = Profile.load(profile).override(**{**overrides, **site_overrides(site_budget)})
     settings = with_privacy(settings, **dict(privacy or NO_OPTIONS))
     settings = with_graph(settings, members=len(member_cards), drop_percent=drop_percent)
-    centre = load_toml(coordinator_card, CoordinatorCard)
     members = [load_toml(path, MemberCard) for path in member_cards]
     folder = base or shipped_base()
     if settings.base is not None:
@@ -117,12 +124,7 @@ def build_package(
     study = compose_study(
         settings,
         info=StudyInfo(id=study_id, title=title, seed=seed),
-        log=LogTerms(
-            origin=centre.log_vkey.split("+", 1)[0],
-            log_vkey=centre.log_vkey,
-            coordinator_vkey=centre.coordinator_vkey,
-            predecessor=None if continues is None else _last_head(continues),
-        ),
+        log=_log_terms(load_toml(coordinator_card, CoordinatorCard), continues),
         model=ModelTerms(kind=settings.kind, name=folder.name, digest=base_digest),
         members=[Member.model_validate(card.model_dump(), strict=False) for card in members],
         initial_digest=initial.digest,
@@ -130,12 +132,24 @@ def build_package(
         halves=halves_of(initial, shape.mode),
         audit=audit or AuditTerms(quorum=True),
     )
+    study = study if site_budget is None else with_site_noise(study, site_budget)
+    check_site_noise_budget(study)
     check_graph(study)
     initial.save(out / INITIAL_FOLDER)
     study.write(out / STUDY_FILE)
     if ckks_context is not None:
         shutil.copyfile(ckks_context, out / CKKS_CONTEXT_FILE)
     return study
+
+
+def _log_terms(centre: CoordinatorCard, continues: Path | None) -> LogTerms:
+    """The log that a coordinator keeps, and the one that it goes on from."""
+    return LogTerms(
+        origin=centre.log_vkey.split("+", 1)[0],
+        log_vkey=centre.log_vkey,
+        coordinator_vkey=centre.coordinator_vkey,
+        predecessor=None if continues is None else _last_head(continues),
+    )
 
 
 def ckks_table(context: Path | None, custody: str, holder: str) -> dict[str, str] | None:

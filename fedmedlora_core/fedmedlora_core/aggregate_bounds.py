@@ -53,7 +53,8 @@ def check_aggregate(
 
     Guarantees:
         No aggregate of m honest updates is refused: the slack is the encoding's own error bound e for a value
-        and e * sqrt(d) for the norm.
+        and e * sqrt(d) for the norm; where sites add noise, also the most that it comes to but for a
+        probability below 2**-70 (R4.14.8).
     """
     if not 0 <= clipped <= m * CLIPPED_PERMILLE_MAX:  # R4.5.6
         raise AggregateBoundError("clipped", f"the clipped shares do not fit {m} sites")
@@ -68,15 +69,23 @@ def check_aggregate(
         if not 0 < own <= m * codec.weight_max:
             raise AggregateBoundError("weight_sum", f"the weight sum does not fit {m} sites")
         error = codec.error_bound(weight_sum=own, m=m)
+        value_noise, norm_noise = _noise(codec, error / m, m, count)
         # R4.4.4: a mean of values within the clip is within the clip; a wrapped sum almost never is
-        if not largest <= codec.clip * (1 + RELATIVE_SLACK) + error:
+        if not largest <= codec.clip * (1 + RELATIVE_SLACK) + error + value_noise:
             raise AggregateBoundError("value", "a value of the published average exceeds the clip")
         # R4.4.5: a mean of vectors within a ball is within the ball
-        if not math.sqrt(squares) <= clip_norm * (1 + RELATIVE_SLACK) + error * math.sqrt(count):
+        if not math.sqrt(squares) <= clip_norm * (1 + RELATIVE_SLACK) + error * math.sqrt(count) + norm_noise:
             raise AggregateBoundError(
                 "norm", "the L2 norm of the published average exceeds the clip of norms"
             )
     return math.sqrt(sum(squares for _, squares, _ in measured.values()))
+
+
+def _noise(codec: Codec, quantum: float, m: int, count: int) -> tuple[float, float]:
+    """What noise may add to a value and to the norm of `count` values, with a quantum of the sum's worth."""
+    if codec.noise is None:
+        return 0.0, 0.0
+    return quantum * codec.noise.most_in_a_value(m), quantum * codec.noise.most_in_a_norm(m, count)
 
 
 def _measure(values: FloatVector) -> tuple[float, float]:

@@ -34,6 +34,7 @@ from fedmedlora_core import arithmetic
 from fedmedlora_core.errors import CodecError, NonFiniteError
 from fedmedlora_core.packing import WIRE_BITS, RingVector
 from fedmedlora_core.ranges import over_ranges
+from fedmedlora_core.sum_noise import SumNoise
 
 __all__ = [
     "CLIPPED_PERMILLE_MAX",
@@ -83,6 +84,7 @@ class Codec:
         n: Members of the charter's full roster, never only those of one session; >= 1.
         weight_max: Largest weight a site may declare; >= 1.
         ring_bits: Width of the ring and of a value on the wire in bits; 16, 24 or 32.
+        noise: What every site adds to its values; it takes head-room (R4.14.2). None for nothing.
 
     Raises:
         CodecError: The parameters leave no head-room (the charter's fault).
@@ -92,6 +94,7 @@ class Codec:
     n: int
     weight_max: int
     ring_bits: int = 32
+    noise: SumNoise | None = None
     value_bits: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -108,7 +111,12 @@ class Codec:
                     f"bits (must stay below {self.half})"
                 )
         # R4.2.1, R4.5.4: the charter's n, so that no sum of members can wrap.
-        object.__setattr__(self, "value_bits", _value_bits(self.n, self.ring_bits))
+        bits = _value_bits(self.n, self.ring_bits) if self.noise is None else self.noise.value_bits
+        object.__setattr__(self, "value_bits", bits)
+        if self.n * self._most >= self.half:
+            raise CodecError(
+                f"{self.n} members * (2**{bits} + the noise's tail) does not fit {self.ring_bits} bits"
+            )
 
     @property
     def half(self) -> int:
@@ -128,7 +136,12 @@ class Codec:
     @property
     def head_room_bits(self) -> float:
         """Bits between the largest sum of all members and the end of the signed ring; >= 0."""
-        return math.log2((self.half - 1) / (self.n * 2**self.value_bits))
+        return math.log2((self.half - 1) / (self.n * self._most))
+
+    @property
+    def _most(self) -> int:
+        """Largest magnitude of one site's value, in quanta."""
+        return (1 << self.value_bits) + (0 if self.noise is None else self.noise.tail)
 
     def encode(
         self,

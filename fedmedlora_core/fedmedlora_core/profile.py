@@ -26,6 +26,7 @@ from fedmedlora_core.secure_aggregation import (
     Positive,
     VoteTerms,
 )
+from fedmedlora_core.site_noise import SiteNoiseTerms
 from fedmedlora_core.strategy_terms import AdapterMode, AggregationTerms
 from fedmedlora_core.study import (
     SCHEMA,
@@ -123,6 +124,7 @@ class Profile(Section):
     splits: SplitSettings
     prompt: PromptTerms | None = None
     privacy: PrivacySettings | None = None
+    site_noise: SiteNoiseTerms | None = None
 
     @property
     def kind(self) -> Literal["causal", "token_classification"]:
@@ -236,6 +238,8 @@ def compose_study(
         if profile.privacy.noise_milli is None:
             raise ConfigError("privacy.noise_milli is missing: `study new` finds it for the planned rounds")
         table["privacy"] = profile.privacy.model_dump(mode="json", exclude_none=True)
+    if profile.site_noise is not None:
+        table["site_noise"] = profile.site_noise.model_dump(mode="json")
     if audit is not None:
         table["audit"] = audit.model_dump(mode="json")
     return parse_table(table, Study, name="study")

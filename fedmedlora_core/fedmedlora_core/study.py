@@ -25,6 +25,7 @@ from fedmedlora_core.config import Section, load_toml
 from fedmedlora_core.errors import CodecError, ConfigError
 from fedmedlora_core.packing import Packing
 from fedmedlora_core.privacy_terms import PrivacyTerms
+from fedmedlora_core.private_releases import check_releases
 from fedmedlora_core.secure_aggregation import (
     Hex32,
     Identifier,
@@ -32,6 +33,7 @@ from fedmedlora_core.secure_aggregation import (
     Positive,
     SecureAggregationTerms,
 )
+from fedmedlora_core.site_noise import SiteNoiseTerms, check_site_noise
 from fedmedlora_core.strategy_terms import AdapterTerms, AggregationTerms
 from fedmedlora_core.training_terms import PromptTerms, TrainingTerms
 
@@ -166,6 +168,7 @@ class Study(Section):
     audit: AuditTerms | None = None
     prompt: PromptTerms | None = None
     privacy: PrivacyTerms | None = None
+    site_noise: SiteNoiseTerms | None = None
     members: Annotated[tuple[Member, ...], Field(min_length=3, max_length=10_000)]
 
     @model_validator(mode="after")
@@ -174,7 +177,8 @@ class Study(Section):
         self._check_thresholds()
         self._check_support()
         self._check_model_kind()
-        self._check_privacy()
+        check_releases(self)
+        check_site_noise(self)
         try:
             self.codec()
         except CodecError as exc:
@@ -250,22 +254,6 @@ class Study(Section):
                 "training.compute_dtype: a token classifier's output layer trains in float32; leave it out"
             )
 
-    def _check_privacy(self) -> None:
-        """Under differential privacy, what a site releases besides its update is a constant (R4.13.2)."""
-        if self.privacy is None:
-            return
-        if self.aggregation.size_exponent_milli or self.aggregation.tau_milli:
-            raise ValueError(
-                "privacy: weights that follow size or loss would be released without being charged; "
-                "size_exponent_milli and tau_milli must be 0"
-            )
-        if self.aggregation.type_weights is not None:
-            raise ValueError("privacy: counts of mentions would be released; leave type_weights out")
-        if self.secure_aggregation.vote is not None:
-            raise ValueError("privacy: a vote's losses would be released; leave the vote out")
-        if self.adapter.mode == "sa":
-            raise ValueError("privacy: in mode 'sa' a site trains on without noise; choose another mode")
-
     @property
     def member_ids(self) -> tuple[str, ...]:
         """Ids in charter order; a member's party index is its position here plus 1."""
@@ -298,6 +286,7 @@ class Study(Section):
             n=len(self.members),
             weight_max=self.aggregation.weight_max,
             ring_bits=self.secure_aggregation.wire_bits,
+            noise=None if self.site_noise is None else self.site_noise.in_sums,
         )
 
     @property
@@ -327,6 +316,11 @@ class Study(Section):
     def packings(self) -> tuple[Packing, ...]:
         """The frames of every kind of round, each once."""
         return tuple(dict.fromkeys(self.packing(number) for number in (1, 2)))
+
+    @property
+    def releases_constants(self) -> bool:
+        """Whether all that a site releases besides its values is a constant (R4.13.2, R4.14.1)."""
+        return self.privacy is not None or self.site_noise is not None
 
     def weight_rule(self) -> WeightRule:
         """Weight rule of this charter."""

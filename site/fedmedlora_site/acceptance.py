@@ -158,6 +158,11 @@ def _check_charter(study: Study) -> None:
         raise AcceptanceError(f"the charter is not lawful: {exc}") from None
     if terms.digest != study.digest:
         raise AcceptanceError("the charter has two digests; its canonical form is broken")
+    if terms.site_noise is not None:
+        try:  # R4.14.6
+            terms.site_noise.need_budget()
+        except AuditError as exc:
+            raise AcceptanceError(f"the charter is over its own budget: {exc}") from None
     if terms.graph is not None:
         try:  # R6.15.2
             check_graph_terms(GraphTerms(*terms.graph), n=terms.n, colluding=terms.colluding_sites)

@@ -107,6 +107,15 @@ class Keystore:
         info = b"fedmedlora/v1/rounding\0" + study_id.encode() + b"\0" + str(round_number).encode()
         return HKDF(hashes.SHA256(), SECRET_BYTES, salt=None, info=info).derive(self.round_secret)
 
+    def site_noise_key(self, update: bytes) -> bytes:
+        """Derive the key of the noise that one encoded update gets, and no other (R4.14.5).
+
+        Args:
+            update: From `fedmedlora_core.site_noise.update_digest`.
+        """
+        info = b"fedmedlora/v1/site-noise\0" + update
+        return HKDF(hashes.SHA256(), SECRET_BYTES, salt=None, info=info).derive(self.round_secret)
+
     def draw_key(self, sid: str, ring: str) -> bytes:
         """Derive the key by which this site draws the chunks of one published sum (R4.6.4).
 

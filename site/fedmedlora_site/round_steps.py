@@ -255,9 +255,9 @@ class RoundSteps:
             raise StepRefusal(
                 "train", "training_failed", "the notes changed during the training; nothing is sent"
             )
-        await asyncio.to_thread(self._encode, number, outcome)
+        await asyncio.to_thread(self._encode, number, base, outcome)
 
-    def _encode(self, number: int, outcome: TrainingOutcome) -> None:
+    def _encode(self, number: int, base: str, outcome: TrainingOutcome) -> None:
         """Encode an update with this round's own rounding stream and keep it for every attempt."""
         study, held = self._held.study, self._held
         # R4.1.3: the stream follows from the site's secret and the round; the result is kept.
@@ -271,6 +271,8 @@ class RoundSteps:
                 stream,
                 site=held.site,
                 round_number=number,
+                base=base,
+                noise_key=held.keys.site_noise_key,
                 threads=threads,
             )
         except NonFiniteError as exc:

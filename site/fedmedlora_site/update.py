@@ -6,11 +6,13 @@ alone is read, masked and written. Everything else is worked on in chunks.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from fedmedlora_core.codec import RingVector, clip_update, clipped_permille
 from fedmedlora_core.global_step import GlobalStep, weights_of
 from fedmedlora_core.packing import Packing
+from fedmedlora_core.site_noise import add_site_noise, update_digest
 from fedmedlora_core.study import Study
 from fedmedlora_crypto.xof import Keystream
 from fedmedlora_site.blobs import UploadFile, UploadFolder
@@ -33,9 +35,11 @@ def encode_update(
     *,
     site: str,
     round_number: int,
+    base: str,
+    noise_key: Callable[[bytes], bytes],
     threads: int = 1,
 ) -> tuple[RingVector, int]:
-    """Clip, weigh and encode a trained update (PROTOCOL §4).
+    """Clip, weigh and encode a trained update, and add the study's noise to it (PROTOCOL §4, §4.14).
 
     Args:
         study: The accepted study.
@@ -44,11 +48,13 @@ def encode_update(
         stream: This round's own stream for the stochastic rounding.
         site: This site's id.
         round_number: The round.
+        base: Digest of the adapter that the round started from, 64 hex.
+        noise_key: Derives the key of this site's noise from a digest of the update; 32 bytes.
         threads: Worker threads; the result does not depend on it.
 
     Returns:
-        (the encoded vector, share of values that the clip changed in thousandths). The share is also in the
-        vector, unless the study has differential privacy: then it stays here.
+        (the encoded vector, share of values that the clip changed in thousandths). The share is in the
+        vector too, unless the study's releases are constants: then 0 is in its place.
 
     Raises:
         NonFiniteError: Training diverged; there is nothing to send.
@@ -62,17 +68,20 @@ def encode_update(
         threads=threads,
     )
     permille = clipped_permille(fraction)
-    if study.privacy is None:
+    if not study.releases_constants:
         said = permille
         weights = weights_of(
             study, site, n_notes=outcome.n_notes, loss=outcome.loss, mentions=outcome.mentions
         )
-    else:  # R4.13.2: nothing beside the noisy update follows from the notes
+    else:  # R4.13.2, R4.14.1: nothing beside the noisy update follows from the notes
         said = 0
         weights = weights_of(study, site, n_notes=1, loss=0.0, mentions={})
     encoded = rule.encode(
         clipped, weights, said, stream, round_number=round_number, out=outcome.room, threads=threads
     )
+    if study.site_noise is not None:  # R4.14.5: before anything of the update leaves this function
+        digest = update_digest(encoded, charter=study.digest, round_number=round_number, base=base)
+        add_site_noise(study, encoded, Keystream(noise_key(digest)).words, threads=threads)
     return encoded, permille
 
 

@@ -8,6 +8,7 @@ from fedmedlora_audit.checks import FILE_CHECKS, HEAD_CHECKS, LAW_CHECKS, WITNES
 _OTHERS: Final[Mapping[str, str]] = {
     "A3": "The published sums are the sums of the signed uploads, recomputed from evidence.",
     "C7": "An outside clock has stamped the heads that end a round.",
+    "D6": "What the noise inside the sums cost a hospital was recomputed and lies within the charter.",
     "H1": "What was pruned was pruned by the rules, and nothing else is gone.",
 }
 

@@ -74,6 +74,13 @@ def privacy_of(verdict: Verdict) -> str:
     """Say what is known of the privacy budget."""
     if verdict.terms is None:
         return "Whether the study has a privacy budget is not known: its charter could not be read."
+    if verdict.terms.privacy is None and verdict.terms.site_noise is not None:
+        sites = verdict.checks["D6"]
+        said = sites.sentence if sites.result == "pass" else "Check D6 did not pass: see section 3."
+        return (
+            "For hospitals as a whole, not for patients: noise inside every sum hides whether a hospital's "
+            f"update was in it. {said}"
+        )
     if verdict.terms.privacy is None:
         return (
             "None. The study has no differential privacy: there is no budget (epsilon) to spend or to "

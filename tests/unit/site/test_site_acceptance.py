@@ -210,3 +210,20 @@ def test_a_charter_changed_on_disk_is_noticed(place: Place) -> None:
 def test_without_a_study_the_agent_is_told_what_to_do(place: Place) -> None:
     with pytest.raises(FolderError, match="site accept"):
         load_accepted(SiteFolder(place.root))
+
+
+def test_a_charter_whose_noise_costs_more_than_it_says_is_refused(place: Place) -> None:
+    # R4.14.6
+    noise = {
+        "aggregation__size_exponent_milli": 0,
+        "secure_aggregation__clip_norm_micro": 1_000_000,
+        "secure_aggregation__wire_bits": 32,
+        "training__rounds": 3,
+        "site_noise__delta": "1e-5",
+        "site_noise__epsilon_milli": 8000,
+        "site_noise__value_bits": 20,
+    }
+    weak = place.propose(overrides={**noise, "site_noise__noise_milli": 4000})
+    assert "over its own budget" in place.refused(weak)
+    study = place.accept(place.propose(overrides={**noise, "site_noise__noise_milli": 2_000_000}))
+    assert study.site_noise is not None

@@ -285,7 +285,16 @@ def outcome_of(study: Study, n_notes: int, loss: float, scale: float) -> Trainin
 
 def encoded(study: Study, outcome: TrainingOutcome) -> tuple[Any, int]:
     rule = GlobalStep(study, ADAPTER)
-    return encode_update(study, rule, outcome, Keystream(bytes(32)), site=OWN, round_number=1)
+    return encode_update(
+        study,
+        rule,
+        outcome,
+        Keystream(bytes(32)),
+        site=OWN,
+        round_number=1,
+        base="0" * 64,
+        noise_key=lambda digest: digest,
+    )
 
 
 def test_nothing_beside_the_update_follows_from_the_notes() -> None:

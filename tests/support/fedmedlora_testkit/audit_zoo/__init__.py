@@ -1,6 +1,6 @@
 """The attack zoo: whole bundles that somebody falsified, each with the check that must name it (AUDIT)."""
 
-from fedmedlora_testkit.audit_zoo import additions, keys, private, rewrites, witnessed
+from fedmedlora_testkit.audit_zoo import additions, keys, noise, private, rewrites, witnessed
 from fedmedlora_testkit.audit_zoo.cage import ELSEWHERE, ZOO, Scene, Specimen
 from fedmedlora_testkit.audit_zoo.switches import without
 
@@ -11,6 +11,7 @@ __all__ = [
     "Specimen",
     "additions",
     "keys",
+    "noise",
     "private",
     "rewrites",
     "without",
