@@ -24,6 +24,7 @@ from fedmedlora_audit.events import COORDINATOR_ID
 from fedmedlora_audit.note import ALG_ED25519, WITNESS_ALGORITHMS, VerifierKey
 from fedmedlora_audit.privacy_plan import PrivacyPlan
 from fedmedlora_audit.retention import DEFAULT_YEARS, MAX_YEARS
+from fedmedlora_audit.validation_terms import ValidationRules
 
 CKKS_SUITE: Final = "ckks/1"
 SUITES: Final[Mapping[str, str]] = {"ckks": CKKS_SUITE, "none": "plain/1"}
@@ -92,6 +93,7 @@ class CharterTerms:
         retention_years: How long the log is kept whole after the end of the run; 1 to 100.
         initial_state: Digest of the first state of the server's optimiser, 64 hex; None without one.
         privacy: The privacy budget and what a round costs of it; None without differential privacy.
+        validation: How validation counts are summed (PROTOCOL §4.14); None for never.
     """
 
     digest: str
@@ -115,6 +117,7 @@ class CharterTerms:
     retention_years: int = DEFAULT_YEARS
     initial_state: str | None = None
     privacy: PrivacyPlan | None = None
+    validation: ValidationRules | None = None
 
     @property
     def n(self) -> int:
@@ -129,6 +132,11 @@ class CharterTerms:
     def votes_in(self, round_number: int) -> bool:
         """Whether a round's aggregate is voted on before it is taken (R4.7.1)."""
         return self.vote_every > 0 and round_number % self.vote_every == 0
+
+    def counts_in(self, round_number: int) -> bool:
+        """Whether validation counts of a round's adapter are summed (R4.14.1)."""
+        rules = self.validation
+        return rules is not None and (round_number % rules.every == 0 or round_number == self.rounds)
 
     @classmethod
     def from_json(cls, charter: bytes) -> Self:
@@ -163,6 +171,7 @@ class CharterTerms:
             retention_years=_retention_years(study.values),
             initial_state=_initial_state(study),
             privacy=PrivacyPlan.of_charter(study),
+            validation=ValidationRules.of(study.values),
         )
         _check_numbers(terms)
         _check_distinct(terms)

@@ -186,7 +186,7 @@ def _send(
     encoded, _ = encode_update(study, rule, outcome, stream, site=site, round_number=1, threads=threads)
     vault.store_ring("update", encoded)
     del outcome, encoded
-    return mask_and_store(study.packing(), vault, "update", party, uploads, threads=threads).digest
+    return mask_and_store(study.packing(), vault.load_ring("update"), party, uploads, threads=threads).digest
 
 
 def _site(root: Path, study: Study, adapter: Adapter, threads: int) -> Callable[[], object]:

@@ -15,10 +15,12 @@ from fedmedlora_cli.study_graph import check_graph, graph_facts
 from fedmedlora_cli.study_options import (
     AgreementOption,
     BaseOption,
+    ChooseOption,
     ContextOption,
     ContinuesOption,
     DropOption,
     MarginOption,
+    ValidateOption,
     VoteOption,
     WireOption,
     YearsOption,
@@ -63,6 +65,8 @@ def new(
     ckks_holder: Annotated[str, typer.Option(help="Member that holds the CKKS key.")] = "",
     vote_every: VoteOption = None,
     vote_margin_milli: MarginOption = 20,
+    validate_every: ValidateOption = None,
+    choose: ChooseOption = "best",
     key_agreement: AgreementOption = None,
     wire_bits: WireOption = None,
     drop_percent: DropOption = 10,
@@ -94,6 +98,9 @@ def new(
     if vote_every is not None:
         vote = {"every_rounds": vote_every, "margin_milli": vote_margin_milli}
         overrides["secure_aggregation__vote"] = vote if vote_every else None
+    if validate_every is not None:
+        counts = {"every_rounds": validate_every, "choose": choose}
+        overrides["secure_aggregation__validation"] = counts if validate_every else None
     if (secure == "ckks") != (ckks_context is not None):
         raise ConfigError("--secure ckks and --ckks-context go together; `site ckks-key` makes the context")
     kept = {"study_id": id, "title": title, "seed": seed, "profile": profile, "base": base}

@@ -37,3 +37,9 @@ DropOption = Annotated[
     int,
     typer.Option(min=0, max=49, help="Above 128 members: random drop-outs to provide for, in percent."),
 ]
+ValidateOption = Annotated[
+    int | None, typer.Option(help="Sum the sites' validation counts in every so-manieth round; 0: never.")
+]
+ChooseOption = Annotated[
+    str, typer.Option(help="best or last: which round is released, where counts are summed.")
+]

@@ -34,6 +34,7 @@ from fedmedlora_core.secure_aggregation import (
 )
 from fedmedlora_core.strategy_terms import AdapterTerms, AggregationTerms
 from fedmedlora_core.training_terms import PromptTerms, TrainingTerms
+from fedmedlora_core.validation_terms import check_validation
 
 SCHEMA = "fedmedlora-study/1"
 STUDY_FILE = "study.toml"
@@ -175,6 +176,7 @@ class Study(Section):
         self._check_support()
         self._check_model_kind()
         self._check_privacy()
+        check_validation(self)
         try:
             self.codec()
         except CodecError as exc:
