@@ -93,7 +93,7 @@ class CharterTerms:
         retention_years: How long the log is kept whole after the end of the run; 1 to 100.
         initial_state: Digest of the first state of the server's optimiser, 64 hex; None without one.
         privacy: The privacy budget and what a round costs of it; None without differential privacy.
-        validation: How validation counts are summed (PROTOCOL §4.14); None for never.
+        validation: How validation counts are summed (PROTOCOL §4.15); None for never.
     """
 
     digest: str
@@ -134,7 +134,7 @@ class CharterTerms:
         return self.vote_every > 0 and round_number % self.vote_every == 0
 
     def counts_in(self, round_number: int) -> bool:
-        """Whether validation counts of a round's adapter are summed (R4.14.1)."""
+        """Whether validation counts of a round's adapter are summed (R4.15.1)."""
         rules = self.validation
         return rules is not None and (round_number % rules.every == 0 or round_number == self.rounds)
 

@@ -1,4 +1,4 @@
-"""What is said of validation counts: sums over all counting sites, type by type (PROTOCOL §4.14).
+"""What is said of validation counts: sums over all counting sites, type by type (PROTOCOL §4.15).
 
 The rows stand in the order of the charter's types; those without a place have no row. So the log holds
 integers and no name, and who reads it needs the charter to know which row is which.

@@ -1,7 +1,7 @@
 """What the law takes from the charter's table of validation counts: how often, of which types, to what end.
 
 A type has a place in a session's sum if at least T of the session's sites annotate it; so every party knows
-the vector's layout from the charter and the session alone (PROTOCOL §4.14).
+the vector's layout from the charter and the session alone (PROTOCOL §4.15).
 """
 
 from collections.abc import Collection, Mapping
@@ -81,7 +81,7 @@ class ValidationRules:
 
 
 def _refuse_exact_counts(study: Mapping[str, Any]) -> None:
-    """R4.14.9: no exact count under differential privacy, without masks over single uploads, or of "sa"."""
+    """R4.15.9: no exact count under differential privacy, without masks over single uploads, or of "sa"."""
     if study.get("privacy") or study.get("differential_privacy"):
         raise CharterError("a study with differential privacy opens no exact validation counts")
     if study["secure_aggregation"].get("mode") != "masks":

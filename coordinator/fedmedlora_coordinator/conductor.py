@@ -215,7 +215,7 @@ class Conductor:
         need_holder(self._state, [row.id for row in listed])
         session, there = steps.live_session(self._state), [row.id for row in listed]
         if session.purpose == COUNTS and not may_be_counted(self._state, session, there):
-            raise ThinCountsError(session.step)  # R4.14.4, R4.14.5
+            raise ThinCountsError(session.step)  # R4.15.4, R4.15.5
         try:
             self._write(draft)
         except ForbiddenError as error:
@@ -336,7 +336,7 @@ class Conductor:
             self._abort(reason)
             return
         try:
-            await self._close(step)  # R4.14.7
+            await self._close(step)  # R4.15.7
         except RoundError as error:
             self._abort(error.reason)
 

@@ -101,7 +101,7 @@ class Payloads:
     def is_public(self, digest: str) -> bool:
         """Tell whether members may fetch a blob: keys, sealed shares, sums, and a sum's evidence (R3.2.3)."""
         role = self._roles.get(digest)
-        if role in PUBLIC_ROLES or self._recounted.is_shown(digest):  # R4.7.5, R4.14.6
+        if role in PUBLIC_ROLES or self._recounted.is_shown(digest):  # R4.7.5, R4.15.6
             return True
         return role in EVIDENCE_ROLES and digest in self._evidence
 

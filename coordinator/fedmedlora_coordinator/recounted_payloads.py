@@ -1,4 +1,4 @@
-"""Which payloads every member counts again, and when it may fetch them (PROTOCOL §4.7, R4.7.5, R4.14.6).
+"""Which payloads every member counts again, and when it may fetch them (PROTOCOL §4.7, R4.7.5, R4.15.6).
 
 Uploads and opened shares of updates are for the coordinator alone. Those of a vote, and of validation counts,
 are shown once the count is published, so that every site in it can count again; they give what the

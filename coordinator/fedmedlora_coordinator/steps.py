@@ -118,7 +118,7 @@ def vote_opened(state: State, ready: Iterable[str]) -> Draft:
 
 
 def counts_opened(state: State, ready: Iterable[str]) -> Draft:
-    """Open the next attempt of the validation counts of the published adapter (PROTOCOL §4.14)."""
+    """Open the next attempt of the validation counts of the published adapter (PROTOCOL §4.15)."""
     return _opening(state, ready, purpose=COUNTS, base=published(state).next_base)
 
 

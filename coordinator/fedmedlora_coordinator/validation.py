@@ -1,4 +1,4 @@
-"""Validation counts on the coordinator's side: how an opened sum is read (PROTOCOL §4.14).
+"""Validation counts on the coordinator's side: how an opened sum is read (PROTOCOL §4.15).
 
 A sum of counts is one more session. Every site in it sums again for itself, so wrong counts are refused, not
 believed; and a sum that cannot be read costs the round its counts, never its adapter.
@@ -28,7 +28,7 @@ def sum_counts(summation: Summation, blobs: BlobStore, layout: CountLayout) -> V
     total = sum_and_unmask(summation, blobs)
     try:
         return layout.decode(total, voters=len(summation.survivors))
-    except CodecError as exc:  # R4.14.3: somebody wrote something else than counts
+    except CodecError as exc:  # R4.15.3: somebody wrote something else than counts
         raise RoundError("refused", str(exc)) from None
 
 

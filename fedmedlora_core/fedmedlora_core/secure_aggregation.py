@@ -125,6 +125,6 @@ class SecureAggregationTerms(Section):
         if self.mode == "ckks" and (self.graph is not None or self.vote is not None):
             # R6.16.9, R4.7.9: this suite adds no masks; a graph would be idle, a vote readable.
             raise ValueError("mode 'ckks' has neither a graph nor a masked vote")
-        if self.mode != "masks" and self.validation is not None:  # R4.14.9
+        if self.mode != "masks" and self.validation is not None:  # R4.15.9
             raise ValueError("validation counts need mode 'masks': without them each site's could be read")
         return self

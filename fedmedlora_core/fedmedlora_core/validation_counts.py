@@ -61,7 +61,7 @@ class ValidationCounts:
 
     @property
     def exact_f1(self) -> Fraction:
-        """The same without rounding: two parties that compare rounds agree on every machine (R4.14.8)."""
+        """The same without rounding: two parties that compare rounds agree on every machine (R4.15.8)."""
         micro = [task.micro for task in (self.entities, self.relations) if not task.micro.is_empty]
         found = [Fraction(2 * counts.tp, 2 * counts.tp + counts.fp + counts.fn) for counts in micro]
         return sum(found, Fraction(0)) / len(found) if found else Fraction(0)
@@ -92,7 +92,7 @@ class CountLayout:
 
         Args:
             study: The study.
-            sites: Count only these members' annotations: those of one session (R4.14.4). None for all.
+            sites: Count only these members' annotations: those of one session (R4.15.4). None for all.
         """
         there = frozenset(study.member_ids if sites is None else sites)
         support = {

@@ -1,4 +1,4 @@
-"""What a charter says of validation counts: how often they are summed, what they decide (PROTOCOL §4.14)."""
+"""What a charter says of validation counts: how often they are summed, what they decide (PROTOCOL §4.15)."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def check_validation(study: Study) -> None:
     rules = study.secure_aggregation
     if rules.validation is None:
         return
-    if study.privacy is not None:  # R4.14.9: counts of notes are exact, and nothing charges them
+    if study.privacy is not None:  # R4.15.9: counts of notes are exact, and nothing charges them
         raise ValueError("privacy: exact validation counts would be released; leave the table validation out")
     if study.adapter.mode == "sa":
         raise ValueError("adapter mode 'sa' has no validation counts: no two sites share an adapter")

@@ -1,4 +1,4 @@
-"""What a site measures on its own held-out notes: losses for a vote, counts for a sum (PROTOCOL §4.7, §4.14).
+"""What a site measures on its own held-out notes: losses for a vote, counts for a sum (PROTOCOL §4.7, §4.15).
 
 Jobs go to the trainer, which alone has a model; what comes back stays in the agent's process.
 """

@@ -271,7 +271,7 @@ class SessionSteps:
                 raise StepRefusal(step, reason, f"the rows of '{label}' would come from {count} sites")
 
     def _need_counted(self, step: str, session: Session, sites: Collection[str]) -> None:
-        """Refuse a sum of counts with a type that fewer than T of these sites annotate (R4.14.4)."""
+        """Refuse a sum of counts with a type that fewer than T of these sites annotate (R4.15.4)."""
         terms = self._held.terms
         if terms.validation is None or not terms.validation.bears(session.ready, sites, terms.threshold):
             reason = "short_inbox" if step == "upload" else "short_survivors"

@@ -1,4 +1,4 @@
-"""What a session sums at this site: its update, its vote, or its validation counts (PROTOCOL §4.7, §4.14).
+"""What a session sums at this site: its update, its vote, or its validation counts (PROTOCOL §4.7, §4.15).
 
 All three go through the very same steps. What differs is where the vector lies, how long it is, under which
 name it is spent, and which other sums its own could be subtracted from.
@@ -51,7 +51,7 @@ def vector_id(held: Holdings, session: Session) -> str:
     """Name of it in the markers: once released under this name, it is spent.
 
     A vote's name, and that of counts, is the adapter it is about, in every round, study and log (R4.7.8,
-    R4.14.5): a second sum on one adapter, over other sites, would show what is in only one of them.
+    R4.15.5): a second sum on one adapter, over other sites, would show what is in only one of them.
     """
     if is_vote(session):
         return f"vote/{session.base}"
@@ -61,7 +61,7 @@ def vector_id(held: Holdings, session: Session) -> str:
 def consent_base(held: Holdings, session: Session) -> str:
     """What a consent is recorded under: the base; of counts the charter, whose sums are of the same notes.
 
-    R4.14.5: so a site agrees to sums of counts of one set of sites only, in all rounds of a study.
+    R4.15.5: so a site agrees to sums of counts of one set of sites only, in all rounds of a study.
     """
     return held.terms.digest if is_counts(session) else session.base
 
@@ -84,7 +84,7 @@ def load_vector(held: Holdings, session: Session) -> RingVector:
     vector = held.vault.load_ring(vector_name(held, session))
     if not is_counts(session):
         return vector
-    # Kept are the counts of every type of the study; what travels is that of the session's layout (R4.14.4).
+    # Kept are the counts of every type of the study; what travels is that of the session's layout (R4.15.4).
     counts = CountLayout.of(held.study).decode(vector, voters=1)
     return CountLayout.of(held.study, session.ready).encode(counts)
 
@@ -92,7 +92,7 @@ def load_vector(held: Holdings, session: Session) -> RingVector:
 def opened_sum(
     held: Holdings, session: Session, opened: Mapping[str, str], payloads: Mapping[str, bytes]
 ) -> RingVector:
-    """Sum the uploads of a session of votes or counts again, and take the masks off (R4.7.5, R4.14.6).
+    """Sum the uploads of a session of votes or counts again, and take the masks off (R4.7.5, R4.15.6).
 
     Args:
         held: The site's durable state: charter and mirror.

@@ -1,4 +1,4 @@
-"""This site's part in summed validation counts: count its own held-out notes, and sum again (PROTOCOL §4.14).
+"""This site's part in summed validation counts: count its own held-out notes, and sum again (PROTOCOL §4.15).
 
 Counts are made before the session's keys are, in the trainer's process. The vector itself goes through
 `session_steps`, like an update.
@@ -44,7 +44,7 @@ class ValidationSteps:
         """Count the held-out notes first; then make keys."""
         session = self._context.session_of(duty)
         self._need_checked("advertise", session)
-        # R4.14.2: no secret of the session exists while a model works
+        # R4.15.2: no secret of the session exists while a model works
         if not self._held.vault.holds(vector_name(self._held, session)):
             await self._measuring.ensure(session.sid, lambda: self._count(session))
             return False
@@ -55,7 +55,7 @@ class ValidationSteps:
         """Sum the opened counts again and say so, or refuse the published ones."""
         session = self._context.session_of(duty)
         found = await self._summed(session)
-        if found != session.tallied:  # R4.14.6: the coordinator's word is not enough
+        if found != session.tallied:  # R4.15.6: the coordinator's word is not enough
             raise StepRefusal("tally", "wrong_count", "the opened counts give another sum than published")
         self._context.strike("tally", session.round)
         self._context.sign("validation.checked", found, duty)
@@ -67,7 +67,7 @@ class ValidationSteps:
         await self._measuring.drop(sid)
 
     def _need_checked(self, step: str, session: Session) -> None:
-        """Count only where the charter asks for it, with an adapter that this site accepted (R4.14.1)."""
+        """Count only where the charter asks for it, with an adapter that this site accepted (R4.15.1)."""
         held = self._held
         if not held.terms.counts_in(session.round):
             raise StepRefusal(step, "wrong_charter", "the charter asks for no counts in this round")
@@ -94,7 +94,7 @@ class ValidationSteps:
             vector = CountLayout.of(held.study).encode(annotated_only(counts, held.study, held.site))
         except TrainingError as exc:
             raise StepRefusal("advertise", exc.reason, str(exc)) from None
-        except CodecError as exc:  # R4.14.3: a count that does not fit is refused here, never cut
+        except CodecError as exc:  # R4.15.3: a count that does not fit is refused here, never cut
             raise StepRefusal("advertise", "evaluation_failed", str(exc)) from None
         held.vault.store_ring(vector_name(held, session), vector)
 
@@ -116,7 +116,7 @@ class ValidationSteps:
 
 
 def annotated_only(counts: ValidationCounts, study: Study, site: str) -> ValidationCounts:
-    """Leave out the types that this site does not annotate: only those that do count a type (R4.14.3)."""
+    """Leave out the types that this site does not annotate: only those that do count a type (R4.15.3)."""
     annotated = next(member.annotated for member in study.members if member.id == site)
 
     def own(score: MatchScore) -> MatchScore:

@@ -136,7 +136,7 @@ def test_the_child_finds_a_harmful_adapter_worse_and_itself_equal(job: TrainingJ
 
 
 def test_the_child_counts_every_mention_of_the_held_out_notes_once(job: TrainingJob, tmp_path: Path) -> None:
-    """R4.14.2: found and missed together are what was annotated there, whatever the adapter."""
+    """R4.15.2: found and missed together are what was annotated there, whatever the adapter."""
     asked = CountingJob(job.charter, job.base_model, job.adapter, job.notes)
     study = Study.from_canonical_json(Path(job.charter).read_bytes())
     held_out = split_by_patient(

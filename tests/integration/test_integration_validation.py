@@ -65,7 +65,7 @@ def check_verdict(federation: Federation, bundle: Path) -> None:
 def test_the_round_with_the_best_summed_counts_is_released_and_the_log_shows_sums_only(
     tmp_path: Path, die: str, site_dies: str
 ) -> None:
-    # R4.14.3, R4.14.8
+    # R4.15.3, R4.15.8
     federation = Federation.build(tmp_path, rounds=3, timing=PATIENT, changes=COUNTING)
     events = run(federation, die=die, site_dies=site_dies)
     sums = {

@@ -80,7 +80,7 @@ def opened_in_order(state: State, event: Event, data: SessionOpened) -> None:
 def ready_sites_only(state: State, event: Event, data: SessionOpened) -> None:
     """R2, G33: a session is of at least T members that reported an update ready, or accepted the sum."""
     current = open_round(state, event)
-    summed = current.summed  # R4.7.1, R4.14.1: who votes or counts has checked the adapter that it is about
+    summed = current.summed  # R4.7.1, R4.15.1: who votes or counts has checked the adapter that it is about
     checked = summed.accepted if summed is not None else {}
     able = current.ready if data.purpose == "update" else checked
     need(all(site in able for site in data.ready), "R2", "the session names a site that is not ready")
@@ -187,7 +187,7 @@ def no_subtraction(state: State, _event: Event, data: SurvivorsFixed) -> None:
     """G14: two opened sums from one base never differ by fewer than min_sites sites; of counts by none."""
     session = state.sids[data.sid]
     named = {row.id for row in data.u3}
-    least = state.terms.n + 1 if session.purpose == COUNTS else state.terms.min_sites  # R4.14.5
+    least = state.terms.n + 1 if session.purpose == COUNTS else state.terms.min_sites  # R4.15.5
     for earlier in state.consented.get(session.family, ()):
         if earlier is not session and earlier.responses:
             differ = len(named ^ set(earlier.u3))

@@ -1,4 +1,4 @@
-"""Rules of the summed validation counts, and of the round that they choose (PROTOCOL §4.14, decision G49).
+"""Rules of the summed validation counts, and of the round that they choose (PROTOCOL §4.15, decision G49).
 
 A sum of counts is one more secure sum, with purpose "statistics" and the new adapter as its base. What only
 it has: every opened sum of a study is over the same sites. A site's held-out notes are the same in every
@@ -60,7 +60,7 @@ def may_be_counted(state: State, session: Session, sites: Collection[str]) -> bo
 
 
 def counts_of(state: State, round_number: int) -> ValidationCounted | None:
-    """Return a round's summed counts, if T sites have checked any: others choose nothing (R4.14.6)."""
+    """Return a round's summed counts, if T sites have checked any: others choose nothing (R4.15.6)."""
     found = state.rounds[round_number].counts
     checked = found is not None and len(found.accepted) >= state.terms.threshold
     return found.tallied if found is not None and checked else None
@@ -83,7 +83,7 @@ def chosen_round(state: State) -> ClosedRound | None:
     if rules is None or not rules.chooses or not state.closed_rounds:
         return None
     found = [(closed, counts_of(state, closed.round)) for closed in state.closed_rounds]
-    if found[-1][1] is None:  # R4.14.8
+    if found[-1][1] is None:  # R4.15.8
         return None
     known = [(closed, score(counts)) for closed, counts in found if counts is not None]
     return max(known, key=lambda pair: (pair[1], -pair[0].round))[0]

@@ -88,7 +88,7 @@ def summed(ward: Ward, number: int, sites: list[str]) -> ValidationCounts:
 
 
 def test_the_log_holds_the_exact_sums_by_type_and_nothing_of_one_site(tmp_path: Path) -> None:
-    """R4.14.3, R4.14.6."""
+    """R4.15.3, R4.15.6."""
     ward = counting(tmp_path, rounds=1)
     for hospital in ward.hospitals:
         hospital.finds = {1: hospital.number}
@@ -107,7 +107,7 @@ def test_the_log_holds_the_exact_sums_by_type_and_nothing_of_one_site(tmp_path: 
 
 
 def test_the_adapter_of_the_best_round_is_released_and_named(tmp_path: Path) -> None:
-    """R4.14.8: rebuilt from the stored sums, though two rounds came after it."""
+    """R4.15.8: rebuilt from the stored sums, though two rounds came after it."""
     ward = counting(tmp_path, rounds=4)
     let_find(ward, 4, 8, 8, 6)
     ward.run()
@@ -130,7 +130,7 @@ def test_with_last_the_sums_are_for_reading_only(tmp_path: Path) -> None:
 
 
 def test_counts_are_summed_in_the_charters_rounds_and_in_the_last(tmp_path: Path) -> None:
-    """R4.14.1."""
+    """R4.15.1."""
     ward = counting(tmp_path, rounds=3, every_rounds=2)
     ward.run()
     assert sorted(published(ward)) == [2, 3]
@@ -177,7 +177,7 @@ def test_a_site_that_restarts_in_the_counts_is_given_another_attempt(tmp_path: P
 
 
 def test_once_counted_over_four_sites_three_are_never_counted(tmp_path: Path) -> None:
-    """R4.14.5: the difference would be the fourth one's notes. The rounds close without counts."""
+    """R4.15.5: the difference would be the fourth one's notes. The rounds close without counts."""
     ward = counting(tmp_path, rounds=3)
     ward.run(in_counts("share", 2))
     ward.drop("site-c")
@@ -185,7 +185,7 @@ def test_once_counted_over_four_sites_three_are_never_counted(tmp_path: Path) ->
     assert outcomes(ward) == ["closed"] * 3
     assert sorted(published(ward)) == [1]
     assert counted_over(ward.ledger.state) == frozenset(ALL)
-    # R4.14.7, R4.14.8: the last round has no counts, so nothing is chosen.
+    # R4.15.7, R4.15.8: the last round has no counts, so nothing is chosen.
     assert chosen_round(ward.ledger.state) is None
     assert released(ward) == ModelReleased(adapter=ward.ledger.state.base, rounds=3)
 
@@ -225,7 +225,7 @@ def test_a_site_that_comes_back_is_counted_again(tmp_path: Path) -> None:
 
 
 def test_a_type_that_too_few_survivors_annotate_leaves_the_sum(tmp_path: Path) -> None:
-    """R4.14.4: three sites annotate the type; without one of them it has no place in the next attempt."""
+    """R4.15.4: three sites annotate the type; without one of them it has no place in the next attempt."""
     ward = Ward(tmp_path, rounds=1, secure_aggregation__validation={"every_rounds": 1})
     labels = (*ward.study.labels.entities, *ward.study.labels.modifiers)
     few = labels[0]
@@ -260,7 +260,7 @@ def lie(ward: Ward, site: str, spoil: Callable[[np.ndarray], None]) -> None:
 
 
 def test_counts_that_no_sites_can_have_cost_the_counts_and_not_the_round(tmp_path: Path) -> None:
-    """R4.14.3, R4.14.7: a negative count is a very large one in the ring."""
+    """R4.15.3, R4.15.7: a negative count is a very large one in the ring."""
     ward = counting(tmp_path, rounds=2)
 
     def negative(vector: np.ndarray) -> None:
@@ -273,7 +273,7 @@ def test_counts_that_no_sites_can_have_cost_the_counts_and_not_the_round(tmp_pat
 
 
 def test_a_site_that_finds_other_counts_stops_the_round(tmp_path: Path) -> None:
-    """R4.14.6."""
+    """R4.15.6."""
     ward = counting(tmp_path, rounds=1)
     ward.hospital("site-d").refuses.add("tally")
     ward.run(in_counts("tally"))

@@ -32,7 +32,7 @@ def test_a_charter_without_the_table_keeps_its_bytes() -> None:
 
 
 def test_rounds_that_count_are_those_of_the_charter_and_the_last() -> None:
-    """R4.14.1."""
+    """R4.15.1."""
     table = json.loads(counted().canonical_json())
     rules = ValidationRules.of(table)
     assert rules is not None and rules.chooses
@@ -62,7 +62,7 @@ def log_keys() -> tuple[str, str]:
     "sites", [LABELS[:0], ("site-a", "site-b", "site-c"), ("site-b", "site-c", "site-d")]
 )
 def test_the_law_gives_every_session_the_layout_that_sites_use(sites: tuple[str, ...]) -> None:
-    """R4.14.4."""
+    """R4.15.4."""
     study = counted(annotated={"site-a": LABELS[1:], "site-d": LABELS[2:]})
     rules = ValidationRules.of(json.loads(study.canonical_json()))
     assert rules is not None
@@ -75,7 +75,7 @@ def test_the_law_gives_every_session_the_layout_that_sites_use(sites: tuple[str,
 def test_counts_are_refused_with_differential_privacy_and_where_uploads_or_adapters_are_no_masked_ones() -> (
     None
 ):
-    """R4.14.9: by the study, and by the law for a charter that no study wrote."""
+    """R4.15.9: by the study, and by the law for a charter that no study wrote."""
     good = json.loads(counted().canonical_json())
     for section, change, reason in (
         ("privacy", {"any": 1}, "differential privacy"),
@@ -100,7 +100,7 @@ def test_counts_are_refused_with_differential_privacy_and_where_uploads_or_adapt
 
 
 def test_exact_counts_are_refused_in_a_study_with_differential_privacy() -> None:
-    """R4.14.9."""
+    """R4.15.9."""
     from fedmedlora_core.privacy_terms import PrivacyTerms
     from fedmedlora_core.validation_terms import check_validation
 

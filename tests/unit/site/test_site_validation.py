@@ -107,7 +107,7 @@ async def ended(stage: Stage) -> None:
 
 
 def test_a_site_adds_its_own_counts_and_finds_the_published_sum(tmp_path: Path) -> None:
-    """R4.14.2: counted once, with the new adapter, before any key of the session."""
+    """R4.15.2: counted once, with the new adapter, before any key of the session."""
     trainer = Counting(tp=5)
 
     async def scene(stage: Stage) -> None:
@@ -125,7 +125,7 @@ def test_a_site_adds_its_own_counts_and_finds_the_published_sum(tmp_path: Path) 
 
 
 def test_wrong_counts_are_refused_by_name(tmp_path: Path) -> None:
-    """R4.14.6."""
+    """R4.15.6."""
 
     async def scene(stage: Stage) -> None:
         await to_the_counts(stage, Counting(tp=5))
@@ -175,7 +175,7 @@ async def counts_of_other_sites(stage: Stage) -> None:
 
 
 def test_a_second_set_of_sites_is_refused_in_a_later_round(tmp_path: Path) -> None:
-    """R4.14.5: though the adapter, and so the base, is another one."""
+    """R4.15.5: though the adapter, and so the base, is another one."""
     assert reasons(play(tmp_path, counts_of_other_sites, **COUNTING)) == [("survivors", "consent_spent")]
 
 
@@ -216,7 +216,7 @@ async def counts_of_two_annotators(stage: Stage) -> None:
 def test_survivors_too_few_of_whom_annotate_a_type_are_refused_without_the_law(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R4.14.4, by the site itself: the law of its mirror is switched off."""
+    """R4.15.4, by the site itself: the law of its mirror is switched off."""
     monkeypatch.setattr(mirror_module, "apply", law.fold)
     stage = play(tmp_path, counts_of_two_annotators, study=uneven())
     assert reasons(stage) == [("survivors", "short_survivors")]
@@ -233,7 +233,7 @@ def test_without_the_check_of_the_layout_a_type_of_two_annotators_is_agreed_to(
 
 
 def test_counts_of_an_adapter_are_opened_once_whatever_the_log(tmp_path: Path) -> None:
-    """R4.14.5."""
+    """R4.15.5."""
 
     async def scene(stage: Stage) -> None:
         await to_the_counts(stage, Counting())
@@ -266,7 +266,7 @@ def test_a_restarted_site_adds_the_same_counts_without_counting_again(tmp_path: 
 
 @pytest.mark.parametrize("failure", ["broken", "too many"])
 def test_a_site_that_cannot_count_says_so_and_sends_nothing(tmp_path: Path, failure: str) -> None:
-    """R4.14.3: a count that does not fit is refused, never cut."""
+    """R4.15.3: a count that does not fit is refused, never cut."""
 
     class Failing(Counting):
         async def count(self, job: CountingJob) -> ValidationCounts:
@@ -286,7 +286,7 @@ def test_a_site_that_cannot_count_says_so_and_sends_nothing(tmp_path: Path, fail
 def test_with_another_law_the_site_still_counts_only_what_it_checked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lie: str
 ) -> None:
-    """Defence in depth (R4.14.1): the law of this site is switched off, its own comparison refuses."""
+    """Defence in depth (R4.15.1): the law of this site is switched off, its own comparison refuses."""
     monkeypatch.setattr(mirror_module, "apply", law.fold)
     every = {"secure_aggregation__validation": {"every_rounds": 2}} if lie == "round" else COUNTING
 
@@ -302,7 +302,7 @@ def test_with_another_law_the_site_still_counts_only_what_it_checked(
 
 
 def test_a_site_adds_only_types_that_the_charter_has_it_annotate() -> None:
-    """R4.14.3: else a sum over T annotating sites would hold others' false finds."""
+    """R4.15.3: else a sum over T annotating sites would hold others' false finds."""
     labels = (*make_study().labels.entities, *make_study().labels.modifiers)
     study = make_study(annotated={OWN: labels[1:]})
     own = annotated_only(found(study), study, OWN)
