@@ -25,6 +25,7 @@ from fedmedlora_audit.note import ALG_ED25519, WITNESS_ALGORITHMS, VerifierKey
 from fedmedlora_audit.privacy_plan import PrivacyPlan
 from fedmedlora_audit.retention import DEFAULT_YEARS, MAX_YEARS
 from fedmedlora_audit.site_noise import SiteNoise
+from fedmedlora_audit.validation_terms import ValidationRules
 
 CKKS_SUITE: Final = "ckks/1"
 SUITES: Final[Mapping[str, str]] = {"ckks": CKKS_SUITE, "none": "plain/1"}
@@ -94,6 +95,7 @@ class CharterTerms:
         initial_state: Digest of the first state of the server's optimiser, 64 hex; None without one.
         privacy: The privacy budget and what a round costs of it; None without differential privacy.
         site_noise: Noise inside the masks and what it costs; None without it.
+        validation: How validation counts are summed (PROTOCOL §4.15); None for never.
     """
 
     digest: str
@@ -118,6 +120,7 @@ class CharterTerms:
     initial_state: str | None = None
     privacy: PrivacyPlan | None = None
     site_noise: SiteNoise | None = None
+    validation: ValidationRules | None = None
 
     @property
     def n(self) -> int:
@@ -132,6 +135,11 @@ class CharterTerms:
     def votes_in(self, round_number: int) -> bool:
         """Whether a round's aggregate is voted on before it is taken (R4.7.1)."""
         return self.vote_every > 0 and round_number % self.vote_every == 0
+
+    def counts_in(self, round_number: int) -> bool:
+        """Whether validation counts of a round's adapter are summed (R4.15.1)."""
+        rules = self.validation
+        return rules is not None and (round_number % rules.every == 0 or round_number == self.rounds)
 
     @classmethod
     def from_json(cls, charter: bytes) -> Self:
@@ -167,6 +175,7 @@ class CharterTerms:
             initial_state=_initial_state(study),
             privacy=PrivacyPlan.of_charter(study),
             site_noise=SiteNoise.from_charter(study.values),
+            validation=ValidationRules.of(study.values),
         )
         _check_numbers(terms)
         _check_distinct(terms)

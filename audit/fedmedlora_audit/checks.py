@@ -29,6 +29,7 @@ _SITE_ANSWERS: Final = (
     "unmask.response",
     "aggregate.accepted",
     "votes.checked",
+    "validation.checked",
 )
 _LISTS: Final = ("session.opened", "keys.broadcast", "shares.fixed", "survivors.fixed")
 
@@ -83,6 +84,7 @@ LAW_CHECKS: Final[Mapping[str, Check]] = {
         "unmask.request",
         "aggregate.published",
         "votes.counted",
+        "validation.counted",
     ),
     "U5": _on("The encrypted shares in use are the ones their senders signed.", "shares.fixed"),
     "U6": _on(
@@ -110,9 +112,15 @@ LAW_CHECKS: Final[Mapping[str, Check]] = {
         "dp.spent",
         "update.submitted",
     ),
-    "M1": _on("The released model is the last accepted aggregate.", "model.released"),
+    "M1": _on(
+        "The released model is the last accepted aggregate, or the one that the summed counts choose.",
+        "model.released",
+    ),
     "G13": _on("No new attempt followed once shares of an earlier one were opened.", "session.opened"),
-    "G14": _on("No two opened sums from one base differ by fewer than min_sites sites.", "survivors.fixed"),
+    "G14": _on(
+        "No two opened sums from one base differ by fewer than min_sites sites; sums of counts by none.",
+        "survivors.fixed",
+    ),
     "G33": _on("Every list has at least the charter's threshold of sites.", *_LISTS),
     "G34": _on(
         "One inbox list and one survivor list per session, and every upload was masked with that inbox.",
@@ -145,6 +153,14 @@ LAW_CHECKS: Final[Mapping[str, Check]] = {
         "votes.checked",
         "round.closed",
         "round.rolled_back",
+    ),
+    "G49": _on(
+        "Validation counts are sums over the same sites, of types that enough of them annotate, and checked.",
+        "session.opened",
+        "survivors.fixed",
+        "validation.counted",
+        "validation.checked",
+        "round.closed",
     ),
     "H1": _on(
         "Entries were deleted in whole tiles, after the charter's years, under no hold, as the log says.",

@@ -10,7 +10,7 @@ Rules:
 What this does not do: say who may write which type when - that is the law.
 """
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -39,6 +39,7 @@ Step = Literal[
     "unmask",
     "aggregate",
     "count",
+    "tally",
     "erase",
 ]
 Purpose = Literal["update", "statistics", "score"]
@@ -110,18 +111,16 @@ class LeftOut(Closed):
     reason: LeftOutReason
 
 
-def _sorted_digests(rows: tuple[IdDigest, ...]) -> tuple[IdDigest, ...]:
+_Row = TypeVar("_Row", IdDigest, LeftOut)
+
+
+def _sorted_rows(rows: tuple[_Row, ...]) -> tuple[_Row, ...]:
     _sorted_ids(tuple(row.id for row in rows))
     return rows
 
 
-def _sorted_left_out(rows: tuple[LeftOut, ...]) -> tuple[LeftOut, ...]:
-    _sorted_ids(tuple(row.id for row in rows))
-    return rows
-
-
-IdDigests = Annotated[tuple[IdDigest, ...], AfterValidator(_sorted_digests)]
-LeftOuts = Annotated[tuple[LeftOut, ...], AfterValidator(_sorted_left_out)]
+IdDigests = Annotated[tuple[IdDigest, ...], AfterValidator(_sorted_rows)]
+LeftOuts = Annotated[tuple[LeftOut, ...], AfterValidator(_sorted_rows)]
 
 
 # -- the study ------------------------------------------------------------------------------------------
@@ -164,9 +163,10 @@ class RunClosed(Data):
 
 
 class ModelReleased(Data):
-    """``model.released``: the adapter after ``rounds`` closed rounds."""
+    """``model.released``: the last of ``rounds`` closed rounds; or ``round``, if counts chose it."""
 
     adapter: Digest
+    round: Round | None = None
     rounds: Count
 
 

@@ -29,8 +29,10 @@ from pydantic import (
 
 from fedmedlora_audit import event_data as of
 from fedmedlora_audit import retention as keep
+from fedmedlora_audit import validation_data as validation
 from fedmedlora_audit.errors import EventError
 from fedmedlora_audit.event_data import AbortReason, Closed, Count, Data, Digest, Id, Round
+from fedmedlora_audit.event_types import EventType
 from fedmedlora_audit.merkle import leaf_hash
 from fedmedlora_audit.note import Claim, NoteSigner, UnverifiedNote, VerifierKey, holds, parse_note
 
@@ -43,49 +45,6 @@ Action = Literal["C", "R", "U", "D", "E"]
 Outcome = Literal[0, 4, 8, 12]
 ObjectRole = Literal[
     "keys", "shares", "masked-update", "opened-shares", "decrypted-sum", "ring-sum", "adapter"
-]
-EventType = Literal[
-    "log.genesis",
-    "site.enrolled",
-    "charter.signed",
-    "run.opened",
-    "round.plan",
-    "plan.accepted",
-    "update.ready",
-    "session.opened",
-    "keys.advertised",
-    "keys.broadcast",
-    "shares.sent",
-    "shares.fixed",
-    "update.submitted",
-    "survivors.fixed",
-    "survivors.agreed",
-    "unmask.request",
-    "unmask.response",
-    "aggregate.published",
-    "aggregate.accepted",
-    "votes.counted",
-    "votes.checked",
-    "round.closed",
-    "round.aborted",
-    "receipt",
-    "step.refused",
-    "attempt.erased",
-    "delivery.failed",
-    "evidence.kept",
-    "evidence.shredded",
-    "model.released",
-    "run.closed",
-    "round.rolled_back",
-    "dp.spent",
-    "key.rotated",
-    "key.revoked",
-    "site.left",
-    "audit.exported",
-    "log.closed",
-    "retention.hold",
-    "retention.release",
-    "retention.pruned",
 ]
 
 
@@ -122,6 +81,8 @@ KINDS: Final[Mapping[str, Kind]] = {
     "aggregate.accepted": Kind("site", of.AggregateAccepted, "E"),
     "votes.counted": Kind("coordinator", of.VotesCounted, "C"),
     "votes.checked": Kind("site", of.VotesCounted, "E"),
+    "validation.counted": Kind("coordinator", validation.ValidationCounted, "C"),
+    "validation.checked": Kind("site", validation.ValidationCounted, "E"),
     "round.closed": Kind("coordinator", of.RoundClosed, "U"),
     "round.aborted": Kind("coordinator", of.Base, "E", outcome=8),
     "receipt": Kind("coordinator", of.Receipt, "E", None),

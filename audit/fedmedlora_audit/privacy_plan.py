@@ -174,10 +174,12 @@ def _epsilon(charges: frozenset[tuple[Mechanism, int]], delta: str, orders: tupl
 def _check_other_releases(study: Fields) -> None:
     """R4.13.2: under the table all else that a site releases is a constant, or nobody charges it (D5)."""
     weights = study.section("aggregation").values
+    rules = study.section("secure_aggregation").values
     released = {
         "weights that follow size or loss": weights.get("size_exponent_milli") or weights.get("tau_milli"),
         "counts of mentions": weights.get("type_weights") is not None,
-        "a vote's losses": study.section("secure_aggregation").values.get("vote") is not None,
+        "a vote's losses": rules.get("vote") is not None,
+        "validation counts": rules.get("validation") is not None,
         "steps without noise (mode 'sa')": study.section("adapter").values.get("mode") == "sa",
     }
     for what, is_released in released.items():

@@ -92,8 +92,9 @@ class SiteNoise:
             raise CharterError(
                 "site_noise needs masks, and at least one colluding site: each knows its noise"
             )
-        if weights["size_exponent_milli"] != 0 or weights["tau_milli"] != 0 or rules.get("vote"):
-            raise CharterError("site_noise: weights are constants and there is no vote")
+        exact = rules.get("vote") or rules.get("validation")
+        if weights["size_exponent_milli"] != 0 or weights["tau_milli"] != 0 or exact:
+            raise CharterError("site_noise: weights are constants, and there are no votes and no counts")
         top = _whole(weights, "weight_max", 1)
         weight = min(_whole(weights, "weight_scale", 1), top)
         clip = Fraction(_whole(rules, "clip_norm_micro", 1), _whole(rules, "clip_value_micro", 1))

@@ -196,7 +196,7 @@ def _send(
     )
     vault.store_ring("update", encoded)
     del outcome, encoded
-    return mask_and_store(study.packing(), vault, "update", party, uploads, threads=threads).digest
+    return mask_and_store(study.packing(), vault.load_ring("update"), party, uploads, threads=threads).digest
 
 
 def _site(root: Path, study: Study, adapter: Adapter, threads: int) -> Callable[[], object]:

@@ -15,6 +15,7 @@ from fedmedlora_cli.study_graph import check_graph, graph_facts
 from fedmedlora_cli.study_options import (
     AgreementOption,
     BaseOption,
+    ChooseOption,
     ContextOption,
     ContinuesOption,
     DropOption,
@@ -22,6 +23,7 @@ from fedmedlora_cli.study_options import (
     SiteClipOption,
     SiteDeltaOption,
     SiteEpsilonOption,
+    ValidateOption,
     VoteOption,
     WireOption,
     YearsOption,
@@ -72,6 +74,8 @@ def new(
     ckks_holder: Annotated[str, typer.Option(help="Member that holds the CKKS key.")] = "",
     vote_every: VoteOption = None,
     vote_margin_milli: MarginOption = 20,
+    validate_every: ValidateOption = None,
+    choose: ChooseOption = "best",
     key_agreement: AgreementOption = None,
     wire_bits: WireOption = None,
     drop_percent: DropOption = 10,
@@ -99,6 +103,7 @@ def new(
     overrides = (
         overrides_of(strategy or ())
         | _vote(vote_every, vote_margin_milli)
+        | _validation(validate_every, choose)
         | _given(
             training__rounds=rounds,
             secure_aggregation__mode=secure,
@@ -121,6 +126,14 @@ def new(
 def _need_context(secure: str | None, context: Path | None) -> None:
     if (secure == "ckks") != (context is not None):
         raise ConfigError("--secure ckks and --ckks-context go together; `site ckks-key` makes the context")
+
+
+def _validation(every: int | None, choose: str) -> dict[str, object]:
+    """Return the override for the sums of validation counts."""
+    if every is None:
+        return {}
+    counts = {"every_rounds": every, "choose": choose}
+    return {"secure_aggregation__validation": counts if every else None}
 
 
 def _vote(every: int | None, margin_milli: int) -> dict[str, object]:

@@ -45,3 +45,9 @@ SiteDeltaOption = Annotated[str, typer.Option(help="Delta of that budget, writte
 SiteClipOption = Annotated[
     float | None, typer.Option(help="Largest L2 norm of an update, instead of the profile's.")
 ]
+ValidateOption = Annotated[
+    int | None, typer.Option(help="Sum the sites' validation counts in every so-manieth round; 0: never.")
+]
+ChooseOption = Annotated[
+    str, typer.Option(help="best or last: which round is released, where counts are summed.")
+]

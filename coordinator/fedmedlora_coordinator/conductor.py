@@ -7,10 +7,12 @@ sites are served.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 
 from fedmedlora_audit.law import Session, State, Waiting, waiting
+from fedmedlora_audit.law.state import COUNTS
+from fedmedlora_audit.law.validation_rules import chosen_round, countable, may_be_asked, may_be_counted
 from fedmedlora_coordinator import steps
 from fedmedlora_coordinator.aggregate import (
     Summation,
@@ -22,7 +24,7 @@ from fedmedlora_coordinator.aggregate import (
 from fedmedlora_coordinator.blobs import BlobStore
 from fedmedlora_coordinator.decryption import can_decrypt, need_holder
 from fedmedlora_coordinator.engine import Go, Situation, Wait, decide
-from fedmedlora_coordinator.errors import ForbiddenError, RoundError, StoreError
+from fedmedlora_coordinator.errors import ForbiddenError, RoundError, StoreError, ThinCountsError
 from fedmedlora_coordinator.evidence import EvidenceKeeper
 from fedmedlora_coordinator.folder import Folder
 from fedmedlora_coordinator.ledger import Ledger
@@ -34,8 +36,10 @@ from fedmedlora_coordinator.presence import Presence
 from fedmedlora_coordinator.release import write_release
 from fedmedlora_coordinator.settings import CoordinatorSettings
 from fedmedlora_coordinator.steps import Draft
+from fedmedlora_coordinator.validation import published_counts, sum_counts
 from fedmedlora_coordinator.vote import count_opened
 from fedmedlora_coordinator.witnesses import Witnesses
+from fedmedlora_core.validation_counts import CountLayout
 from fedmedlora_core.vote import vote_packing
 
 _LOG = logging.getLogger(__name__)
@@ -82,23 +86,21 @@ class Conductor:
         self._since: tuple[tuple[object, ...], float] = ((), monotonic())
         self._evidence = EvidenceKeeper(ledger, blobs, payloads, settings.evidence)
         self._neighbourhoods = payloads.neighbourhoods
-        state = ledger.state
-        model.replay(
-            ClosedSum(
-                closed.round,
-                model.packing(closed.round).read(
-                    blobs.chunks(closed.ring), out=model.accumulator(closed.round)
-                ),
-                len(state.sids[closed.sid].u3),
-                closed.next_base,
-                closed.state,
-            )
-            for closed in state.closed_rounds
-        )
+        model.replay(self._closed_sums(model))
 
     @property
     def _state(self) -> State:
         return self._ledger.state
+
+    def _closed_sums(self, model: GlobalModel, last: int | None = None) -> Iterator[ClosedSum]:
+        """Read the stored sums of the closed rounds, up to one of them, into a model's own memory."""
+        for closed in self._state.closed_rounds:
+            if last is not None and closed.round > last:
+                return
+            chunks, room = self._blobs.chunks(closed.ring), model.accumulator(closed.round)
+            total = model.packing(closed.round).read(chunks, out=room)
+            sites = len(self._state.sids[closed.sid].u3)
+            yield ClosedSum(closed.round, total, sites, closed.next_base, closed.state)
 
     def wake(self) -> None:
         """Look again: an event was written, or a site came or went."""
@@ -143,10 +145,11 @@ class Conductor:
             if isinstance(decision, Go):
                 await self._go(now.step, decision)
             elif not self._another_attempt(now.step):
-                self._abort(self._abort_reason(now))
+                await self._give_up(now.step, self._abort_reason(now))
         except RoundError as error:
-            _LOG.warning("round %s is aborted: %s", now.round, error)
-            self._abort(error.reason)
+            if not (isinstance(error, ThinCountsError) and self._another_attempt(now.step)):
+                _LOG.warning("round %s: %s", now.round, error)
+                await self._give_up(now.step, error.reason)
         return None
 
     def _between_rounds(self) -> Wait | None:
@@ -161,20 +164,25 @@ class Conductor:
             self._write(steps.plan(state))
             return None
         if state.closed_rounds and state.released is None:
-            write_release(
-                self._folder.released,
-                self._model.adapter,
-                self._model.study,
-                rounds=len(state.closed_rounds),
-            )
-            self._write(steps.model_released(state))
+            self._release()
         self._write(steps.run_closed(state))
         return None
+
+    def _release(self) -> None:
+        """Write the adapter of the last closed round, or of the one that the summed counts choose."""
+        state, model, chosen = self._state, self._model, chosen_round(self._state)
+        if chosen is not None and chosen.round != state.closed_rounds[-1].round:
+            model = GlobalModel.of_package(model.study, self._folder.study)
+            model.replay(self._closed_sums(model, last=chosen.round))
+        number = None if chosen is None else chosen.round
+        rounds = len(state.closed_rounds)
+        write_release(self._folder.released, model.adapter, model.study, rounds=rounds, chosen=number)
+        self._write(steps.model_released(state))
 
     async def _go(self, step: str, decision: Go) -> None:
         """Write the event that ends a step."""
         state = self._state
-        if decision.without and step not in ("aggregate", "count"):
+        if decision.without and step not in ("aggregate", "count", "tally"):
             self._report_silent(step)
         if step == "charter":
             self._write(steps.run_opened(state))
@@ -204,7 +212,10 @@ class Conductor:
         if rows != "u1" and terms.graph is not None:
             graph = self._neighbourhoods.graph_of(steps.live_session(self._state).sid)
             check_windows(graph, [party_of(terms, row.id) for row in listed])
-        need_holder(self._state, [row.id for row in getattr(draft.data, rows)])
+        need_holder(self._state, [row.id for row in listed])
+        session, there = steps.live_session(self._state), [row.id for row in listed]
+        if session.purpose == COUNTS and not may_be_counted(self._state, session, there):
+            raise ThinCountsError(session.step)  # R4.15.4, R4.15.5
         try:
             self._write(draft)
         except ForbiddenError as error:
@@ -213,17 +224,28 @@ class Conductor:
             raise RoundError("refused", str(error)) from None
 
     async def _open_sum(self, session: Session) -> None:
-        """Sum, unmask, decode and publish; or count, if it is a vote. The arithmetic runs in a thread."""
+        """Sum, unmask, decode and publish; or count, if it is for that. The arithmetic runs in a thread."""
         if session.purpose == "score":
             votes = Summation.of(self._state, session, vote_packing(self._state.terms.n))
             against = await asyncio.to_thread(count_opened, votes, self._blobs, self._state.terms.n)
             self._write(steps.votes_counted(self._state, against))
+            return
+        if session.purpose == COUNTS:
+            await self._open_counts(session)
             return
         packing = self._model.packing(session.round)
         summation = Summation.of(self._state, session, packing)
         step, ring = await asyncio.to_thread(aggregate, summation, self._blobs, self._model, session.round)
         self._report_clipped(session, step)
         self._write(steps.aggregate_published(self._state, step, ring=ring, ring_bytes=packing.total_bytes))
+
+    async def _open_counts(self, session: Session) -> None:
+        """Sum, unmask and publish validation counts."""
+        layout = CountLayout.of(self._model.study, session.ready)
+        summation = Summation.of(self._state, session, layout.packing)
+        found = await asyncio.to_thread(sum_counts, summation, self._blobs, layout)
+        data = published_counts(found, layout, sid=session.sid, sites=len(session.u3))
+        self._write(steps.validation_counted(self._state, data))
 
     def _report_clipped(self, session: Session, step: ModelStep) -> None:
         """Say how much the clip took from the sites' updates, and warn above the charter's limit (R4.5.7)."""
@@ -239,18 +261,21 @@ class Conductor:
         self._observe_clipped(session.round, step.clipped_permille, warn)
 
     async def _end_round(self, step: str) -> None:
-        """Open the vote that is due; else close the round, or roll it back if its vote says so."""
-        state = self._state
-        counted = steps.live_session(state).counted
-        if counted is None and state.terms.votes_in(steps.open_round(state).number):
+        """Open the vote or the counts that are due; else close the round, or roll it back by its vote."""
+        state, current = self._state, steps.open_round(self._state)
+        counted = current.vote.counted if current.vote is not None else None
+        if counted is None and state.terms.votes_in(current.number):
             self._report_silent(step)
             self._write(steps.vote_opened(state, steps.summed_session(state).accepted))
-        elif counted is None or not counted.rejected:
-            await self._close(step)
-        else:
+        elif counted is not None and counted.rejected:
             self._report_silent(step)
             self._write(steps.round_rolled_back(state))
             self._evidence.settle()
+        elif current.counts is None and (sites := countable(state, current)):
+            self._report_silent(step)
+            self._write(steps.counts_opened(state, sites))
+        else:
+            await self._close(step)
 
     async def _close(self, step_name: str) -> None:
         """Name the silent survivors, close the round and take the step to the next base."""
@@ -279,23 +304,41 @@ class Conductor:
         self._evidence.settle()
 
     def _another_attempt(self, step: str) -> bool:
-        """Try the same updates again with the sites that are there, while nothing of the round was opened."""
+        """Try the same vectors again with the sites that are there, while nothing of their sum was opened."""
         state = self._state
         current = steps.open_round(state)
-        votes = current.summed is not None
-        attempts = current.attempts("score" if votes else "update")
-        able = steps.live_session(state).ready if votes else set(current.ready) - set(current.refused)
-        there = set(self._presence.connected()) & set(able)
+        purpose = current.sessions[-1].purpose if current.sessions else "update"
+        able = set(current.ready) - set(current.refused)
+        if purpose != "update":
+            session = steps.live_session(state)
+            able = set(session.ready) - (set(session.refused) if purpose == COUNTS else set())
+        there = set(self._presence.connected()) & able
         if (
             step not in RETRIED_STEPS
-            or attempts >= self._settings.limits.max_attempts
+            or current.attempts(purpose) >= self._settings.limits.max_attempts
             or len(there) < state.terms.threshold
             or not can_decrypt(state, there)
+            or (purpose == COUNTS and not may_be_asked(state, there))
         ):
             return False
         self._report_silent(step)
-        self._write(steps.vote_opened(state, there) if votes else steps.session_opened(state, there))
+        opened = {"update": steps.session_opened, "score": steps.vote_opened, COUNTS: steps.counts_opened}
+        self._write(opened[purpose](state, there))
         return True
+
+    async def _give_up(self, step: str, reason: str) -> None:
+        """Abort the round; or close it without counts, if it was only for them that a session was on.
+
+        The adapter has been checked by then, and a site that stays away must not cost the others a round.
+        """
+        session = self._state.session
+        if session is None or session.purpose != COUNTS or steps.open_round(self._state).disputed:
+            self._abort(reason)
+            return
+        try:
+            await self._close(step)  # R4.15.7
+        except RoundError as error:
+            self._abort(error.reason)
 
     def _abort(self, reason: str) -> None:
         self._write(steps.round_aborted(self._state, reason))
@@ -313,8 +356,8 @@ class Conductor:
         key = (now.step, now.round, now.sid)
         if key != self._since[0]:
             self._since = (key, self._monotonic())
-        votes = now.step == "advertise" and steps.live_session(self._state).purpose == "score"
-        step = "evaluate" if votes else now.step  # a voter measures its losses before it makes keys
+        measures = now.step == "advertise" and steps.live_session(self._state).purpose != "update"
+        step = "evaluate" if measures else now.step  # losses, or counts, are measured before keys are made
         arrived = now.arrived
         if now.step == "survivors" and self._witnesses.demanded:
             # R5.6.2: T agreements then are T cosignatures of the head that fixes the survivors.

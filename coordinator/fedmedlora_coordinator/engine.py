@@ -19,7 +19,7 @@ from fedmedlora_coordinator.presence import Presence
 from fedmedlora_coordinator.settings import Timing
 
 TRAINING_STEPS = frozenset({"plan", "train", "evaluate"})
-"""Steps with a model's work in them; "evaluate" is the first step of a vote, which waits for losses."""
+"""Steps with a model's work in them; "evaluate" is the first step of a vote or of counts."""
 
 
 @dataclass(frozen=True)

@@ -61,3 +61,11 @@ class RoundError(CoordinatorError):
         """Keep the reason beside the sentence."""
         self.reason = reason
         super().__init__(detail)
+
+
+class ThinCountsError(RoundError):
+    """Validation counts would be summed over other sites than they may be; another attempt may do better."""
+
+    def __init__(self, step: str) -> None:
+        """Name the step whose list would be too thin."""
+        super().__init__("below_threshold", f"the sites left at '{step}' are not those that counts are over")

@@ -20,6 +20,7 @@ EVENT_OF_STEP: Final[dict[str, str]] = {
     "unmask": "unmask.request",
     "aggregate": "aggregate.published",
     "vote": "votes.counted",
+    "tally": "validation.counted",
 }
 
 

@@ -15,7 +15,7 @@ from fedmedlora_coordinator.blobs import BlobStore
 from fedmedlora_coordinator.errors import PeerRefusedError
 from fedmedlora_coordinator.model import RoundSizes
 from fedmedlora_coordinator.neighbourhoods import Neighbourhoods, party_of
-from fedmedlora_coordinator.vote_payloads import VotePayloads
+from fedmedlora_coordinator.recounted_payloads import RecountedPayloads
 from fedmedlora_core.vote import vote_length
 from fedmedlora_crypto.errors import CryptoError
 from fedmedlora_crypto.secagg.aggregator import Aggregator
@@ -51,7 +51,7 @@ class Payloads:
         self._opened: dict[str, set[str]] = {}  # sid -> digests of opened shares
         self._evidence: set[str] = set()  # digests of the evidence of published sums
         self.neighbourhoods = Neighbourhoods(terms, blobs)
-        self._votes = VotePayloads()
+        self._recounted = RecountedPayloads(terms)
 
     def learn(self, entries: Iterable[Entry]) -> None:
         """Note in which role a digest was named.
@@ -62,7 +62,7 @@ class Payloads:
         for entry in entries:
             self._learn_evidence(entry.event)
             self.neighbourhoods.learn(entry)
-            self._votes.learn(entry.event)
+            self._recounted.learn(entry.event)
             if isinstance(entry.event.data, SurvivorsFixed):
                 self._summed |= {row.digest for row in entry.event.data.u3}
             for item in entry.event.objects:
@@ -101,7 +101,7 @@ class Payloads:
     def is_public(self, digest: str) -> bool:
         """Tell whether members may fetch a blob: keys, sealed shares, sums, and a sum's evidence (R3.2.3)."""
         role = self._roles.get(digest)
-        if role in PUBLIC_ROLES or self._votes.is_shown(digest):  # R4.7.5: every voter counts again
+        if role in PUBLIC_ROLES or self._recounted.is_shown(digest):  # R4.7.5, R4.15.6
             return True
         return role in EVIDENCE_ROLES and digest in self._evidence
 
@@ -143,13 +143,13 @@ class Payloads:
             size = self._blobs.size(item.digest)
             if size is None or size != item.bytes:
                 raise PeerRefusedError(Reason.BLOB_MISSING)
-            self._check_size(item, event.round, vote=self._votes.is_vote(event.sid))
+            self._check_size(item, event.round, self._recounted.upload_bytes(event.sid))
             if item.role == "shares" and event.sid is not None:
                 self._check_shares(event, item, event.sid)
 
-    def _check_size(self, item: Object, round_number: int | None, *, vote: bool) -> None:
+    def _check_size(self, item: Object, round_number: int | None, counted: int | None) -> None:
         sizes = self._sizes[((round_number or 1) - 1) % len(self._sizes)]  # R4.10.2
-        upload_bytes = 4 * vote_length(self._terms.n) if vote else sizes.upload
+        upload_bytes = sizes.upload if counted is None else counted
         exact = {"masked-update": upload_bytes, "decrypted-sum": sizes.ring}.get(item.role)
         if item.bytes > MAX_SMALL_BYTES if exact is None else item.bytes != exact:
             raise PeerRefusedError(Reason.BAD_PAYLOAD)

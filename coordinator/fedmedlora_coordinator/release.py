@@ -13,14 +13,17 @@ from fedmedlora_core.study import CHARTER_FILE, Study
 RELEASE_FILE = "release.json"
 
 
-def write_release(folder: Path, adapter: Adapter, study: Study, *, rounds: int) -> None:
+def write_release(
+    folder: Path, adapter: Adapter, study: Study, *, rounds: int, chosen: int | None = None
+) -> None:
     """Write the adapter with its charter and where it comes from; an earlier release of it is replaced.
 
     Args:
         folder: The folder to make.
         adapter: The global adapter.
         study: The study; its canonical JSON lies beside the weights, for whoever uses them.
-        rounds: Closed rounds behind it.
+        rounds: Closed rounds of the study.
+        chosen: The round whose adapter it is, if summed validation counts chose one; None for the last.
     """
     staging = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
     try:
@@ -30,6 +33,7 @@ def write_release(folder: Path, adapter: Adapter, study: Study, *, rounds: int) 
             "study": study.study.id,
             "charter": study.digest,
             "rounds": rounds,
+            **({} if chosen is None else {"round": chosen}),
             "digest": adapter.digest,
         }
         (staging / RELEASE_FILE).write_text(json.dumps(facts, indent=2) + "\n")

@@ -32,7 +32,10 @@ from fedmedlora_audit.event_data import (
 from fedmedlora_audit.events import Object
 from fedmedlora_audit.law import Round, Session, State
 from fedmedlora_audit.law.duties import ASKED, answered
+from fedmedlora_audit.law.state import COUNTS
+from fedmedlora_audit.law.validation_rules import chosen_round
 from fedmedlora_audit.session import session_id, view_of
+from fedmedlora_audit.validation_data import ValidationCounted
 from fedmedlora_coordinator.errors import StateError
 from fedmedlora_coordinator.model import Step
 
@@ -112,6 +115,11 @@ def session_opened(state: State, ready: Iterable[str]) -> Draft:
 def vote_opened(state: State, ready: Iterable[str]) -> Draft:
     """Open the next attempt of the vote on the published adapter over the given sites (PROTOCOL §4.7)."""
     return _opening(state, ready, purpose="score", base=published(state).next_base)
+
+
+def counts_opened(state: State, ready: Iterable[str]) -> Draft:
+    """Open the next attempt of the validation counts of the published adapter (PROTOCOL §4.15)."""
+    return _opening(state, ready, purpose=COUNTS, base=published(state).next_base)
 
 
 def _opening(state: State, ready: Iterable[str], *, purpose: str, base: str) -> Draft:
@@ -215,6 +223,11 @@ def votes_counted(state: State, against: int) -> Draft:
     return Draft("votes.counted", data, session.round)
 
 
+def validation_counted(state: State, data: ValidationCounted) -> Draft:
+    """Publish the summed counts."""
+    return Draft("validation.counted", data, live_session(state).round)
+
+
 def round_rolled_back(state: State) -> Draft:
     """End the round as its vote says: the base stays."""
     current, session = open_round(state), live_session(state)
@@ -244,8 +257,12 @@ def deliveries_failed(state: State, step: str) -> list[Draft]:
 
 
 def model_released(state: State) -> Draft:
-    """Release the adapter that the closed rounds led to."""
-    return Draft("model.released", ModelReleased(adapter=state.base, rounds=len(state.closed_rounds)))
+    """Release the adapter that the closed rounds led to, or that of the round that the counts choose."""
+    chosen, rounds = chosen_round(state), len(state.closed_rounds)
+    if chosen is None:
+        return Draft("model.released", ModelReleased(adapter=state.base, rounds=rounds))
+    data = ModelReleased(adapter=chosen.next_base, round=chosen.round, rounds=rounds)
+    return Draft("model.released", data)
 
 
 def run_closed(state: State) -> Draft:

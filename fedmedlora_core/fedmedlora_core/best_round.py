@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 from fedmedlora_core.adapter import Adapter
 from fedmedlora_core.validation_counts import ValidationCounts
@@ -26,12 +27,13 @@ class BestRound:
     f1: float = -1.0
     history: list[float] = field(default_factory=list)
     _adapter: Adapter | None = None
+    _exact: Fraction = Fraction(-1)
 
     def offer(self, number: int, adapter: Adapter, counts: ValidationCounts) -> None:
         """Consider the adapter of one round; the later of two equal ones is left."""
         self.history.append(counts.f1)
-        if counts.f1 > self.f1:
-            self.round, self.f1, self._adapter = number, counts.f1, adapter
+        if counts.exact_f1 > self._exact:
+            self.round, self.f1, self._adapter, self._exact = number, counts.f1, adapter, counts.exact_f1
 
     @property
     def adapter(self) -> Adapter:

@@ -31,5 +31,9 @@ def check_releases(study: Study) -> None:
         raise ValueError(f"{table}: counts of mentions would be released; leave type_weights out")
     if study.secure_aggregation.vote is not None:
         raise ValueError(f"{table}: a vote's losses would be released; leave the vote out")
+    if study.secure_aggregation.validation is not None:  # R4.15.9: counts are exact, and nobody charges them
+        raise ValueError(
+            f"{table}: exact validation counts would be released; leave the table validation out"
+        )
     if study.privacy is not None and study.adapter.mode == "sa":
         raise ValueError("privacy: in mode 'sa' a site trains on without noise; choose another mode")

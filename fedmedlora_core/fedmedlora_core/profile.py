@@ -41,6 +41,7 @@ from fedmedlora_core.study import (
     threshold_for,
 )
 from fedmedlora_core.training_terms import PromptTerms, TrainingTerms
+from fedmedlora_core.validation_terms import ValidationTerms
 
 
 class AdapterShape(Section):
@@ -66,6 +67,7 @@ class SecureAggregationSettings(Section):
     graph: GraphTerms | None = None
     ckks: CkksTerms | None = None
     vote: VoteTerms | None = None
+    validation: ValidationTerms | None = None
     colluding_sites: NotNegative | None = None
     min_sites: Annotated[int, Field(ge=3)] = 3
     clip_value_micro: Positive

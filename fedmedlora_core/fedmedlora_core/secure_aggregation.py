@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from fedmedlora_core.config import Section
+from fedmedlora_core.validation_terms import ValidationTerms
 
 Hex32 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Identifier = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,32}$")]
@@ -100,6 +101,7 @@ class SecureAggregationTerms(Section):
         graph: The k-regular graph, or None for the complete one.
         ckks: Key custody; present exactly in mode "ckks".
         vote: The vote on aggregates, or None for none.
+        validation: The sums of validation counts, or None for none.
     """
 
     mode: Literal["masks", "ckks", "none"]
@@ -114,6 +116,7 @@ class SecureAggregationTerms(Section):
     graph: GraphTerms | None = None
     ckks: CkksTerms | None = None
     vote: VoteTerms | None = None
+    validation: ValidationTerms | None = None
 
     @model_validator(mode="after")
     def _ckks_fits_mode(self) -> SecureAggregationTerms:
@@ -122,4 +125,6 @@ class SecureAggregationTerms(Section):
         if self.mode == "ckks" and (self.graph is not None or self.vote is not None):
             # R6.16.9, R4.7.9: this suite adds no masks; a graph would be idle, a vote readable.
             raise ValueError("mode 'ckks' has neither a graph nor a masked vote")
+        if self.mode != "masks" and self.validation is not None:  # R4.15.9
+            raise ValueError("validation counts need mode 'masks': without them each site's could be read")
         return self

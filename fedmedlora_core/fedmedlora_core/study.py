@@ -36,6 +36,7 @@ from fedmedlora_core.secure_aggregation import (
 from fedmedlora_core.site_noise import SiteNoiseTerms, check_site_noise
 from fedmedlora_core.strategy_terms import AdapterTerms, AggregationTerms
 from fedmedlora_core.training_terms import PromptTerms, TrainingTerms
+from fedmedlora_core.validation_terms import check_validation
 
 SCHEMA = "fedmedlora-study/1"
 STUDY_FILE = "study.toml"
@@ -179,6 +180,7 @@ class Study(Section):
         self._check_model_kind()
         check_releases(self)
         check_site_noise(self)
+        check_validation(self)
         try:
             self.codec()
         except CodecError as exc:

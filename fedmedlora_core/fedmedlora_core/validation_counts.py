@@ -17,15 +17,18 @@ This module is pure: masks, the log and who may open the sum are the callers' bu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
 from fedmedlora_core.codec import RingVector
 from fedmedlora_core.errors import CodecError
+from fedmedlora_core.packing import Packing
 from fedmedlora_core.scores.counts import Counts, MatchScore
 from fedmedlora_core.study import Study
+from fedmedlora_core.validation_terms import annotators_of
 
 __all__ = ["COUNT_MAX", "CountLayout", "ValidationCounts"]
 
@@ -54,8 +57,14 @@ class ValidationCounts:
     @property
     def f1(self) -> float:
         """What model choice goes by: the mean of the tasks' micro F1, over tasks with any count."""
-        found = [task.f1 for task in (self.entities, self.relations) if not task.micro.is_empty]
-        return sum(found) / len(found) if found else 0.0
+        return float(self.exact_f1)
+
+    @property
+    def exact_f1(self) -> Fraction:
+        """The same without rounding: two parties that compare rounds agree on every machine (R4.15.8)."""
+        micro = [task.micro for task in (self.entities, self.relations) if not task.micro.is_empty]
+        found = [Fraction(2 * counts.tp, 2 * counts.tp + counts.fp + counts.fn) for counts in micro]
+        return sum(found, Fraction(0)) / len(found) if found else Fraction(0)
 
 
 @dataclass(frozen=True)
@@ -78,10 +87,16 @@ class CountLayout:
             raise CodecError(f"counts of {self.n} members could exceed the ring of 32 bits")
 
     @classmethod
-    def of(cls, study: Study) -> CountLayout:
-        """Layout of a study: its tasks' types that at least T members annotate."""
+    def of(cls, study: Study, sites: Collection[str] | None = None) -> CountLayout:
+        """Layout of a study: its tasks' types that at least T members annotate.
+
+        Args:
+            study: The study.
+            sites: Count only these members' annotations: those of one session (R4.15.4). None for all.
+        """
+        there = frozenset(study.member_ids if sites is None else sites)
         support = {
-            label: sum(label in member.annotated for member in study.members)
+            label: len(annotators_of(study, label) & there)
             for label in (*study.labels.entities, *study.labels.modifiers)
         }
 
@@ -99,6 +114,11 @@ class CountLayout:
     def length(self) -> int:
         """Values in the vector."""
         return _FIELDS * (len(self.entities) + len(self.relations))
+
+    @property
+    def packing(self) -> Packing:
+        """Frames of the vector on the wire."""
+        return Packing(32, self.length)
 
     def encode(self, counts: ValidationCounts) -> RingVector:
         """Write one site's counts; types without a place are left out.

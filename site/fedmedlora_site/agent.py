@@ -26,6 +26,7 @@ from fedmedlora_audit.errors import AuditError
 from fedmedlora_audit.event_data import StepRefused
 from fedmedlora_audit.events import COORDINATOR_ID, Entry, open_event
 from fedmedlora_audit.law import Duty, duties, waiting
+from fedmedlora_audit.law.state import COUNTS
 from fedmedlora_protos import wire
 from fedmedlora_site.client import FederationClient, Wire, backoff_seconds, credentials_of
 from fedmedlora_site.errors import (
@@ -44,13 +45,15 @@ from fedmedlora_site.personal import tidy
 from fedmedlora_site.round_steps import RoundSteps
 from fedmedlora_site.session_steps import SessionSteps
 from fedmedlora_site.step import StepContext
+from fedmedlora_site.summed import VOTE
 from fedmedlora_site.training import Trainer, trainer_of
+from fedmedlora_site.validation_steps import ValidationSteps
 from fedmedlora_site.vote_steps import VoteSteps
 
 _LOG = logging.getLogger(__name__)
 MOST_REJECTIONS = 8
 FAREWELL_ATTEMPTS = 3
-_SUM_STEPS = ("advertise", "share", "upload", "survivors", "unmask", "aggregate", "count")
+_SUM_STEPS = ("advertise", "share", "upload", "survivors", "unmask", "aggregate", "count", "tally")
 _OWN_STEPS = ("sign", "plan", "train", *_SUM_STEPS)
 
 
@@ -140,6 +143,8 @@ class Agent:
         context = StepContext(held, self._client, trainer, self._wake.set, faults, out)
         self._rounds, self._sessions = RoundSteps(context), SessionSteps(context)
         self._votes = VoteSteps(context, self._sessions)
+        self._counts = ValidationSteps(context, self._sessions)
+        self._measuring: dict[str, VoteSteps | ValidationSteps] = {VOTE: self._votes, COUNTS: self._counts}
         self._context = context
         self._sent: set[bytes] = set()
         self._promised: dict[int, bytes] = {}
@@ -149,20 +154,22 @@ class Agent:
             "sign": self._rounds.sign,
             "plan": self._rounds.plan,
             "train": self._rounds.train,
-            "advertise": self._votes.advertise,
+            "advertise": self._advertise,
             "share": self._sessions.share,
             "upload": self._sessions.upload,
             "survivors": self._sessions.survivors,
             "unmask": self._sessions.unmask,
             "aggregate": self._rounds.aggregate,
             "count": self._votes.count,
+            "tally": self._counts.tally,
             "erase": self._sessions.erase,
         }
 
     async def close(self) -> None:
         """Stop the training, drop all secrets, close the channel."""
         await self._rounds.drop_training(None)
-        await self._votes.drop(None)
+        for steps in self._measuring.values():
+            await steps.drop(None)
         self._sessions.drop()
         await self._trainer.close()
         await self._client.close()
@@ -220,9 +227,7 @@ class Agent:
         except RejectedError as exc:
             if exc.reason != wire.Reason.AHEAD_OF_LOG:
                 raise
-            raise ForkError(
-                "log_forked", "the coordinator's log is shorter than the head it signed"
-            ) from None
+            raise ForkError("log_forked", "the coordinator's log is shorter than a head it signed") from None
 
     def _witness(self, fresh: Sequence[Entry]) -> None:
         """Cosign the head of a batch if it is one that witnesses sign (R5.6.1)."""
@@ -263,7 +268,8 @@ class Agent:
             if self._held.tell_refusal() or await self._rounds.tell_charge():
                 continue
             duty = self._duty()
-            await self._votes.drop(state.session.sid if state.session else None)
+            for steps in self._measuring.values():
+                await steps.drop(state.session.sid if state.session else None)
             if duty is not None and await self._perform(duty):
                 continue
             if not await self._caught_up():
@@ -280,6 +286,10 @@ class Agent:
         if duty is None or self._held.journal.has(duty.step, duty.round, duty.sid):
             return None
         return duty
+
+    async def _advertise(self, duty: Duty) -> bool:
+        purpose = self._context.session_of(duty).purpose
+        return await self._measuring.get(purpose, self._sessions).advertise(duty)
 
     async def _perform(self, duty: Duty) -> bool:
         """Take one step; True when it signed something."""

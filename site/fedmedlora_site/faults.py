@@ -24,6 +24,8 @@ STEPS = (
     "aggregate",
     "vote",
     "count",
+    "counts",
+    "tally",
 )
 
 

@@ -28,7 +28,8 @@ class Consent:
         sid: The session.
         base: Digest of the base adapter.
         survivors: The ids of U3, sorted.
-        purpose: "update", or "score" for a vote on `base`: sums of different things give no difference.
+        purpose: "update", "score" for a vote on `base`, or "statistics" for counts, whose `base` is the
+            charter: sums of different things give no difference.
     """
 
     sid: str

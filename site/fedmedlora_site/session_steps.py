@@ -18,7 +18,6 @@ from fedmedlora_audit.event_data import (
     UpdateSubmitted,
 )
 from fedmedlora_audit.law import Duty, Session
-from fedmedlora_core.vote import vote_packing
 from fedmedlora_site.blobs import UploadFile
 from fedmedlora_site.ciphertexts import Progress, RingVector, SumOpener, encrypt_upload
 from fedmedlora_site.custody import encode_sum, ring_values
@@ -26,8 +25,17 @@ from fedmedlora_site.errors import StepRefusal
 from fedmedlora_site.markers import Consent
 from fedmedlora_site.session import LiveSession
 from fedmedlora_site.step import StepContext
+from fedmedlora_site.summed import (
+    consent_base,
+    is_counts,
+    is_vote,
+    load_vector,
+    packing_of,
+    step_name,
+    vector_id,
+    vector_name,
+)
 from fedmedlora_site.update import mask_and_store
-from fedmedlora_site.vote import is_vote, vector_id, vector_name
 
 MOST_PAYLOAD_BYTES = 16 << 20
 """Keys and shares of one site; the shares of 1024 members need a quarter of a megabyte."""
@@ -113,7 +121,7 @@ class SessionSteps:
         live.fix(_rows(session.u2), session.view, session.shares[held.site], payloads)
         progress = self._progress_of("upload", session.round)
         upload = await asyncio.to_thread(self._seal, live, session, progress)
-        self._context.strike("vote" if is_vote(session) else "upload", session.round)
+        self._context.strike(step_name(session), session.round)
         event = UpdateSubmitted(sid=session.sid, view=live.view, h_u2=live.h_u2)
         self._context.sign("update.submitted", event, duty, payload=("masked-update", upload))
         self._context.report(session.round, "upload", 1, 1)
@@ -128,7 +136,8 @@ class SessionSteps:
         rows = _rows(session.u3)
         live.check_survivors(rows, session.view, session.updates[held.site])
         self._need_support("survivors", session, session.u3)
-        consent = Consent(session.sid, session.base, tuple(row.id for row in rows), session.purpose)
+        base = consent_base(held, session)
+        consent = Consent(session.sid, base, tuple(row.id for row in rows), session.purpose)
         self._need_consent(consent)
         # R5.4.3: a crash from here on costs an answer, never a second one.
         held.markers.mark_consented(consent)
@@ -175,15 +184,14 @@ class SessionSteps:
 
     def _seal(self, live: LiveSession, session: Session, progress: Progress) -> UploadFile:
         """Mask or encrypt the encoded update; the payload is whole on the disk when this returns."""
-        held, name = self._held, vector_name(self._held, session)
+        held = self._held
         if held.custody is not None:
-            vector = held.vault.load_ring(name)
+            vector = held.vault.load_ring(vector_name(held, session))
             live.mask(vector)  # adds nothing in this suite; a second time it refuses
             cores = held.config.performance.ckks_processes or None
             return encrypt_upload(held.custody, vector, held.uploads, cores=cores, progress=progress)
-        packing = vote_packing(held.terms.n) if is_vote(session) else held.study.packing(session.round)
-        threads = held.config.performance.threads
-        return mask_and_store(packing, held.vault, name, live, held.uploads, threads=threads)
+        vector, threads = load_vector(held, session), held.config.performance.threads
+        return mask_and_store(packing_of(held, session), vector, live, held.uploads, threads=threads)
 
     def _progress_of(self, step: str, round_number: int) -> Progress:
         """Report a long step's progress from whatever thread it runs in; its end is reported by the step."""
@@ -251,7 +259,9 @@ class SessionSteps:
         annotated it move.
         """
         study = self._held.study
-        if study.model.kind != "token_classification" or is_vote(session):
+        if is_counts(session):
+            self._need_counted(step, session, sites)
+        if study.model.kind != "token_classification" or is_vote(session) or is_counts(session):
             return
         # R4.2.3: counted among the sites of this very list.
         for label in (*study.labels.entities, *study.labels.modifiers):
@@ -259,6 +269,13 @@ class SessionSteps:
             if count < study.threshold:
                 reason = "short_inbox" if step == "upload" else "short_survivors"
                 raise StepRefusal(step, reason, f"the rows of '{label}' would come from {count} sites")
+
+    def _need_counted(self, step: str, session: Session, sites: Collection[str]) -> None:
+        """Refuse a sum of counts with a type that fewer than T of these sites annotate (R4.15.4)."""
+        terms = self._held.terms
+        if terms.validation is None or not terms.validation.bears(session.ready, sites, terms.threshold):
+            reason = "short_inbox" if step == "upload" else "short_survivors"
+            raise StepRefusal(step, reason, "the counts of a type would come from fewer sites than T")
 
     def _need_consent(self, consent: Consent) -> None:
         """Refuse a second survivor set from one base unless the first can no longer be opened (G37)."""
@@ -298,6 +315,22 @@ class SessionSteps:
             )
             if not same:
                 raise StepRefusal("unmask", "wrong_digest", f"the consent of {site} is to another sum")
+
+    def opened_before(self, session: Session, index: int) -> dict[str, str]:
+        """Digests of the shares that were opened before an entry: a later one needs no payload (ADR 0011)."""
+        entries = self._held.mirror.entries[session.request_index : index]
+        return {
+            entry.event.actor.id: entry.event.object_digest
+            for entry in entries
+            if entry.event.type == "unmask.response" and entry.event.sid == session.sid
+        }
+
+    async def fetch_evidence(
+        self, step: str, session: Session, opened: Mapping[str, str]
+    ) -> dict[str, bytes]:
+        """Download all that a sum of votes or counts was opened from, by digest."""
+        named = [session.u1, session.u2, session.u3, opened]
+        return await self.fetch(step, {digest: digest for table in named for digest in table.values()})
 
     async def fetch(self, step: str, digests: Mapping[str, str]) -> dict[str, bytes]:
         """Download every member's payload; each is checked against the digest its sender signed."""

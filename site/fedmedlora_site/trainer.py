@@ -1,10 +1,11 @@
 """The trainer's process: `python -m fedmedlora_site.trainer`, the only part of a site that imports torch.
 
-It reads one JSON job a line from standard input - a round to train, or two adapters to compare on held-out
-notes - and answers with JSON lines: progress, then a result or an error. The trained update goes into the
-site's vault, encrypted; the line says only that it is there. Errors name what failed, never a note's text.
-A state of the unfinished training lies there too, so that a killed training goes on where it was. With
-several GPUs this process starts one more for each (`crew`). It dies with the agent that started it.
+It reads one JSON job a line from standard input - a round to train, two adapters to compare on held-out
+notes, or one whose finds in them are counted - and answers with JSON lines: progress, then a result or an
+error. The trained update goes into the site's vault, encrypted; the line says only that it is there. Errors
+name what failed, never a note's text. A state of the unfinished training lies there too, so that a killed
+training goes on where it was. With several GPUs this process starts one more for each (`crew`). It dies with
+the agent that started it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from fedmedlora_core.adapter import Adapter
-from fedmedlora_core.errors import CoreError, NonFiniteError
+from fedmedlora_core.errors import ConfigError, CoreError, NonFiniteError
 from fedmedlora_core.labels import label_set
 from fedmedlora_core.records import check_structure, iter_checked
 from fedmedlora_core.splits import Splits, split_as_study
@@ -27,8 +28,9 @@ from fedmedlora_core.study import Study
 from fedmedlora_crypto.xof import Keystream
 from fedmedlora_site.checkpoints import VaultCheckpoints
 from fedmedlora_site.crew import Crew, Place
+from fedmedlora_site.evaluation import COUNT, EVALUATE, CountingJob, EvaluationJob, counts_line
 from fedmedlora_site.personal import load_start, personal_name
-from fedmedlora_site.training import EVALUATE, UPDATE_NAME, EvaluationJob, TrainingJob
+from fedmedlora_site.training import UPDATE_NAME, TrainingJob
 from fedmedlora_site.vault import Vault
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -43,6 +45,8 @@ def main() -> None:
         job = json.loads(line)
         if EVALUATE in job:
             worker.serve(EvaluationJob(**job[EVALUATE]), answers)
+        elif COUNT in job:
+            worker.serve(CountingJob(**job[COUNT]), answers)
         else:
             task = TrainingJob(**job)
             worker.gather(task, line)
@@ -95,10 +99,10 @@ class Worker:
             self._place = self._crew.place
         self._crew.send(line)
 
-    def serve(self, job: TrainingJob | EvaluationJob, answers: TextIO) -> None:
+    def serve(self, job: TrainingJob | EvaluationJob | CountingJob, answers: TextIO) -> None:
         """Do one job and write its answer."""
         try:
-            result = self._evaluate(job) if isinstance(job, EvaluationJob) else self._train(job, answers)
+            result = self._result(job, answers)
         except NonFiniteError as exc:
             _say(answers, "error", {"reason": "not_finite", "message": str(exc)})
         except (CoreError, ValueError) as exc:
@@ -111,7 +115,12 @@ class Worker:
         else:
             _say(answers, "result", result)
 
-    def _prepare(self, job: TrainingJob | EvaluationJob) -> tuple[Study, Splits]:
+    def _result(self, job: TrainingJob | EvaluationJob | CountingJob, answers: TextIO) -> dict[str, Any]:
+        if isinstance(job, EvaluationJob):
+            return self._evaluate(job)
+        return self._count(job) if isinstance(job, CountingJob) else self._train(job, answers)
+
+    def _prepare(self, job: TrainingJob | EvaluationJob | CountingJob) -> tuple[Study, Splits]:
         """Load base model and notes, unless they are there from the job before."""
         charter = Path(job.charter).read_bytes()
         study = Study.from_canonical_json(charter)
@@ -144,6 +153,16 @@ class Worker:
         losses = held_out_losses(self._learner, study, adapters, validation=splits.validation)
         before, after = (loss if math.isfinite(loss) else None for loss in losses)  # JSON has no infinity
         return {"before": before, "after": after}
+
+    def _count(self, job: CountingJob) -> dict[str, Any]:
+        study, splits = self._prepare(job)
+        from fedmedlora_core.learning.validation import count_on_notes
+
+        if not splits.validation:
+            raise ConfigError("validation counts need validation notes")
+        return counts_line(
+            count_on_notes(self._learner, study, Adapter.load(Path(job.adapter)), splits.validation)
+        )
 
     def _train(self, job: TrainingJob, answers: TextIO) -> dict[str, Any]:
         study, splits = self._prepare(job)

@@ -26,13 +26,23 @@ from fedmedlora_core.adapter_parts import is_personal
 from fedmedlora_core.codec import EXTRAS, FloatVector, RingVector
 from fedmedlora_core.errors import CoreError, DataError
 from fedmedlora_core.records import check_structure, iter_checked, mentions_in
+from fedmedlora_core.scores import MatchScore
+from fedmedlora_core.scores.counts import Counts
+from fedmedlora_core.validation_counts import ValidationCounts
 from fedmedlora_site.config import DeviceName, TrainerSection
 from fedmedlora_site.errors import TrainingError
+from fedmedlora_site.evaluation import (
+    COUNT,
+    EVALUATE,
+    CountingJob,
+    EvaluationJob,
+    EvaluationOutcome,
+    counts_of_line,
+)
 from fedmedlora_site.personal import load_start, personal_name
 from fedmedlora_site.vault import Vault
 
 UPDATE_NAME = "trained"
-EVALUATE = "evaluate"
 TRAINER_COMMAND = (sys.executable, "-m", "fedmedlora_site.trainer")
 _LINE_BYTES = 1 << 16
 
@@ -79,44 +89,6 @@ class TrainingJob:
     processes: int = 1
     checkpoint_seconds: float = 300.0
     noise_key: str = ""
-
-
-@dataclass(frozen=True)
-class EvaluationJob:
-    """Two adapters to compare on this site's held-out notes (PROTOCOL §4.7).
-
-    Args:
-        charter: The accepted charter (canonical JSON of the study).
-        base_model: Folder of the frozen base model; empty for the one in the package.
-        before: Folder of the adapter that the round started from.
-        after: Folder of the adapter that its aggregate leads to.
-        notes: The site's notes.
-        device: Where the model computes: auto, cpu or cuda.
-    """
-
-    charter: str
-    base_model: str
-    before: str
-    after: str
-    notes: str
-    device: DeviceName = "auto"
-
-
-@dataclass(frozen=True, repr=False)
-class EvaluationOutcome:
-    """Two held-out losses in nats; `after` may be infinite. They stay in this process.
-
-    Args:
-        before: Under the adapter that the round started from.
-        after: Under the new one.
-    """
-
-    before: float
-    after: float
-
-    def __repr__(self) -> str:
-        """Show nothing: losses are the site's own."""
-        return "EvaluationOutcome(…)"
 
 
 @dataclass(frozen=True)
@@ -174,6 +146,9 @@ class Trainer(Protocol):
             TrainingError: No usable result; its reason is "evaluation_failed".
         """
 
+    async def count(self, job: CountingJob) -> ValidationCounts:
+        """Count what an adapter finds in the held-out notes; as `evaluate` otherwise."""
+
     def child_processes(self) -> tuple[int, ...]:
         """Process ids that must die with the agent."""
 
@@ -222,6 +197,19 @@ class RehearsalTrainer:
             raise TrainingError("evaluation_failed", str(exc)) from None
         losses = [float(np.sqrt(np.mean(np.square(v.astype(np.float64))))) for v in (before, after)]
         return EvaluationOutcome(*losses)
+
+    async def count(self, job: CountingJob) -> ValidationCounts:
+        """Let the adapter's digest say how many of the mentions it finds: the same at every site."""
+        await asyncio.sleep(0)
+        try:
+            digest = Adapter.load(Path(job.adapter)).digest
+            mentions = mentions_in(list(iter_checked(Path(job.notes), check_structure)))
+        except CoreError as exc:
+            raise TrainingError("evaluation_failed", str(exc)) from None
+        share = int(digest[:4], 16)
+        found = {label: share * gold >> 16 for label, gold in mentions.items()}
+        rows = {label: Counts(tp, 1, mentions[label] - tp) for label, tp in found.items()}
+        return ValidationCounts(MatchScore(rows), MatchScore(rows))
 
     def child_processes(self) -> tuple[int, ...]:
         """None: it works in this process."""
@@ -277,6 +265,14 @@ class ProcessTrainer:
         if not isinstance(before, float) or not isinstance(after, float | None):
             raise TrainingError("evaluation_failed", "the held-out loss of the old adapter is not finite")
         return EvaluationOutcome(before, math.inf if after is None else after)
+
+    async def count(self, job: CountingJob) -> ValidationCounts:
+        """Hand the adapter to the child."""
+        try:
+            answer = await self._ask({COUNT: asdict(job)}, lambda _: None)
+        except TrainingError as exc:
+            raise TrainingError("evaluation_failed", str(exc)) from None
+        return counts_of_line(answer)
 
     async def _ask(self, job: dict[str, Any], report: Report) -> dict[str, Any]:
         """Send one job and read the child's lines until its result."""

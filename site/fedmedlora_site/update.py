@@ -17,7 +17,6 @@ from fedmedlora_core.study import Study
 from fedmedlora_crypto.xof import Keystream
 from fedmedlora_site.blobs import UploadFile, UploadFolder
 from fedmedlora_site.training import TrainingOutcome
-from fedmedlora_site.vault import Vault
 
 
 class Masker(Protocol):
@@ -86,22 +85,19 @@ def encode_update(
 
 
 def mask_and_store(
-    packing: Packing, vault: Vault, name: str, masker: Masker, uploads: UploadFolder, *, threads: int = 1
+    packing: Packing, vector: RingVector, masker: Masker, uploads: UploadFolder, *, threads: int = 1
 ) -> UploadFile:
-    """Mask a round's encoded update, or its vote, and write it out packed, whole and durable (R5.4.4).
+    """Mask what a session sums and write it out packed, whole and durable (R5.4.4).
 
     Args:
-        packing: Frames of the vector: the study's, or those of a vote.
-        vault: Holds the encoded update.
-        name: Under this name.
+        packing: Frames of the vector.
+        vector: The encoded update, vote or counts; masked in place.
         masker: The session's secrets.
         uploads: Where the file goes.
         threads: Worker threads; the result does not depend on it.
 
     Raises:
-        FolderError: The vault's file is missing or damaged.
         CryptoError: The masks of this session are spent.
     """
-    vector = vault.load_ring(name)
     masker.mask(vector, threads=threads)
     return uploads.store_chunks(packing.frames_of(vector), threads=threads)

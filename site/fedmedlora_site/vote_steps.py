@@ -11,13 +11,16 @@ import asyncio
 from fedmedlora_audit.event_data import VotesCounted
 from fedmedlora_audit.law import Duty, Session
 from fedmedlora_core.errors import VoteError
+from fedmedlora_core.vote import count_votes
 from fedmedlora_crypto.errors import CryptoError
 from fedmedlora_site.acceptance import model_folder
 from fedmedlora_site.errors import StepRefusal, TrainingError
+from fedmedlora_site.evaluation import EvaluationJob
+from fedmedlora_site.measuring import Measuring
 from fedmedlora_site.session_steps import SessionSteps
 from fedmedlora_site.step import StepContext
-from fedmedlora_site.training import EvaluationJob
-from fedmedlora_site.vote import cast, is_vote, recount, vector_name
+from fedmedlora_site.summed import opened_sum, vector_name
+from fedmedlora_site.vote import cast
 
 
 class VoteSteps:
@@ -33,20 +36,18 @@ class VoteSteps:
         self._context = context
         self._held = context.held
         self._sessions = sessions
-        self._measuring: asyncio.Task[None] | None = None
-        self._measured_for = ""
+        self._measuring = Measuring(context.wake)
         self._settled = 0  # rounds that are over and were looked at
 
     async def advertise(self, duty: Duty) -> bool:
-        """Measure the losses first if the session is a vote; then make keys."""
+        """Measure the losses first; then make keys."""
         session = self._context.session_of(duty)
-        if is_vote(session):
-            self._need_checked("advertise", session)
-            # R4.7.3: no secret of the session exists while a model works
-            if not self._held.vault.holds(vector_name(self._held, session)):
-                await self._ensure_measured(session)
-                return False
-            await self._context.until_slot()
+        self._need_checked("advertise", session)
+        # R4.7.3: no secret of the session exists while a model works
+        if not self._held.vault.holds(vector_name(self._held, session)):
+            await self._measuring.ensure(session.sid, lambda: self._measure(session))
+            return False
+        await self._context.until_slot()
         return await self._sessions.advertise(duty)
 
     async def count(self, duty: Duty) -> bool:
@@ -62,10 +63,7 @@ class VoteSteps:
 
     async def drop(self, sid: str | None) -> None:
         """Stop a measurement for another session than this one."""
-        if self._measuring is not None and self._measured_for != sid:
-            self._measuring.cancel()
-            await asyncio.gather(self._measuring, return_exceptions=True)
-            self._measuring = None
+        await self._measuring.drop(sid)
 
     def forget_refused(self) -> None:
         """Delete adapters of rounds that ended without taking them (R4.7.7)."""
@@ -89,16 +87,6 @@ class VoteSteps:
             raise StepRefusal(step, "wrong_base", "this site has not accepted the round's aggregate")
         if session.base != published.next_base or not held.bases.holds(session.base):
             raise StepRefusal(step, "wrong_base", "the vote is on another adapter than this site computed")
-
-    async def _ensure_measured(self, session: Session) -> None:
-        await self.drop(session.sid)
-        if self._measuring is not None and self._measuring.done():
-            task, self._measuring = self._measuring, None
-            task.result()  # raises what went wrong
-        if self._measuring is None:
-            self._measured_for = session.sid
-            self._measuring = asyncio.create_task(self._measure(session))
-            self._measuring.add_done_callback(lambda _: self._context.wake())
 
     async def _measure(self, session: Session) -> None:
         """Compare the two adapters on the held-out notes and keep the vote, the same for every attempt."""
@@ -124,20 +112,10 @@ class VoteSteps:
         held.vault.store_ring(vector_name(held, session), vote)
 
     async def _recounted(self, session: Session) -> int:
-        opened = self._opened_before_the_count(session)
-        named = [session.u1, session.u2, session.u3, opened]
-        digests = {digest: digest for table in named for digest in table.values()}
-        payloads = await self._sessions.fetch("count", digests)
+        opened = self._sessions.opened_before(session, session.counted_index)
+        payloads = await self._sessions.fetch_evidence("count", session, opened)
         try:
-            return await asyncio.to_thread(recount, self._held, session, opened, payloads)
+            total = await asyncio.to_thread(opened_sum, self._held, session, opened, payloads)
+            return count_votes(total, voters=len(session.u3), n=self._held.terms.n)
         except (CryptoError, VoteError) as exc:
             raise StepRefusal("count", "wrong_count", f"the opened votes cannot be counted: {exc}") from None
-
-    def _opened_before_the_count(self, session: Session) -> dict[str, str]:
-        """Digests of the shares that were opened in time: a later event needs no payload (ADR 0011)."""
-        entries = self._held.mirror.entries[session.request_index : session.counted_index]
-        return {
-            entry.event.actor.id: entry.event.object_digest
-            for entry in entries
-            if entry.event.type == "unmask.response" and entry.event.sid == session.sid
-        }

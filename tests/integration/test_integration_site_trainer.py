@@ -19,14 +19,15 @@ from fedmedlora_core.labels import label_set
 from fedmedlora_core.learning.digest import base_digest
 from fedmedlora_core.learning.lora import LoraTerms
 from fedmedlora_core.learning.site_round import first_adapter
-from fedmedlora_core.records import write_notes
-from fedmedlora_core.study import ModelTerms
+from fedmedlora_core.records import read_notes, write_notes
+from fedmedlora_core.splits import split_by_patient
+from fedmedlora_core.study import ModelTerms, Study
+from fedmedlora_core.validation_counts import ValidationCounts
 from fedmedlora_core.vote import is_worse
 from fedmedlora_site.errors import TrainingError
+from fedmedlora_site.evaluation import CountingJob, EvaluationJob, EvaluationOutcome
 from fedmedlora_site.training import (
     TRAINER_COMMAND,
-    EvaluationJob,
-    EvaluationOutcome,
     ProcessTrainer,
     TrainingJob,
     TrainingOutcome,
@@ -132,6 +133,35 @@ def test_the_child_finds_a_harmful_adapter_worse_and_itself_equal(job: TrainingJ
     assert is_worse(before=worse.before, after=worse.after, margin_milli=20)
     assert CANARY not in log.read_text()
     assert repr(worse) == "EvaluationOutcome(…)"
+
+
+def test_the_child_counts_every_mention_of_the_held_out_notes_once(job: TrainingJob, tmp_path: Path) -> None:
+    """R4.15.2: found and missed together are what was annotated there, whatever the adapter."""
+    asked = CountingJob(job.charter, job.base_model, job.adapter, job.notes)
+    study = Study.from_canonical_json(Path(job.charter).read_bytes())
+    held_out = split_by_patient(
+        read_notes(Path(job.notes)),
+        seed=study.splits.seed,
+        validation_fraction=study.splits.validation_percent / 100,
+        test_fraction=study.splits.test_percent / 100,
+    ).validation
+
+    async def act() -> list[ValidationCounts]:
+        trainer = ProcessTrainer(tmp_path / "trainer.log")
+        try:
+            found = [await trainer.count(asked) for _ in range(2)]
+            with pytest.raises(TrainingError) as refused:
+                await trainer.count(replace(asked, adapter=str(tmp_path / "nowhere")))
+            assert refused.value.reason == "evaluation_failed"
+            return found
+        finally:
+            await trainer.close()
+
+    first, again = asyncio.run(act())
+    assert first == again
+    entities = [e for note in held_out for e in note.entities if e.type in study.labels.entities]
+    assert first.entities.micro.tp + first.entities.micro.fn == len(entities) > 0
+    assert CANARY not in (tmp_path / "trainer.log").read_text()
 
 
 def test_a_broken_note_fails_by_file_and_line_without_its_text(job: TrainingJob, tmp_path: Path) -> None:

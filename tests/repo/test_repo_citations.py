@@ -18,7 +18,7 @@ NAMED = re.compile(r"(AUDIT|OPERATIONS|ARCHITECTURE|PITFALLS) \"([^\"]+)\"")
 NUMBERED_HEADING = re.compile(r"^#+ (?:Section )?(\d+(?:\.\d+)*)\.?\s", re.MULTILINE)
 HEADING = re.compile(r"^#+ (.+?)\s*$", re.MULTILINE)
 DECISIONS = re.compile(r"\bdecisions? (G?\d+(?:(?:, | and | to )G?\d+)*)")
-CHECK = re.compile(r"\bG(?:1[34]|3[2-9]|4[0-8])\b")
+CHECK = re.compile(r"\bG(?:1[34]|3[2-9]|4[0-9])\b")
 DOCUMENT = re.compile(r"\b(?:docs/)?((?:PROTOCOL|AUDIT|OPERATIONS|ARCHITECTURE|INTERFACES|PITFALLS)\.md)\b")
 
 

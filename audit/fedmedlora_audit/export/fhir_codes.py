@@ -66,6 +66,8 @@ TYPES: Final[Mapping[str, Type]] = {
     "aggregate.accepted": Type("110100", "Sum accepted"),
     "votes.counted": Type("110100", "Votes counted"),
     "votes.checked": Type("110100", "Count checked"),
+    "validation.counted": Type("110100", "Validation counts summed"),
+    "validation.checked": Type("110100", "Validation counts checked"),
     "round.closed": Type("110100", "Round closed"),
     "round.aborted": Type("110100", "Round aborted"),
     "receipt": Type("110100", "Receipt given"),

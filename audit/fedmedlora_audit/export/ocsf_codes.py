@@ -43,6 +43,8 @@ SEVERITIES: Final[Mapping[str, int]] = {
     "aggregate.accepted": INFORMATIONAL,
     "votes.counted": INFORMATIONAL,
     "votes.checked": INFORMATIONAL,
+    "validation.counted": INFORMATIONAL,
+    "validation.checked": INFORMATIONAL,
     "round.closed": INFORMATIONAL,
     "round.aborted": MEDIUM,
     "receipt": INFORMATIONAL,

@@ -16,7 +16,7 @@ class Duty:
     """What a site owes.
 
     Attributes:
-        step: sign, plan, train, advertise, share, upload, survivors, unmask, aggregate, count or erase.
+        step: sign, plan, train, advertise, share, upload, survivors, unmask, aggregate, count, tally, erase.
         round: Number of the round; None for sign.
         sid: The session; None before one is opened.
         answers: Indexes of the entries that the site's event answers.
@@ -34,7 +34,7 @@ class Waiting:
 
     Attributes:
         step: charter, idle (no round open), train, advertise, share, upload, survivors, unmask, aggregate,
-            count or closed.
+            count, tally or closed.
         round: Number of the open round, or None.
         sid: The live session, or None.
         expected: Ids of the sites that have answered or still can; not of those that refused or erased.
@@ -71,6 +71,7 @@ ASKED: Final[Mapping[str, _Asked]] = {
     "unmask": (lambda s: s.request.signers if s.request else (), lambda s: s.responses, "request_index"),
     "aggregate": (lambda s: s.u3, lambda s: s.accepted, "published_index"),
     "count": (lambda s: s.u3, lambda s: s.accepted, "counted_index"),
+    "tally": (lambda s: s.u3, lambda s: s.accepted, "tallied_index"),
 }
 
 

@@ -137,6 +137,7 @@ def _question(state: State, event: Event) -> int:
         "unmask.response": session.request_index,
         "aggregate.accepted": session.published_index,
         "votes.checked": session.counted_index,
+        "validation.checked": session.tallied_index,
     }[event.type]
 
 

@@ -30,6 +30,7 @@ from fedmedlora_audit.law.state import ClosedRound, PendingReceipt, Round, Sessi
 from fedmedlora_audit.privacy_plan import Spending
 from fedmedlora_audit.retention import RetentionHold, RetentionPruned, RetentionRelease
 from fedmedlora_audit.session import list_hash
+from fedmedlora_audit.validation_data import ValidationCounted
 
 Fold = Callable[[State, Entry, Any], None]
 DISPUTES: Final = frozenset({"wrong_digest", "bad_aggregate", "wrong_sum", "wrong_count"})
@@ -151,7 +152,7 @@ def _survivors(state: State, entry: Entry, data: SurvivorsFixed) -> None:
 def _agreed(state: State, entry: Entry, data: SurvivorsAgreed) -> None:
     session = state.sids[data.sid]
     if not session.agreed:
-        state.consented.setdefault((session.base, session.purpose), []).append(session)
+        state.consented.setdefault(session.family, []).append(session)
     session.agreed[entry.event.actor.id] = entry.leaf.hex()
 
 
@@ -185,6 +186,11 @@ def _counted(state: State, entry: Entry, data: VotesCounted) -> None:
     session.counted, session.counted_index = data, entry.index
 
 
+def _tallied(state: State, entry: Entry, data: ValidationCounted) -> None:
+    session = _session(state)
+    session.tallied, session.tallied_index = data, entry.index
+
+
 def _closed(state: State, _entry: Entry, data: RoundClosed) -> None:
     current = _round(state)
     session = current.summed or _session(state)
@@ -214,12 +220,14 @@ def _refused(state: State, entry: Entry, data: StepRefused) -> None:
         current.refused[site] = data.step
     elif data.step in ASKED and session is not None and data.sid in (None, session.sid):
         session.refused[site] = data.step
-        told = data.step in ("aggregate", "count")
+        told = data.step in ("aggregate", "count", "tally")
         session.disputed |= told and data.reason in DISPUTES and site in session.u3
-    elif current.summed is not None and (data.step, data.sid) == ("aggregate", current.summed.sid):
-        # R4.7.6: a survivor that finds another aggregate while the vote is on still stops the round
-        current.summed.refused[site] = data.step
-        current.summed.disputed |= data.reason in DISPUTES and site in current.summed.u3
+    else:
+        for earlier in current.sessions:
+            # R4.7.6: who finds another sum or count while a later session is on still stops the round
+            if earlier.is_told and (data.step, data.sid) == (earlier.step, earlier.sid):
+                earlier.refused[site] = data.step
+                earlier.disputed |= data.reason in DISPUTES and site in earlier.u3
 
 
 def _erased(state: State, entry: Entry, data: InSession) -> None:
@@ -291,6 +299,8 @@ FOLDS: Final[Mapping[str, Fold]] = {
     "aggregate.accepted": _accepted,
     "votes.counted": _counted,
     "votes.checked": _accepted,
+    "validation.counted": _tallied,
+    "validation.checked": _accepted,
     "round.closed": _closed,
     "round.aborted": _aborted,
     "round.rolled_back": _rolled_back,

@@ -18,6 +18,7 @@ from fedmedlora_audit.events import Event
 from fedmedlora_audit.law.duties import answered
 from fedmedlora_audit.law.rule import Rule, named_round, need, open_round, summed_session
 from fedmedlora_audit.law.state import Session, State
+from fedmedlora_audit.law.validation_rules import closes_after_counting
 from fedmedlora_audit.law.vote_rules import closes_unless_voted_down, rolls_back_if_voted_down
 
 
@@ -74,10 +75,10 @@ def closes_an_accepted_aggregate(state: State, event: Event, data: RoundClosed) 
 
 
 def silent_survivors_are_named(state: State, event: Event, _data: RoundClosed | RolledBack) -> None:
-    """R4: a survivor that neither accepted nor refused the sum, or the count, has a delivery.failed."""
+    """R4: a survivor that neither accepted nor refused the sum, or a count, has a delivery.failed."""
     current = open_round(state, event)
-    for session, step in ((current.summed, "aggregate"), (current.vote, "count")):
-        for site in session.u3 if session is not None else ():
+    for session, step in ((current.summed, "aggregate"), (current.vote, "count"), (current.counts, "tally")):
+        for site in session.u3 if session is not None and session.is_told else ():
             spoke = session is not None and (site in session.accepted or session.refused.get(site) == step)
             named = (site, step) in current.failed
             need(spoke or named, "R4", f"{site} neither answered the {step} nor has a delivery.failed")
@@ -148,7 +149,12 @@ RULES: Final[Mapping[str, tuple[Rule, ...]]] = {
     "round.plan": (one_plan_per_round, plan_starts_from_the_last_aggregate),
     "plan.accepted": (answers_the_plan, accepts_once),
     "update.ready": (answers_the_plan, ready_once_after_accepting, commits_to_a_contribution),
-    "round.closed": (closes_an_accepted_aggregate, closes_unless_voted_down, silent_survivors_are_named),
+    "round.closed": (
+        closes_an_accepted_aggregate,
+        closes_unless_voted_down,
+        closes_after_counting,
+        silent_survivors_are_named,
+    ),
     "round.aborted": (abort_keeps_the_base,),
     "round.rolled_back": (rolls_back_if_voted_down, abort_keeps_the_base, silent_survivors_are_named),
     "receipt": (_always,),

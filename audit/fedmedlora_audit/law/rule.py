@@ -7,7 +7,7 @@ from fedmedlora_audit.errors import LawError
 from fedmedlora_audit.events import Event
 from fedmedlora_audit.law.state import Round, Session, State
 
-STEPS: Final = ("advertise", "share", "upload", "survivors", "unmask", "aggregate", "count")
+STEPS: Final = ("advertise", "share", "upload", "survivors", "unmask", "aggregate", "count", "tally")
 STEP_OF_ANSWER: Final[Mapping[str, str]] = {
     "keys.advertised": "advertise",
     "shares.sent": "share",
@@ -16,6 +16,7 @@ STEP_OF_ANSWER: Final[Mapping[str, str]] = {
     "unmask.response": "unmask",
     "aggregate.accepted": "aggregate",
     "votes.checked": "count",
+    "validation.checked": "tally",
 }
 """A site's answers in a session, and the step each belongs to."""
 ROUND_ANSWERS: Final = frozenset({"plan.accepted", "update.ready"})
@@ -76,6 +77,30 @@ def named_session(state: State, event: Event) -> Session:
         raise LawError("G36", f"{event.type} names a session that was never opened")
     need(session.round == event.round, "R1", f"{event.type} names another round than its session's")
     return session
+
+
+def at_step(step: str, late: str) -> Rule:
+    """Make the rule that a coordinator event comes at one step: too early is R1, too late `late`."""
+
+    def rule(state: State, event: Event, _data: Any) -> None:
+        session = live_session(state, event)
+        now, due = STEPS.index(session.step), STEPS.index(step)
+        need(now >= due, "R1", f"{event.type} comes before its step: the session is at {session.step}")
+        # R5.2.2: fixing a list moves the step on, so there is no second one.
+        need(now <= due, late, f"{event.type} comes after its step: the session is at {session.step}")
+
+    return rule
+
+
+def not_before(step: str) -> Rule:
+    """Make the rule that a site's answer does not come before its step (R1); a late one is without effect."""
+
+    def rule(state: State, event: Event, _data: Any) -> None:
+        session = named_session(state, event)
+        early = STEPS.index(session.step) < STEPS.index(step)
+        need(not early, "R1", f"{event.type} comes before its step: the session is at {session.step}")
+
+    return rule
 
 
 def is_late(state: State, event: Event) -> bool:

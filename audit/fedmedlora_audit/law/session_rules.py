@@ -27,8 +27,15 @@ from fedmedlora_audit.event_data import (
 from fedmedlora_audit.events import Event
 from fedmedlora_audit.law.ckks_rules import answers_by_custody, publishes_what_was_decrypted
 from fedmedlora_audit.law.privacy_rules import upload_is_charged
-from fedmedlora_audit.law.rule import STEPS, Rule, live_session, named_session, need, open_round
-from fedmedlora_audit.law.state import State
+from fedmedlora_audit.law.rule import Rule, at_step, live_session, named_session, need, not_before, open_round
+from fedmedlora_audit.law.state import COUNTS, State
+from fedmedlora_audit.law.validation_rules import (
+    checks_what_was_tallied,
+    counts_a_checked_aggregate,
+    counts_over_the_same_sites,
+    keeps_the_layout,
+    sums_what_sites_can_count,
+)
 from fedmedlora_audit.law.vote_rules import (
     checks_what_was_counted,
     counts_the_survivors,
@@ -37,30 +44,7 @@ from fedmedlora_audit.law.vote_rules import (
     votes_on_a_checked_aggregate,
 )
 from fedmedlora_audit.session import session_id, view_of
-
-
-def at_step(step: str, late: str) -> Rule:
-    """Make the rule that a coordinator event comes at one step: too early is R1, too late `late`."""
-
-    def rule(state: State, event: Event, _data: Data) -> None:
-        session = live_session(state, event)
-        now, due = STEPS.index(session.step), STEPS.index(step)
-        need(now >= due, "R1", f"{event.type} comes before its step: the session is at {session.step}")
-        # R5.2.2: fixing a list moves the step on, so there is no second one.
-        need(now <= due, late, f"{event.type} comes after its step: the session is at {session.step}")
-
-    return rule
-
-
-def not_before(step: str) -> Rule:
-    """Make the rule that a site's answer does not come before its step (R1); a late one is without effect."""
-
-    def rule(state: State, event: Event, _data: Data) -> None:
-        session = named_session(state, event)
-        early = STEPS.index(session.step) < STEPS.index(step)
-        need(not early, "R1", f"{event.type} comes before its step: the session is at {session.step}")
-
-    return rule
+from fedmedlora_audit.validation_data import ValidationCounted
 
 
 def not_erased(state: State, event: Event, _data: Data) -> None:
@@ -82,8 +66,12 @@ def opened_in_order(state: State, event: Event, data: SessionOpened) -> None:
     current = open_round(state, event)
     expected = current.attempts(data.purpose) + 1
     need(data.attempt == expected, "R1", f"attempt {expected} is next")
-    known = data.purpose == "update" or (data.purpose == "score" and state.terms.votes_in(current.number))
-    need(known, "R1", f"the charter has no session for {data.purpose} in this round")
+    asked = {"score": state.terms.votes_in, COUNTS: state.terms.counts_in}.get(data.purpose)
+    need(
+        asked is None or asked(current.number),
+        "R1",
+        f"the charter has no session for {data.purpose} in this round",
+    )
     # R5.3.3: what was opened once could be subtracted.
     opened = any(session.responses for session in current.sessions if session.purpose == data.purpose)
     need(not opened, "G13", "a new attempt after shares of an earlier one were opened")
@@ -92,8 +80,9 @@ def opened_in_order(state: State, event: Event, data: SessionOpened) -> None:
 def ready_sites_only(state: State, event: Event, data: SessionOpened) -> None:
     """R2, G33: a session is of at least T members that reported an update ready, or accepted the sum."""
     current = open_round(state, event)
-    summed = current.summed  # R4.7.1: who votes has checked what it votes on
-    able = (summed.accepted if summed is not None else {}) if data.purpose == "score" else current.ready
+    summed = current.summed  # R4.7.1, R4.15.1: who votes or counts has checked the adapter that it is about
+    checked = summed.accepted if summed is not None else {}
+    able = current.ready if data.purpose == "update" else checked
     need(all(site in able for site in data.ready), "R2", "the session names a site that is not ready")
     # R2.3.3, R4.1.1: T of the charter, and only sites whose training is over.
     need(len(data.ready) >= state.terms.threshold, "G33", f"fewer than {state.terms.threshold} sites")
@@ -103,7 +92,7 @@ def sid_is_recomputed(state: State, event: Event, data: SessionOpened) -> None:
     """G36: the session's name binds log, charter, round, attempt, purpose, base and suite."""
     current, terms = open_round(state, event), state.terms
     need(data.suite == terms.suite, "G33", "the session uses another suite than the charter's")
-    own_base = data.base == current.base or data.purpose == "score"  # a vote's base is judged by G42
+    own_base = data.base == current.base or data.purpose != "update"  # judged by G42 and G49
     need(own_base, "A2", "the session sums updates of another base")
     expected = session_id(
         origin=terms.origin,
@@ -195,14 +184,15 @@ def u3_is_who_uploaded(state: State, event: Event, data: SurvivorsFixed) -> None
 
 
 def no_subtraction(state: State, _event: Event, data: SurvivorsFixed) -> None:
-    """G14: two opened sums from one base never differ by fewer than min_sites sites."""
+    """G14: two opened sums from one base never differ by fewer than min_sites sites; of counts by none."""
     session = state.sids[data.sid]
     named = {row.id for row in data.u3}
-    for earlier in state.consented.get((session.base, session.purpose), ()):
+    least = state.terms.n + 1 if session.purpose == COUNTS else state.terms.min_sites  # R4.15.5
+    for earlier in state.consented.get(session.family, ()):
         if earlier is not session and earlier.responses:
             differ = len(named ^ set(earlier.u3))
             need(
-                not 0 < differ < state.terms.min_sites,
+                not 0 < differ < least,
                 "G14",
                 f"differs from an opened sum by {differ} sites",
             )
@@ -228,7 +218,7 @@ def one_survivor_set_per_base(state: State, event: Event, data: SurvivorsAgreed)
     on a sparse graph T survivors leave too few shares of at least one of them (R6.15.9).
     """
     session = state.sids[data.sid]
-    for earlier in state.consented.get((session.base, session.purpose), ()):
+    for earlier in state.consented.get(session.family, ()):
         if earlier is session or event.actor.id not in earlier.agreed or set(earlier.u3) == set(session.u3):
             continue
         dead = state.cannot_be_opened(earlier, before=event.saw.size)
@@ -280,7 +270,7 @@ def no_late_upload_is_opened(state: State, event: Event, data: UnmaskRequest | A
 
 
 def published_after_enough_opened(
-    state: State, event: Event, _data: AggregatePublished | VotesCounted
+    state: State, event: Event, _data: AggregatePublished | VotesCounted | ValidationCounted
 ) -> None:
     """U4: fewer than T openings cannot give the sum; a sum without them comes from elsewhere."""
     opened = len(live_session(state, event).responses)
@@ -331,6 +321,8 @@ RULES: Final[Mapping[str, tuple[Rule, ...]]] = {
         opened_in_order,
         votes_on_a_checked_aggregate,
         one_vote_per_base,
+        counts_a_checked_aggregate,
+        counts_over_the_same_sites,
         ready_sites_only,
         sid_is_recomputed,
     ),
@@ -345,7 +337,13 @@ RULES: Final[Mapping[str, tuple[Rule, ...]]] = {
         uploads_once_for_u2,
         upload_is_charged,
     ),
-    "survivors.fixed": (at_step("upload", "G34"), same_view, u3_is_who_uploaded, no_subtraction),
+    "survivors.fixed": (
+        at_step("upload", "G34"),
+        same_view,
+        u3_is_who_uploaded,
+        no_subtraction,
+        keeps_the_layout,
+    ),
     "survivors.agreed": (
         not_before("survivors"),
         not_erased,
@@ -383,4 +381,11 @@ RULES: Final[Mapping[str, tuple[Rule, ...]]] = {
         counts_the_survivors,
     ),
     "votes.checked": (not_before("count"), checks_what_was_counted),
+    "validation.counted": (
+        at_step("unmask", "G49"),
+        of_purpose(COUNTS),
+        published_after_enough_opened,
+        sums_what_sites_can_count,
+    ),
+    "validation.checked": (not_before("tally"), checks_what_was_tallied),
 }

@@ -17,6 +17,7 @@ from fedmedlora_audit.event_data import (
 from fedmedlora_audit.events import Event
 from fedmedlora_audit.law.rule import Rule, need
 from fedmedlora_audit.law.state import State
+from fedmedlora_audit.law.validation_rules import releases_the_chosen_round
 
 
 def genesis_of_the_charter(state: State, _event: Event, data: Genesis) -> None:
@@ -63,10 +64,8 @@ def between_rounds(state: State, event: Event, _data: Data) -> None:
     need(state.run_opened and state.round is None, "R1", f"{event.type} while a round is open or none was")
 
 
-def released_is_the_last_base(state: State, _event: Event, data: ModelReleased) -> None:
-    """M1: the released adapter is the base that the closed rounds led to."""
-    need(bool(state.closed_rounds), "M1", "a model is released before any round was closed")
-    need(data.adapter == state.base, "M1", "the released adapter is not the last accepted one")
+def released_once_after_all_rounds(state: State, _event: Event, data: ModelReleased) -> None:
+    """M1, R3: one release, which says how many rounds were closed."""
     need(data.rounds == len(state.closed_rounds), "M1", f"{len(state.closed_rounds)} rounds were closed")
     need(state.released is None, "R3", "the model was released before")
 
@@ -92,7 +91,7 @@ RULES: Final[Mapping[str, tuple[Rule, ...]]] = {
     "site.enrolled": (enrolled_as_the_charter_says,),
     "charter.signed": (signed_once_after_all_enrolled,),
     "run.opened": (run_opened_when_all_signed,),
-    "model.released": (between_rounds, released_is_the_last_base),
+    "model.released": (between_rounds, releases_the_chosen_round, released_once_after_all_rounds),
     "run.closed": (between_rounds, closes_the_run),
     "audit.exported": (names_a_true_head,),
     "log.closed": (names_a_true_head,),

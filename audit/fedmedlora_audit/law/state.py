@@ -10,7 +10,7 @@ What this does not do: judge (the rules), or change anything but through `fold`.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
 from fedmedlora_audit.chain import Chain
 from fedmedlora_audit.charter import CharterTerms
@@ -21,6 +21,10 @@ from fedmedlora_audit.merkle import Tree
 from fedmedlora_audit.note import VerifierKey
 from fedmedlora_audit.privacy_plan import Spending
 from fedmedlora_audit.retention import Retention
+from fedmedlora_audit.validation_data import ValidationCounted
+
+COUNTS: Final = "statistics"
+"""The purpose of a session that sums validation counts."""
 
 
 class PendingReceipt(NamedTuple):
@@ -78,19 +82,21 @@ class Session:
     accepted: dict[str, int] = field(default_factory=dict)  # id -> entry index; of a vote: its count
     counted: VotesCounted | None = None
     counted_index: int = -1
+    tallied: ValidationCounted | None = None
+    tallied_index: int = -1
     refused: dict[str, str] = field(default_factory=dict)  # id -> step it refused in this session
     erased: dict[str, int] = field(default_factory=dict)  # id -> entry index of its attempt.erased
     late: set[tuple[str, str]] = field(default_factory=set)  # (type, id) of answers after their step
-    disputed: bool = False  # a survivor found another aggregate, or another count of the votes
+    disputed: bool = False  # a survivor found another aggregate, or another count than published
     evidence: str = ""  # what the log says of its evidence: "", "kept" or "shredded"
 
     @property
     def step(self) -> str:
         """The step whose answers are awaited."""
-        if self.counted is not None:
-            return "count"
-        if self.published is not None:
-            return "aggregate"
+        if self.is_told:
+            return (
+                "tally" if self.tallied is not None else "count" if self.counted is not None else "aggregate"
+            )
         if self.request is not None:
             return "unmask"
         if self.u3:
@@ -101,8 +107,16 @@ class Session:
 
     @property
     def is_told(self) -> bool:
-        """Whether what the session was for is in the log: its sum, or the count of its votes."""
-        return self.published is not None or self.counted is not None
+        """Whether what the session was for is in the log: its sum, the count of its votes, or its counts."""
+        return self.published is not None or self.counted is not None or self.tallied is not None
+
+    @property
+    def family(self) -> tuple[str, str]:
+        """Name of the sums that this one could be subtracted from: (base, purpose).
+
+        Counts have none of their own for each base: the notes that are counted are the same in every round.
+        """
+        return ("" if self.purpose == COUNTS else self.base, self.purpose)
 
     def is_out(self, site: str) -> bool:
         """Say whether a site gives no further secret answer in this session."""
@@ -150,8 +164,13 @@ class Round:
         return next((s for s in reversed(self.sessions) if s.purpose == "score"), None)
 
     @property
+    def counts(self) -> Session | None:
+        """The last session of validation counts of that sum, if any."""
+        return next((s for s in reversed(self.sessions) if s.purpose == COUNTS), None)
+
+    @property
     def disputed(self) -> bool:
-        """Whether a survivor found another sum, or a voter another count, than was published."""
+        """Whether a survivor found another sum, or a site another count, than was published."""
         return any(session.disputed for session in self.sessions)
 
     def attempts(self, purpose: str) -> int:
@@ -182,7 +201,7 @@ class State:
     rounds: dict[int, Round] = field(default_factory=dict)
     closed_rounds: list[ClosedRound] = field(default_factory=list)
     sids: dict[str, Session] = field(default_factory=dict)
-    consented: dict[tuple[str, str], list[Session]] = field(default_factory=dict)  # (base, purpose)
+    consented: dict[tuple[str, str], list[Session]] = field(default_factory=dict)  # by family
     unspent: dict[str, set[str]] = field(default_factory=dict)  # id -> sids whose secrets it may still hold
     spent: dict[str, Spending] = field(default_factory=dict)  # id -> its charges in this log
     retention: Retention = field(default_factory=Retention)

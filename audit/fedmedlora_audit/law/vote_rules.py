@@ -64,18 +64,18 @@ def closes_unless_voted_down(state: State, event: Event, _data: RoundClosed) -> 
     """G42: where the charter asks for a vote, a round closes only on one that did not refuse the adapter."""
     if not state.terms.votes_in(open_round(state, event).number):
         return
-    counted = _checked_count(state, event)
+    counted = checked_count(state, event)
     need(not counted.rejected, "G42", "the round closes on an adapter that the majority voted down")
 
 
 def rolls_back_if_voted_down(state: State, event: Event, data: RolledBack) -> None:
     """G42: a round is rolled back by its own vote only, and only when the majority was against."""
-    counted = _checked_count(state, event)
+    counted = checked_count(state, event)
     need(data.sid == counted.sid, "G42", "the round is rolled back by another session than its vote")
     need(counted.rejected, "G42", "the round is rolled back without a majority against it")
 
 
-def _checked_count(state: State, event: Event) -> VotesCounted:
+def checked_count(state: State, event: Event) -> VotesCounted:
     """Return the open round's count, which T voters have checked and nobody disputes."""
     vote: Session | None = open_round(state, event).vote
     if vote is None or vote.counted is None:

@@ -18,7 +18,7 @@ AREAS: Final = (
     ("Who said what", ("E", "K", "P", "G32", "G45")),
     ("The order of rounds", ("R", "G13", "G36", "G37", "G38")),
     ("What was opened", ("U", "G14", "G33", "G34", "G35", "G44", "G48")),
-    ("Sums, votes and models", ("A", "M", "G42")),
+    ("Sums, votes and models", ("A", "M", "G42", "G49")),
     ("Privacy budget", ("D",)),
 )
 """Areas of the report and their checks, by id or by letter; an id goes before its letter."""

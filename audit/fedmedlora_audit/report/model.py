@@ -188,6 +188,7 @@ class RoundRow:
         budget_milli: What all rounds together may cost; None without differential privacy.
         voters: Sites that voted on the new adapter; None without a vote.
         against: How many of them found it worse.
+        validated_permille: F1 of the summed validation counts, in thousandths; None without any.
     """
 
     round: int
@@ -205,6 +206,7 @@ class RoundRow:
     budget_milli: int | None
     voters: int | None
     against: int | None
+    validated_permille: int | None
 
 
 @dataclass(frozen=True, slots=True)

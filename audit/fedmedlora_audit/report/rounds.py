@@ -8,6 +8,7 @@ from fedmedlora_audit.event_data import DpSpent
 from fedmedlora_audit.events import Entry
 from fedmedlora_audit.law import Session, State
 from fedmedlora_audit.law.state import Round
+from fedmedlora_audit.law.validation_rules import counts_of, score
 from fedmedlora_audit.report.model import Missing, RoundRow
 
 _SINCE: Final = {
@@ -51,10 +52,11 @@ def _spent(state: State, entries: Sequence[Entry]) -> dict[int, int]:
 
 
 def _row(state: State, current: Round, epsilon_milli: int | None) -> RoundRow:
-    updates = [session for session in current.sessions if session.purpose != "score"]
+    updates = [session for session in current.sessions if session.purpose == "update"]
     session = current.summed or (updates[-1] if updates else None)
     vote = current.vote
     counted = vote.counted if vote is not None else None
+    sums = counts_of(state, current.number)
     request = session.request if session is not None else None
     published = session.published if session is not None else None
     closed = {done.round: done.next_base for done in state.closed_rounds}
@@ -74,6 +76,7 @@ def _row(state: State, current: Round, epsilon_milli: int | None) -> RoundRow:
         budget_milli=state.terms.privacy.epsilon_milli if state.terms.privacy is not None else None,
         voters=counted.voters if counted is not None else None,
         against=counted.against if counted is not None else None,
+        validated_permille=round(1000 * score(sums)) if sums is not None else None,
     )
 
 

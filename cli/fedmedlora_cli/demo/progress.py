@@ -27,6 +27,7 @@ STEP_WORDS = {
     "unmask": "opens one share per party",
     "aggregate": "checks the sum",
     "count": "counts the votes again",
+    "tally": "sums the validation counts again",
     "erase": "erases an old attempt",
 }
 EVENT_WORDS = {
@@ -39,6 +40,7 @@ EVENT_WORDS = {
     "aggregate.published": "published the sum",
     "round.closed": "closed the round",
     "votes.counted": "counted the votes",
+    "validation.counted": "summed the validation counts",
     "round.rolled_back": "rolled the round back",
     "round.aborted": "aborted the round",
     "model.released": "released the adapter",

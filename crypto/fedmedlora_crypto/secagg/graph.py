@@ -20,20 +20,26 @@ from fedmedlora_crypto.errors import ContributionError, QuorumError, TermsError
 
 MAX_ATTEMPTS = 1000
 VOTE_LINKS = MAX_ATTEMPTS // 2
+COUNT_LINKS = VOTE_LINKS + VOTE_LINKS // 2
 SEED_ITERATIONS = 1 << 16  # makes each try of another U1 cost 2**17 hashes; about 20 ms
 
 
 def chain_link(purpose: str, attempt: int) -> int:
     """Return which link of its chain a party reveals in a session (R6.15.6).
 
-    A vote has links of its own: those of the sum before it are known, and so would its graph be.
+    A vote and a sum of counts have links of their own: those of the sum before are known, and so would their
+    graph be. In a round they follow each other in the order of their links.
 
     Raises:
-        TermsError: The attempt lies outside 1..500: its link would be one of the other purpose.
+        TermsError: The attempt lies outside the purpose's links: 1..500 for updates, 1..250 for the others.
     """
-    if not 1 <= attempt <= VOTE_LINKS:
-        raise TermsError(f"an attempt is from 1 to {VOTE_LINKS}")
-    return attempt if purpose == "update" else VOTE_LINKS + attempt
+    first, last = {
+        "update": (0, VOTE_LINKS),
+        "statistics": (COUNT_LINKS, MAX_ATTEMPTS),
+    }.get(purpose, (VOTE_LINKS, COUNT_LINKS))
+    if not 1 <= attempt <= last - first:
+        raise TermsError(f"an attempt is from 1 to {last - first}")
+    return first + attempt
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,13 @@ D: Final = digest_of("a blob")
 ROWS: Final = [{"id": "site-a", "digest": D}, {"id": "site-b", "digest": D}]
 VALUES: Final[dict[str, Any]] = {
     "accepted": ["site-a", "site-b"], "adapter": D, "against": 1, "attempt": 1, "base": D, "charter": D,
-    "delta": D, "end": 256, "epsilon_milli": 1500, "graph": D, "h_u2": D, "h_u3": D, "hold": 1,
-    "inputs": ROWS, "key": "0123abcd", "left_out": [{"id": "site-d", "reason": "silent"}], "next_base": D,
-    "pair_of": ["site-d"], "purpose": "update", "ready": ["site-a", "site-b"], "ring": D, "root": D,
-    "rounds": 3, "self_of": ["site-a"], "seq": 1, "sid": D, "signers": ["site-a", "site-b"], "site": SITE,
-    "size": 12, "software": "fedmedlora-0.1.0", "start": 0, "state": D, "state_before": D, "step": "plan",
-    "suite": "plain/1",
+    "delta": D, "end": 256, "entities": [{"tp": 5, "fp": 2, "fn": 1}], "epsilon_milli": 1500, "graph": D,
+    "h_u2": D, "h_u3": D, "hold": 1, "inputs": ROWS, "key": "0123abcd",
+    "left_out": [{"id": "site-d", "reason": "silent"}], "next_base": D,
+    "pair_of": ["site-d"], "purpose": "update", "ready": ["site-a", "site-b"], "relations": [], "ring": D,
+    "root": D, "round": 2, "rounds": 3, "self_of": ["site-a"], "seq": 1, "sid": D,
+    "signers": ["site-a", "site-b"], "site": SITE, "sites": 4, "size": 12, "software": "fedmedlora-0.1.0",
+    "start": 0, "state": D, "state_before": D, "step": "plan", "suite": "plain/1",
     "type": "plan.accepted", "u1": ROWS, "u2": ROWS, "u3": ROWS, "view": D, "voters": 4, "weight_sum": 12,
 }  # fmt: skip
 """A value for every field of every type's data, by the field's name."""

@@ -9,10 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from fedmedlora_audit.law import Session
 from fedmedlora_audit.note import ALG_COSIGNATURE, ALG_COSIGNATURE_MLDSA, NoteSigner
 from fedmedlora_coordinator.store import LogStore
+from fedmedlora_core.packing import Packing
+from fedmedlora_core.scores import MatchScore
+from fedmedlora_core.scores.counts import Counts
 from fedmedlora_core.study import Study
-from fedmedlora_core.vote import encode_vote
+from fedmedlora_core.validation_counts import CountLayout, ValidationCounts
+from fedmedlora_core.vote import encode_vote, vote_packing
 from fedmedlora_crypto.secagg.party import Party
 
 
@@ -84,6 +89,7 @@ class Hospital:
         self.cosigns = True  # it cosigns heads of the log
         self.charges = True  # in a private study: it logs what its training costs
         self.against = False  # it finds the new adapter worse
+        self.finds: dict[int, int] = {}  # round -> how many of its mentions of each type it finds
 
     def post_quantum_witness(self) -> NoteSigner:
         """A witness key of the other kind."""
@@ -102,6 +108,25 @@ class Hospital:
         """Write this hospital's vote into a slot of its own."""
         return encode_vote(self.against, slot=1000 * self.number, n=len(study.members))
 
+    def counts(self, study: Study, round_number: int) -> ValidationCounts:
+        """What this hospital finds in its held-out notes: 10 mentions of each type that it annotates."""
+        annotated = next(member.annotated for member in study.members if member.id == self.site)
+        tp = self.finds.get(round_number, 5)
+        score = MatchScore({label: Counts(tp, self.number, 10 - tp) for label in annotated})
+        return ValidationCounts(score, score)
+
+    def counted(self, study: Study, round_number: int, layout: CountLayout) -> np.ndarray[Any, Any]:
+        """Write this hospital's validation counts of a round's adapter."""
+        return layout.encode(self.counts(study, round_number))
+
+    def summed(self, study: Study, session: Session) -> np.ndarray[Any, Any]:
+        """What this hospital adds to the sum of a session."""
+        if session.purpose == "score":
+            return self.vote(study)
+        if session.purpose == "statistics":
+            return self.counted(study, session.round, CountLayout.of(study, session.ready))
+        return self.update(study, session.round)
+
     def weight(self) -> int:
         """The weight this hospital declares."""
         return 64 * self.number
@@ -116,3 +141,12 @@ class Hospital:
             return np.zeros(count, dtype=np.uint32)
 
         return study.codec().encode(values, weight=self.weight(), words=words, extras=(self.number,))
+
+
+def packing_of(study: Study, session: Session) -> Packing:
+    """Frames of what is summed in a session."""
+    if session.purpose == "score":
+        return vote_packing(len(study.members))
+    if session.purpose == "statistics":
+        return CountLayout.of(study, session.ready).packing
+    return study.packing(session.round)

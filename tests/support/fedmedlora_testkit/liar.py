@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from fedmedlora_site.evaluation import EvaluationJob, EvaluationOutcome
 from fedmedlora_site.training import (
-    EvaluationJob,
-    EvaluationOutcome,
     RehearsalTrainer,
     Report,
     TrainingJob,

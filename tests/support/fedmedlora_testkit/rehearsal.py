@@ -96,6 +96,7 @@ def study_of(
     `changes` are keys of sections that are set on top; a section that is not there is made.
     """
     n = len(cards)
+    annotated = {"annotated": ["problem"]} if "validation" in str(changes) else {}
     c = 1 if graph else max(1, n // 3)
     table: dict[str, Any] = {
         "schema": "fedmedlora-study/1",
@@ -135,7 +136,7 @@ def study_of(
         },
         "splits": {"seed": 1, "validation_percent": 10, "test_percent": 10},
         "members": [
-            {"id": card.id, "event_vkey": card.event_vkey, "witness_vkey": card.witness_vkey}
+            {"id": card.id, "event_vkey": card.event_vkey, "witness_vkey": card.witness_vkey, **annotated}
             for card in cards
         ],
     }

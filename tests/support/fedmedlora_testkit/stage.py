@@ -17,8 +17,8 @@ import numpy as np
 from fedmedlora_audit import event_data as of
 from fedmedlora_audit.blob import blob_digest
 from fedmedlora_audit.events import Entry, Event
+from fedmedlora_core.packing import Packing
 from fedmedlora_core.study import Study
-from fedmedlora_core.vote import vote_packing
 from fedmedlora_crypto.secagg import Aggregator, SessionTerms
 from fedmedlora_site.agent import Agent
 from fedmedlora_site.bases import Bases, NextBase
@@ -26,6 +26,7 @@ from fedmedlora_site.holdings import Holdings
 from fedmedlora_site.journal import Journal
 from fedmedlora_site.session import LiveSession
 from fedmedlora_site.training import RehearsalTrainer, Trainer
+from fedmedlora_testkit.audit_counts import open_counts
 from fedmedlora_testkit.audit_votes import open_vote
 from fedmedlora_testkit.stage_log import StageLog
 from fedmedlora_testkit.stage_site import OWN, SITES, make_site, staged_study
@@ -146,14 +147,16 @@ class Stage:
         self.say()
         await self.until(lambda: self.site in self.log.state.rounds[self.log.number].ready)
 
-    async def advertised(self, *, wait: bool = True, vote: bool = False) -> None:
-        """Open a session, or a vote on what was published; everybody advertises."""
+    async def advertised(self, *, wait: bool = True, vote: bool = False, counts: bool = False) -> None:
+        """Open a session, or a vote on what was published, or its counts; everybody advertises."""
         log = self.log
         for site in self.names:
             for sid in sorted(log.state.unspent.get(site, ())):
                 log.erase(site, sid)
         if vote:
             open_vote(log)
+        elif counts:
+            open_counts(log)
         else:
             log.open_session()
         session = log.session
@@ -201,8 +204,8 @@ class Stage:
             live.fix(rows, session.view, session.shares[site], payloads)
             vector = (vector_of or self.encoded)(number)
             live.mask(vector)
-            plain = vector_of is None
-            sealed = self.sealed(vector) if plain else b"".join(vote_packing(log.terms.n).frames_of(vector))
+            frames = Packing(32, vector.size).frames_of(vector)  # of votes and counts
+            sealed = self.sealed(vector) if vector_of is None else b"".join(frames)
             self.keep(site, "masked-update", sealed)
             log.upload(site)
         self.say()

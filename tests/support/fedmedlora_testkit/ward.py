@@ -8,7 +8,7 @@ constant vector, so the sum itself tells who was counted.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +49,10 @@ from fedmedlora_coordinator.settings import CoordinatorSettings, Evidence, Timin
 from fedmedlora_coordinator.witnesses import Witnesses
 from fedmedlora_core.adapter import Adapter
 from fedmedlora_core.study import AuditTerms, LogTerms
-from fedmedlora_core.vote import vote_packing
 from fedmedlora_crypto.secagg.graph import chain_link, commitment, contribution
 from fedmedlora_crypto.secagg.party import Party
 from fedmedlora_testkit.audit_charges import charge_of
-from fedmedlora_testkit.hospital import Clock, FlakyStore, Hospital, Killed
+from fedmedlora_testkit.hospital import Clock, FlakyStore, Hospital, Killed, packing_of
 from fedmedlora_testkit.studies import make_study, with_privacy
 
 TIMING = Timing(
@@ -80,6 +79,7 @@ class Ward:
         quorum: bool = False,
         mldsa: Collection[str] = (),
         private: bool = False,
+        annotated: Mapping[str, Sequence[str]] | None = None,
         **overrides: Any,
     ) -> None:
         self.clock = self.clock_type()
@@ -101,6 +101,7 @@ class Ward:
                 origin="ward.example/log", log_vkey=made.log_vkey, coordinator_vkey=made.coordinator_vkey
             ),
             audit=AuditTerms(quorum=True) if quorum else None,
+            annotated=annotated,
             # Its weights are small beside the charter's: in a narrow ring the results would be rough.
             overrides={"training__rounds": rounds, "secure_aggregation__wire_bits": 32, **overrides},
         )
@@ -228,7 +229,7 @@ class Ward:
         if duty is None or duty.step in hospital.refuses:
             return False
         session = state.sids.get(duty.sid or "")
-        secret_step = duty.step not in ("advertise", "erase", "aggregate", "count")
+        secret_step = duty.step not in ("advertise", "erase", "aggregate", "count", "tally")
         if session is not None and secret_step and session.sid not in hospital.parties:
             # It lost its secrets: sit the attempt out.
             self.submit(hospital, "attempt.erased", InSession(sid=session.sid), duty.round)
@@ -278,6 +279,10 @@ class Ward:
             assert session.counted is not None
             self.submit(hospital, "votes.checked", session.counted, session.round)
             return
+        if step == "tally":
+            assert session.tallied is not None
+            self.submit(hospital, "validation.checked", session.tallied, session.round)
+            return
         data: dict[str, Data] = {
             "advertise": InSession(sid=sid),
             "share": SharesSent(sid=sid, view=view or "0" * 64),
@@ -325,11 +330,9 @@ class Ward:
         if step == "upload":
             u2 = {party_of(self.terms, s): d for s, d in session.u2.items()}
             party.fix({x: read(u2[x]) for x in party.neighbours_in(u2)}, u2)
-            votes = session.purpose == "score"
-            vector = hospital.vote(self.study) if votes else hospital.update(self.study, session.round)
+            vector = hospital.summed(self.study, session)
             party.mask(vector)
-            packing = vote_packing(self.terms.n) if votes else self.study.packing(session.round)
-            return b"".join(packing.frames_of(vector))
+            return b"".join(packing_of(self.study, session).frames_of(vector))
         survivors = [party_of(self.terms, s) for s in session.u3]
         if step == "survivors":
             party.agree(survivors)

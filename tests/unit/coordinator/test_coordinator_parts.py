@@ -60,7 +60,7 @@ def test_a_planned_death_must_name_step_round_and_moment(text: str) -> None:
 
 
 def test_every_step_has_a_write_to_die_at() -> None:
-    steps = {"train", "advertise", "share", "upload", "survivors", "unmask", "aggregate", "vote"}
+    steps = {"train", "advertise", "share", "upload", "survivors", "unmask", "aggregate", "vote", "tally"}
     assert set(EVENT_OF_STEP) == steps
     assert DieAt.parse("train:1").moment == "before"
 

@@ -12,7 +12,7 @@ import pytest
 from fedmedlora_audit.event_data import StepRefused, UnmaskResponse, VotesCounted
 from fedmedlora_audit.events import Object
 from fedmedlora_audit.law import State
-from fedmedlora_coordinator.vote_payloads import VotePayloads
+from fedmedlora_coordinator.recounted_payloads import RecountedPayloads
 from fedmedlora_core.adapter import Adapter
 from fedmedlora_core.vote import slots_of
 from fedmedlora_testkit.hospital import FlakyStore
@@ -191,7 +191,7 @@ def test_members_see_the_payloads_of_a_vote_once_it_is_counted(tmp_path: Path) -
     shown = [*vote.u3.values(), *vote.responses.values()]
     assert all(ward.payloads.is_public(digest) for digest in shown)
     update = next(s for s in ward.ledger.state.sids.values() if s.purpose == "update")
-    assert not any(ward.payloads._votes.is_shown(digest) for digest in update.u3.values())
+    assert not any(ward.payloads._recounted.is_shown(digest) for digest in update.u3.values())
     ward.run()
     assert all(ward.blobs.size(digest) is None for digest in shown), "swept when the round is over"
 
@@ -202,13 +202,13 @@ def test_a_voter_cannot_have_anothers_update_shown_as_its_own(
 ) -> None:
     """It names another site's masked update as its opened shares; without the check all may read it."""
     if not checked:
-        shown = VotePayloads.is_shown
+        shown = RecountedPayloads.is_shown
 
-        def anything(self: VotePayloads, digest: str) -> bool:
+        def anything(self: RecountedPayloads, digest: str) -> bool:
             self._first = {d: sid for sid, found in self._payloads.items() for d in found}
             return shown(self, digest)
 
-        monkeypatch.setattr(VotePayloads, "is_shown", anything)
+        monkeypatch.setattr(RecountedPayloads, "is_shown", anything)
     ward = voting(tmp_path, rounds=1)
     thief = ward.hospital("site-b")
     ward.run(in_vote("unmask"))
@@ -220,7 +220,7 @@ def test_a_voter_cannot_have_anothers_update_shown_as_its_own(
     ward.hand_in(thief, ward.note(thief, "unmask.response", data, 1, objects=[item]))
     ward.run(in_vote("count"))
     assert counts(ward) == [(4, 0)], "its shares are passed over"
-    assert ward.payloads._votes.is_shown(stolen) is not checked
+    assert ward.payloads._recounted.is_shown(stolen) is not checked
 
 
 def test_votes_without_masks_are_counted_the_same(tmp_path: Path) -> None:

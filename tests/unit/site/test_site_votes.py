@@ -13,10 +13,11 @@ from fedmedlora_audit import law
 from fedmedlora_core.vote import encode_vote, vote_length
 from fedmedlora_site import mirror as mirror_module
 from fedmedlora_site.errors import TrainingError
+from fedmedlora_site.evaluation import EvaluationJob, EvaluationOutcome
 from fedmedlora_site.holdings import Holdings
 from fedmedlora_site.markers import Consent, Markers
 from fedmedlora_site.session_steps import SessionSteps
-from fedmedlora_site.training import EvaluationJob, EvaluationOutcome, RehearsalTrainer
+from fedmedlora_site.training import RehearsalTrainer
 from fedmedlora_site.vote_steps import VoteSteps
 from fedmedlora_testkit import audit_votes as votes
 from fedmedlora_testkit.stage import Stage, VectorOf, play, reasons
