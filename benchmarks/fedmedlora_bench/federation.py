@@ -22,6 +22,7 @@ from fedmedlora_core.codec import (
     clip_update,
     clipped_permille,
 )
+from fedmedlora_core.errors import ConfigError
 from fedmedlora_core.global_step import GlobalStep, weights_of
 from fedmedlora_core.learning.learner import Learner
 from fedmedlora_core.learning.site_round import train_round
@@ -80,13 +81,17 @@ def federate(
         sites: Splits of every member.
         personal: In mode "sa" the place for each site's own part, by site (`adapter_parts.with_personal`).
         on_site: Progress.
-
         best: Chooses among the rounds by the sum of the sites' validation counts, taken under the study's
             masks; None takes the last round.
 
     Returns:
         (the adapter after the last round, or the chosen one; one record for each round).
+
+    Raises:
+        ConfigError: A round is to be chosen in a study with privacy (the caller's).
     """
+    if best is not None and study.privacy is not None:
+        raise ConfigError("a study with privacy takes its last round: counts would be released uncharged")
     adapter, rounds = initial, []
     rule, own = GlobalStep(study, initial), {} if personal is None else personal
     state = rule.initial_state()

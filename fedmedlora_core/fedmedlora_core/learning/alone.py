@@ -9,6 +9,7 @@ from fedmedlora_core.adapter import Adapter
 from fedmedlora_core.adapter_parts import moved, with_personal
 from fedmedlora_core.best_round import BestRound
 from fedmedlora_core.codec import WordStream
+from fedmedlora_core.errors import ConfigError
 from fedmedlora_core.global_step import GlobalStep
 from fedmedlora_core.learning.learner import Learner
 from fedmedlora_core.learning.site_round import train_round
@@ -52,7 +53,12 @@ def train_rounds(
 
     Returns:
         The adapter after the last round, or the chosen one.
+
+    Raises:
+        ConfigError: A round is to be chosen in a study with privacy (the caller's).
     """
+    if best is not None and study.privacy is not None:
+        raise ConfigError("a study with privacy takes its last round: counts would be released uncharged")
     adapter = shared = initial
     rule, personal = GlobalStep(study, initial), None
     rounds = study.training.rounds
