@@ -121,7 +121,7 @@ def test_steps_without_anybody_are_taken_and_noisy(folders: dict[str, Path]) -> 
 
 
 def test_a_note_without_patient_is_refused_by_patient_and_not_by_document(folders: dict[str, Path]) -> None:
-    notes = [Note("n1", None, "No fever .", annotated=frozenset({"problem"}))]
+    notes = [replace(note, patient_id=None) for note in notes_of_patients(2)]
     with pytest.raises(DataError, match="patient id"):
         train(folders["causal"], notes=notes)
     assert train(folders["causal"], notes=notes, unit="document")[1]
