@@ -16,11 +16,13 @@ from fedmedlora_coordinator.authority import Authority
 from fedmedlora_coordinator.blobs import BlobStore
 from fedmedlora_coordinator.conductor import Conductor
 from fedmedlora_coordinator.enrolment import EnrolmentService
+from fedmedlora_coordinator.errors import StoreUnreachableError
 from fedmedlora_coordinator.faults import DieAt
 from fedmedlora_coordinator.folder import Folder
 from fedmedlora_coordinator.ledger import Keys, Ledger
 from fedmedlora_coordinator.model import GlobalModel
 from fedmedlora_coordinator.payloads import Payloads
+from fedmedlora_coordinator.placement import await_database, enrolment_database, log_database
 from fedmedlora_coordinator.presence import Presence
 from fedmedlora_coordinator.register import Register
 from fedmedlora_coordinator.service import FederationService
@@ -71,13 +73,28 @@ def serve(
 
     Raises:
         ConfigError: Settings, study or addresses are not usable (the operator's).
-        StoreError: The durable state is damaged; nothing was written after that was noticed.
+        StoreError: The durable state is damaged, or cannot be written, or its database stayed away for
+            longer than `store.patience_seconds`; nothing was written after that was noticed.
     """
     folder = Folder(root)
     folder.require()
     options = Options(until_closed, progress, None if die_at is None else DieAt.parse(die_at))
     with folder.locked():
-        asyncio.run(_serve(folder, study, options))
+        while True:
+            try:
+                asyncio.run(_serve(folder, study, options))
+            except StoreUnreachableError as error:
+                _wait_for_store(folder, error)
+            else:
+                return
+
+
+def _wait_for_store(folder: Folder, error: StoreUnreachableError) -> None:
+    """Wait for a database that is away; what this process knew is read anew from it then."""
+    patience = CoordinatorSettings.load(folder.config).store.patience_seconds
+    _LOG.warning("%s; waiting up to %g seconds for it, then going on from what it has", error, patience)
+    await_database(folder, patience)
+    _LOG.warning("the database is back")
 
 
 async def _serve(folder: Folder, package: Path | None, options: Options) -> None:
@@ -104,7 +121,7 @@ async def _serve(folder: Folder, package: Path | None, options: Options) -> None
 
 
 async def _start_enrolment(folder: Folder, settings: CoordinatorSettings, stack: AsyncExitStack) -> None:
-    register = Register(folder.enrolment_store)
+    register = Register(enrolment_database(folder, settings))
     stack.callback(register.close)
     server = federation_server()
     service = EnrolmentService(register, Authority.load(folder), _now)
@@ -131,7 +148,7 @@ class Federation:
         self._until_closed = options.until_closed
         self.port = 0  # of the federation listener, once it is open
         self._fatal: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._store = LogStore(folder.store, folder.head)
+        self._store = LogStore(log_database(folder, settings), folder.head)
         self._blobs = _blob_store(folder, settings)
         model = GlobalModel.of_package(running.study, running.package)
         self._payloads = Payloads(running.terms, self._blobs, model.sizes())

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fedmedlora_audit.note import ALG_COSIGNATURE, ALG_COSIGNATURE_MLDSA, NoteSigner
+from fedmedlora_coordinator.sqlite_database import SqliteDatabase
 from fedmedlora_coordinator.store import LogStore
 from fedmedlora_core.study import Study
 from fedmedlora_core.vote import encode_vote
@@ -27,7 +28,7 @@ class FlakyStore(LogStore):
     """
 
     def __init__(self, path: Path, head_path: Path) -> None:
-        super().__init__(path, head_path)
+        super().__init__(SqliteDatabase(path), head_path)
         with self._engine.connect() as connection:
             connection.exec_driver_sql("COMMIT")  # no change of this setting within a transaction
             connection.exec_driver_sql("PRAGMA synchronous = OFF")

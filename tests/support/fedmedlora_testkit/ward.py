@@ -115,7 +115,9 @@ class Ward:
         self.start()
 
     def start(self) -> None:
-        """Start (or restart) the coordinator from its folder."""
+        """Start (or restart) the coordinator from its folder; what an earlier one held goes with it."""
+        if hasattr(self, "store"):
+            self.store.close()
         keys = Keys(setup.load_event_signer(self.folder), setup.load_log_signer(self.folder))
         self.store = FlakyStore(self.folder.store, self.folder.head)
         self.blobs = BlobStore(self.folder.blobs, storage_key=setup.load_storage_key(self.folder))
