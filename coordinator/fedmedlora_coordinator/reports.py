@@ -13,6 +13,7 @@ from fedmedlora_audit.law.remains import pass_over, recall
 from fedmedlora_audit.stamps import stamp_path
 from fedmedlora_audit.witnessing import HEADS
 from fedmedlora_coordinator.blobs import BlobStore
+from fedmedlora_coordinator.database import Database
 from fedmedlora_coordinator.errors import StoreError, TsaError
 from fedmedlora_coordinator.folder import Folder
 from fedmedlora_coordinator.ledger import Keys, need_lawful_gaps
@@ -221,13 +222,20 @@ def replayed(folder: Folder, running: RunningStudy) -> tuple[State, list[Entry]]
     return state, entries
 
 
-def read_log(folder: Folder, running: RunningStudy) -> tuple[State, list[Entry | DeletedEntry]]:
+def read_log(
+    folder: Folder, running: RunningStudy, database: Database | None = None
+) -> tuple[State, list[Entry | DeletedEntry]]:
     """Fold the stored entries, or what is left; signatures are checked again: an export vouches for them.
+
+    Args:
+        folder: The coordinator's folder.
+        running: Its study.
+        database: Where the log lies; None for where the folder's settings say.
 
     Raises:
         StoreError: The store cannot be read or breaks the law.
     """
-    state, rows = State.begin(running.terms), read_entries(log_database(folder))
+    state, rows = State.begin(running.terms), read_entries(database or log_database(folder))
     entries: list[Entry | DeletedEntry] = []
     take = _recalled if any(not row.note for row in rows) else apply
     for stored in rows:

@@ -7,7 +7,7 @@ import logging
 import signal
 import sys
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -149,46 +149,49 @@ class Federation:
         self.port = 0  # of the federation listener, once it is open
         self._fatal: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._store = LogStore(log_database(folder, settings), folder.head)
-        self._blobs = _blob_store(folder, settings)
-        model = GlobalModel.of_package(running.study, running.package)
-        self._payloads = Payloads(running.terms, self._blobs, model.sizes())
-        self._progress = options.progress
-        self._ledger = Ledger(
-            terms=running.terms,
-            store=self._store,
-            keys=keys,
-            clock=_now,
-            observer=self._observe,
-            die_at=options.die_at,
-        )
-        if self._ledger.deleted:
-            raise ConfigError(f"{folder.root}: entries of this log were deleted; it is kept, not served")
-        self._payloads.learn(self._ledger.entries)
-        self._presence = Presence(started=time.monotonic())
-        self._witnesses = Witnesses(self._ledger, self._store)
-        self._conductor = Conductor(
-            ledger=self._ledger,
-            blobs=self._blobs,
-            payloads=self._payloads,
-            model=model,
-            presence=self._presence,
-            witnesses=self._witnesses,
-            settings=settings,
-            folder=folder,
-            monotonic=time.monotonic,
-            on_clipped=self._observe_clipped,
-        )
-        self._stamps = self._stamp_keeper()
-        self._service = FederationService(
-            ledger=self._ledger,
-            blobs=self._blobs,
-            payloads=self._payloads,
-            presence=self._presence,
-            witnesses=self._witnesses,
-            monotonic=time.monotonic,
-            wake=self._conductor.wake,
-            fatal=self._fail,
-        )
+        with ExitStack() as undone:
+            undone.callback(self._store.close)  # a log that cannot be used is let go of
+            self._blobs = _blob_store(folder, settings)
+            model = GlobalModel.of_package(running.study, running.package)
+            self._payloads = Payloads(running.terms, self._blobs, model.sizes())
+            self._progress = options.progress
+            self._ledger = Ledger(
+                terms=running.terms,
+                store=self._store,
+                keys=keys,
+                clock=_now,
+                observer=self._observe,
+                die_at=options.die_at,
+            )
+            if self._ledger.deleted:
+                raise ConfigError(f"{folder.root}: entries of this log were deleted; it is kept, not served")
+            self._payloads.learn(self._ledger.entries)
+            self._presence = Presence(started=time.monotonic())
+            self._witnesses = Witnesses(self._ledger, self._store)
+            self._conductor = Conductor(
+                ledger=self._ledger,
+                blobs=self._blobs,
+                payloads=self._payloads,
+                model=model,
+                presence=self._presence,
+                witnesses=self._witnesses,
+                settings=settings,
+                folder=folder,
+                monotonic=time.monotonic,
+                on_clipped=self._observe_clipped,
+            )
+            self._stamps = self._stamp_keeper()
+            self._service = FederationService(
+                ledger=self._ledger,
+                blobs=self._blobs,
+                payloads=self._payloads,
+                presence=self._presence,
+                witnesses=self._witnesses,
+                monotonic=time.monotonic,
+                wake=self._conductor.wake,
+                fatal=self._fail,
+            )
+            undone.pop_all()
 
     def _stamp_keeper(self) -> StampKeeper | None:
         settings = self._settings.stamps

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.pool import StaticPool
 
 from fedmedlora_coordinator.database import BUSY_SECONDS, failure, transaction
-from fedmedlora_coordinator.errors import StoreError
+from fedmedlora_coordinator.errors import NOTHING_LOST, StoreError
 
 
 class SqliteDatabase:
@@ -112,7 +112,7 @@ class SqliteDatabase:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as exc:
-            raise StoreError(f"{path}: cannot be opened ({exc.strerror})") from None
+            raise StoreError(f"{path}: cannot be opened ({exc.strerror}); {NOTHING_LOST}") from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

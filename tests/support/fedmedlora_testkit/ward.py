@@ -44,6 +44,7 @@ from fedmedlora_coordinator.ledger import Keys, Ledger
 from fedmedlora_coordinator.model import GlobalModel
 from fedmedlora_coordinator.neighbourhoods import party_of
 from fedmedlora_coordinator.payloads import Payloads
+from fedmedlora_coordinator.placement import log_database
 from fedmedlora_coordinator.presence import Presence
 from fedmedlora_coordinator.settings import CoordinatorSettings, Evidence, Timing
 from fedmedlora_coordinator.witnesses import Witnesses
@@ -80,12 +81,18 @@ class Ward:
         quorum: bool = False,
         mldsa: Collection[str] = (),
         private: bool = False,
+        store_url: str = "",
         **overrides: Any,
     ) -> None:
         self.clock = self.clock_type()
         self.folder = Folder(root / "coordinator")
         made = setup.init(
-            self.folder.root, name="ward.example", address="h:1", enrolment_address="h:2", timing=TIMING
+            self.folder.root,
+            name="ward.example",
+            address="h:1",
+            enrolment_address="h:2",
+            timing=TIMING,
+            store_url=store_url,
         )
         self.hospitals = [Hospital(f"site-{chr(96 + i)}", i) for i in range(1, n + 1)]
         for hospital in self.hospitals:
@@ -119,7 +126,7 @@ class Ward:
         if hasattr(self, "store"):
             self.store.close()
         keys = Keys(setup.load_event_signer(self.folder), setup.load_log_signer(self.folder))
-        self.store = FlakyStore(self.folder.store, self.folder.head)
+        self.store = FlakyStore(log_database(self.folder), self.folder.head)
         self.blobs = BlobStore(self.folder.blobs, storage_key=setup.load_storage_key(self.folder))
         self.model = GlobalModel.of_package(self.study, self.folder.study)
         self.payloads = Payloads(self.terms, self.blobs, self.model.sizes())
