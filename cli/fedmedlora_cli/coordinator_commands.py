@@ -202,9 +202,11 @@ def backup(
     from fedmedlora_coordinator import backup as backups
 
     made = backups.backup(folder, out)
-    say(f"wrote {out}: {made.entries} entries and {made.payloads} payloads; keep it secret, it holds signing keys")
+    say(f"wrote {out}: {made.entries} entries, {made.payloads} payloads; keep it secret: it holds keys")
     if made.sealed:
-        say(f"{made.sealed} payloads are sealed: keep {folder}/keys/storage.key apart from it, to restore them")
+        say(
+            f"{made.sealed} payloads are sealed: to restore them keep {folder}/keys/storage.key apart from it"
+        )
 
 
 @app.command()
@@ -213,7 +215,9 @@ def restore(
     folder: Annotated[Path, typer.Argument(help="Folder to make.", metavar="DIR")],
     head: Annotated[
         list[Path] | None,
-        typer.Option(help="Newest head: the old folder's `head`, sites' `run/mirror/checkpoint`; repeatable."),
+        typer.Option(
+            help="Newest head: the old folder's `head`, sites' `run/mirror/checkpoint`; repeatable."
+        ),
     ] = None,
     storage_key: Annotated[Path | None, typer.Option(help="The old folder's keys/storage.key.")] = None,
     store: Annotated[
@@ -230,4 +234,6 @@ def restore(
     if found.problem is not None:
         say(f"made {folder}, to be exported and not to be served: {found.problem}")
         raise typer.Exit(1)
-    say(f"made {folder} with {found.entries} entries; go on with: fedmedlora coordinator serve --dir {folder}")
+    say(
+        f"made {folder} with {found.entries} entries; go on with: fedmedlora coordinator serve --dir {folder}"
+    )

@@ -1,7 +1,7 @@
 """`coordinator backup`: everything a coordinator needs to go on, in one file, from either kind of store.
 
 What is in it: the log with its heads and cosignatures and the enrolment register, as SQLite files whatever
-they lie in; settings, certificates and signing keys; stamps, the study, the released adapter and the payloads.
+they lie in; settings, certificates and signing keys; stamps, the study, the released adapter, the payloads.
 
 What is not: `head`, which remembers how long the log was and must never be old; `keys/storage.key`, without
 which the backup opens no payload of a site, so that a backup alone does not outlive shredding; invitations;
@@ -78,7 +78,7 @@ def backup(root: Path, out: Path, *, now: dt.datetime | None = None) -> BackedUp
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=".fedmedlora-backup-") as scratch:
             entries = _copy_tables(folder, settings, Path(scratch))
-            with open(os.open(staging, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            with os.fdopen(os.open(staging, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                 made = _write(file, folder, settings, Path(scratch), entries, now or dt.datetime.now(dt.UTC))
                 file.flush()
                 os.fsync(file.fileno())

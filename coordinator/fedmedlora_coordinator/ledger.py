@@ -70,14 +70,14 @@ def need_continued(tree: Tree, head: Checkpoint) -> None:
     """
     if head.size > tree.size:
         raise StoreError(
-            f"the log has {tree.size} entries but a head was signed for {head.size}: it was rolled back, and to "
-            f"go on would fork it. Restore a backup that has all {head.size}; if there is none, export this log "
-            "and begin a new one that names it (OPERATIONS, Backup)"
+            f"the log has {tree.size} entries but a head was signed for {head.size}: it was rolled back, and "
+            f"to go on would fork it. Restore a backup that has all {head.size}; if there is none, export "
+            "this log and begin a new one that names it (OPERATIONS, Backup)"
         )
     if tree.root(head.size) != head.root:
         raise StoreError(
-            f"the log was changed below entry {head.size}: two histories were signed. Nobody goes on with it: "
-            "export it, have it judged, and begin a new one (OPERATIONS, Backup)"
+            f"the log was changed below entry {head.size}: two histories were signed. Nobody goes on with "
+            "it: export it, have it judged, and begin a new one (OPERATIONS, Backup)"
         )
 
 
@@ -212,7 +212,7 @@ class Ledger:
         return sign_checkpoint(head, self._keys.log)
 
     def need_head(self, note: bytes) -> None:
-        """Check a head that somebody shows; one that this log's key signed and this log lacks ends the process.
+        """Check a head that somebody shows; one that this log's key signed and this log lacks ends it.
 
         The head file keeps it, so that the next start refuses as well. A head of another key says nothing.
 
@@ -352,8 +352,8 @@ class Ledger:
         # The first write of a log may have been cut off before its head file; no later one can be without.
         if in_file is None and self.size > 1:
             raise StoreError(
-                "the head file is missing; the log may have been rolled back: use `coordinator restore` with the "
-                "newest head that the old folder or any site holds"
+                "the head file is missing; the log may have been rolled back: use `coordinator restore` with "
+                "the newest head that the old folder or any site holds"
             )
         if in_file is not None:
             self._covered(in_file)

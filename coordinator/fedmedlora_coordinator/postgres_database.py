@@ -1,4 +1,4 @@
-"""PostgreSQL as the coordinator's database: one database of its own on a server (psycopg 3, extra `postgres`).
+"""PostgreSQL as the coordinator's database: one of its own on a server (psycopg 3, extra `postgres`).
 
 The writer of the log holds an advisory lock in its session and uses one connection, once: a connection that
 is lost is never replaced under the writer's feet, since another coordinator may have written meanwhile. Every
@@ -27,8 +27,8 @@ GONE_SECONDS: Final = 45
 _LOCK_CLASS: Final = 0x666D6C  # "fml": advisory locks of this program
 _LOG_LOCK: Final = 1
 _TURN_LOCK: Final = 2
-_HOLDS: Final = (
-    "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND pid = pg_backend_pid() "
+_HOLDS: Final = (  # our own numbers
+    "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND pid = pg_backend_pid() "  # noqa: S608
     f"AND classid = {_LOCK_CLASS} AND objid = {_LOG_LOCK} AND objsubid = 2 "
     "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 )
@@ -84,9 +84,7 @@ class PostgresDatabase:
 
     def open_shared(self) -> Engine:
         """Open for writers that take turns; a new connection for each transaction."""
-        engine = self._engine(
-            NullPool, lambda: self._connect("read-write"), isolation_level="READ COMMITTED"
-        )
+        engine = self._engine(NullPool, lambda: self._connect("read-write"), isolation_level="READ COMMITTED")
         event.listen(engine, "begin", _take_turn)
         return engine
 
@@ -94,7 +92,7 @@ class PostgresDatabase:
         """Open for reading; each transaction sees one moment."""
         return self._engine(NullPool, lambda: self._connect("any"), isolation_level="REPEATABLE READ")
 
-    def frozen(self, scratch: Path) -> "PostgresDatabase":  # noqa: ARG002
+    def frozen(self, scratch: Path) -> "PostgresDatabase":
         """Return this database: a reading transaction sees one moment and holds up nobody."""
         return self
 
@@ -114,8 +112,9 @@ class PostgresDatabase:
         acts = "DELETE OR TRUNCATE" if act == "DELETE" else act
         return (
             f"CREATE OR REPLACE FUNCTION {_FUNCTION}() RETURNS trigger LANGUAGE plpgsql AS "
-            "$$ BEGIN RAISE EXCEPTION 'the log is append-only' USING ERRCODE = 'integrity_constraint_violation';"
-            f" END $$; CREATE TRIGGER {table}_no_{act.lower()} BEFORE {acts} ON {table} "
+            "$$ BEGIN RAISE EXCEPTION 'the log is append-only' "
+            "USING ERRCODE = 'integrity_constraint_violation'; END $$; "
+            f"CREATE TRIGGER {table}_no_{act.lower()} BEFORE {acts} ON {table} "
             f"FOR EACH STATEMENT EXECUTE FUNCTION {_FUNCTION}()"
         )
 
@@ -228,8 +227,8 @@ def _once(connect: Callable[[], Any], place: str) -> Callable[[], Any]:
 def _need_hold(connection: Any) -> None:
     if connection.exec_driver_sql(_HOLDS).scalar() != 1:
         raise StoreError(
-            "this session does not hold the log's lock any more: connect to the server itself, not to a pooler "
-            "of transactions"
+            "this session does not hold the log's lock any more: connect to the server itself, not to a "
+            "pooler of transactions"
         )
 
 

@@ -36,7 +36,9 @@ _INVITATIONS = Table(
     _METADATA,
     Column("token_hash", LargeBinary(32), primary_key=True),
     Column("site", Text, nullable=False, index=True),
-    Column("expires", BigInteger().with_variant(Integer, "sqlite"), nullable=False),  # seconds since 1970, UTC
+    Column(
+        "expires", BigInteger().with_variant(Integer, "sqlite"), nullable=False
+    ),  # seconds since 1970, UTC
     Column("request_hash", LargeBinary(32)),  # of the one request that used the token
     Column("certificate", LargeBinary),
     Column("event_vkey", Text),
@@ -145,7 +147,7 @@ def copy_register(source: Database, target: Database) -> None:
     copy_tables(_METADATA, source, target, _make_table)
 
 
-def _make_table(connection: Connection, database: Database) -> None:  # noqa: ARG001
+def _make_table(connection: Connection, database: Database) -> None:
     _METADATA.create_all(connection)
 
 

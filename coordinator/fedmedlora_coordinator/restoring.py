@@ -1,8 +1,8 @@
 """`coordinator restore`: a coordinator's folder from a backup, which goes on or says why it must not.
 
-A backup is as old as it is. Whether it is the whole log only others can say: the head file of the old folder,
-or the heads that sites hold. So at least one head has to be shown, the newest becomes the head file, and a log
-that is shorter than it can be exported and judged, and is never served.
+Whether a backup has the whole log only others can say: the head file of the old folder, or the heads that
+sites hold. So at least one head has to be shown, the newest becomes the head file, and a log that is shorter
+than it can be exported and judged, and is never served.
 """
 
 import hashlib
@@ -126,7 +126,7 @@ def _damaged(archive: Path) -> StoreError:
 def _copy(source: IO[bytes], path: Path) -> str:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     digest = hashlib.sha256()
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         while block := source.read(_BLOCK):
             digest.update(block)
             file.write(block)
@@ -142,7 +142,9 @@ def _take_storage_key(folder: Folder, given: Path | None) -> None:
         except FileNotFoundError:
             raise ConfigError(f"{given}: is not there") from None
     elif any(folder.blobs.glob("??/*.sealed")):
-        raise ConfigError("the backup has sealed payloads: name the old folder's keys/storage.key with --storage-key")
+        raise ConfigError(
+            "the backup has sealed payloads: name the old folder's keys/storage.key with --storage-key"
+        )
     load_storage_key(folder)  # one that is no key is refused here; without sealed payloads a new one does
 
 
@@ -155,8 +157,9 @@ def _judge(folder: Folder, archive: Path, heads: Sequence[Path]) -> Restored:
     state, entries = read_log(folder, running, carried)
     if not heads:
         raise ConfigError(
-            f"{archive}: nobody can tell whether {len(entries)} entries are the whole log; name the newest head with "
-            "--head: `head` of the old folder, or `run/mirror/checkpoint` of every site that can be reached"
+            f"{archive}: nobody can tell whether {len(entries)} entries are the whole log; name the newest "
+            "head with --head: `head` of the old folder, or `run/mirror/checkpoint` of every site that can be "
+            "reached"
         )
     verifier = VerifierKey.parse(load_log_signer(folder).vkey)
     newest, size, problem = b"", -1, None

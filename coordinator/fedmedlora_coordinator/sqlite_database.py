@@ -71,7 +71,9 @@ class SqliteDatabase:
         with transaction(engine, f"{self.path}: cannot be read") as connection:
             result = connection.exec_driver_sql("PRAGMA integrity_check").scalar()
         if result != "ok":
-            raise StoreError(f"{self.path}: the database is damaged; restore a backup (`coordinator restore`)")
+            raise StoreError(
+                f"{self.path}: the database is damaged; restore a backup (`coordinator restore`)"
+            )
 
     def refusal(self, table: str, act: str) -> str:
         """Return a trigger that aborts."""

@@ -154,8 +154,8 @@ class LogStore:
     def delete_notes(self, start: int, end: int) -> bool:
         """Delete the notes from ``start`` to before ``end`` and keep the hashes; tell whether any was there.
 
-        SQLite overwrites the bytes and shortens the file; PostgreSQL writes the table to a new file and removes
-        the old one. What the file system, the server's own log or a backup still holds is beyond it.
+        SQLite overwrites the bytes and shortens the file; PostgreSQL writes the table to a new file and
+        removes the old one. What the file system, the server's own log or a backup still holds is beyond it.
 
         Raises:
             StoreError: The disk refused; nothing was deleted.
@@ -194,8 +194,8 @@ class LogStore:
         """Replace the head file if it still holds `expected`.
 
         Raises:
-            StoreError: Something else wrote it: two coordinators would fork the log; or the disk refused. What
-                is in the log stays there, and the next start catches the file up.
+            StoreError: Something else wrote it: two coordinators would fork the log; or the disk refused.
+                What is in the log stays there, and the next start catches the file up.
         """
         if self.head_file() != expected:
             raise StoreError("the head file was changed by something else; is a second coordinator running?")

@@ -87,7 +87,7 @@ def test_on_postgresql_a_killed_coordinator_ends_with_the_same_adapter_as_on_sql
 def test_a_clock_that_jumps_back_a_day_changes_no_result(
     tmp_path: Path, request: pytest.FixtureRequest, kind: str
 ) -> None:
-    """Times of events are the coordinator's word; what orders the log are its numbers (and E8 the witnesses)."""
+    """Times of events are the coordinator's word; what orders the log are its numbers."""
     _, base = fault_free(Ward(tmp_path / "reference", rounds=1))
     ward = Ward(tmp_path / "ward", rounds=1, store_url=make_place(kind, tmp_path, request).url)
     ward.run(lambda state: ward.ledger.size > 40)

@@ -1,4 +1,4 @@
-"""A whole study of real processes on PostgreSQL: its coordinator is killed, its server restarts, nothing is lost."""
+"""A whole study of real processes on PostgreSQL: the coordinator is killed, the server restarts."""
 
 from __future__ import annotations
 
@@ -85,9 +85,7 @@ def test_a_study_on_postgresql_survives_a_kill_and_a_restart_of_the_server(
     assert (moved.entries, moved.problem) == (len(entries), None)
     assert read_entries(log_database(Folder(tmp_path / "moved"))) == entries
     heads = [federation.site_root("site-b") / "run" / "mirror" / "checkpoint"]
-    old = restore(
-        tmp_path / "old.backup", tmp_path / "old", heads=heads, storage_key=key, store_url=""
-    )
+    old = restore(tmp_path / "old.backup", tmp_path / "old", heads=heads, storage_key=key, store_url="")
     assert old.entries == old_size
     assert old.problem is not None
     assert old.problem.startswith(f"the log has {old_size} entries but a head was signed for {len(entries)}")

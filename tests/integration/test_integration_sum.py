@@ -67,7 +67,9 @@ def test_an_altered_sum_closes_no_round_and_the_reviewer_says_who_was_wrong(tmp_
     export_evidence(root, 1, tmp_path / "evidence")
     export_bundle(root, tmp_path / "bundle")
     terms = CharterTerms.from_json(federation.study.canonical_json())
-    trust = Trust.from_terms(terms, genesis=leaf_hash(read_entries(SqliteDatabase(root / "store.sqlite"))[0].note))
+    trust = Trust.from_terms(
+        terms, genesis=leaf_hash(read_entries(SqliteDatabase(root / "store.sqlite"))[0].note)
+    )
     verdict = verify_bundle(tmp_path / "bundle", trust, sums=SumReview(tmp_path / "evidence"))
     assert {finding.check for finding in verdict.findings} == {"A3"}
     published = next(index for index, event in enumerate(events) if event.type == "aggregate.published")

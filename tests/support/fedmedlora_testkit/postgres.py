@@ -34,7 +34,8 @@ def program(name: str) -> str | None:
 
 MISSING: Final = next((name for name in ("initdb", "pg_ctl") if program(name) is None), None)
 needs_postgres = pytest.mark.skipif(
-    MISSING is not None, reason=f"PostgreSQL's server is not installed here (no {MISSING}): package postgresql"
+    MISSING is not None,
+    reason=f"PostgreSQL's server is not installed here (no {MISSING}): package postgresql",
 )
 
 

@@ -1,4 +1,4 @@
-"""Backup and restore of either store: a restored coordinator goes on with the study, or says why it must not."""
+"""Backup and restore of either store: what is restored goes on with the study, or says why it must not."""
 
 from __future__ import annotations
 
@@ -55,9 +55,7 @@ def stopped(root: Path, url: str = "") -> Ward:
 
 
 def restored(ward: Ward, archive: Path, to: Path, url: str = "") -> Restored:
-    return restore(
-        archive, to, heads=[ward.folder.head], storage_key=ward.folder.storage_key, store_url=url
-    )
+    return restore(archive, to, heads=[ward.folder.head], storage_key=ward.folder.storage_key, store_url=url)
 
 
 def go_on(ward: Ward, to: Path) -> None:
@@ -84,7 +82,9 @@ def test_a_restored_coordinator_ends_the_study_with_the_identical_adapter(
     assert (made.entries, made.sealed > 0) == (ward.ledger.size, True)
     assert (tmp_path / "centre.backup").stat().st_mode & 0o777 == 0o600
     url, to = make_place(target, tmp_path, request).url, tmp_path / "restored"
-    assert restored(ward, tmp_path / "centre.backup", to, url) == Restored(ward.ledger.size, ward.ledger.size, None)
+    assert restored(ward, tmp_path / "centre.backup", to, url) == Restored(
+        ward.ledger.size, ward.ledger.size, None
+    )
     assert CoordinatorSettings.load(to / "coordinator.toml").store.url == url
     assert (to / "store.sqlite").exists() is (target == "sqlite")
     before = read_entries(log_database(ward.folder))
@@ -109,7 +109,9 @@ def test_a_coordinator_restored_from_an_old_backup_is_exported_and_not_served(tm
     ward.store.close()
     to = tmp_path / "restored"
     found = restored(ward, tmp_path / "old.backup", to)
-    sentence = f"the log has {old_size} entries but a head was signed for {ward.ledger.size}: it was rolled back"
+    sentence = (
+        f"the log has {old_size} entries but a head was signed for {ward.ledger.size}: it was rolled back"
+    )
     assert found.problem is not None
     assert found.problem.startswith(sentence)
     assert "export this log and begin a new one that names it" in found.problem
@@ -186,7 +188,7 @@ def test_without_a_head_nobody_can_tell_and_nothing_is_made(tmp_path: Path) -> N
     archive, key = tmp_path / "centre.backup", ward.folder.storage_key
     backup(ward.folder.root, archive)
     to = tmp_path / "restored"
-    with pytest.raises(ConfigError, match="nobody can tell whether .* name the newest head with --head"):
+    with pytest.raises(ConfigError, match=r"nobody can tell whether .* name the newest head with --head"):
         restore(archive, to, storage_key=key)
     foreign = tmp_path / "foreign"
     foreign.write_bytes(ward.folder.head.read_bytes().replace(b"ward", b"yard"))
@@ -224,7 +226,13 @@ def test_a_backup_that_was_cut_or_changed_is_refused_and_leaves_nothing(tmp_path
     changed = bytearray(content)
     changed[at] ^= 1
     bent = tmp_path / "bent.backup"
-    for damaged in (content[: len(content) // 2], content[:-20_000], bytes(changed), b"", b"no tar at all" * 99):
+    for damaged in (
+        content[: len(content) // 2],
+        content[:-20_000],
+        bytes(changed),
+        b"",
+        b"no tar at all" * 99,
+    ):
         bent.write_bytes(damaged)
         with pytest.raises(StoreError, match="is no whole backup"):
             restored(ward, bent, tmp_path / "restored")
