@@ -122,7 +122,7 @@ class _Archive:
             info.size = os.fstat(file.fileno()).st_size
             info.mode = 0o600
             reader = _Digesting(file)
-            self.tar.addfile(info, reader)  # type: ignore[arg-type] # it only reads
+            self.tar.addfile(info, reader)  # it only reads
             self.digests[name] = reader.digest.hexdigest()
         return True
 

@@ -67,6 +67,7 @@ class Ward:
     """n hospitals and one coordinator over one folder."""
 
     clock_type = Clock
+    store: FlakyStore
 
     def __init__(
         self,
