@@ -172,7 +172,9 @@ def _write(
 
 def _own_files(folder: Folder, settings: CoordinatorSettings) -> Iterator[Path]:
     yield from (folder.config, folder.card, folder.log_key, folder.event_key)
-    yield folder.root / settings.stamps.tsa_certificates
+    certificates = folder.root / settings.stamps.tsa_certificates
+    if certificates.is_relative_to(folder.root):  # one that is named by a whole path is the system's
+        yield certificates
     for name in _TREES:
         yield from sorted(path for path in (folder.root / name).rglob("*") if path.is_file())
 

@@ -73,7 +73,8 @@ class Database(Protocol):
         """Open for the one writer of the log; made if new.
 
         Raises:
-            StoreError: Another process holds it, or it would not keep the promises.
+            StoreHeldError: Another process holds it.
+            StoreError: It would not keep the promises.
             StoreUnreachableError: Nobody answers.
         """
 

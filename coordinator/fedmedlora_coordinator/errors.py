@@ -31,6 +31,10 @@ class StoreError(CoordinatorError):
     """The durable state is damaged, forked or rolled back; the coordinator stops rather than go on."""
 
 
+class StoreHeldError(StoreError):
+    """Another process writes the log - or this one's last session, which the server believes to be alive."""
+
+
 class StoreUnreachableError(StoreError):
     """Nobody answers where the store lies; what is stored is not in doubt, only out of reach for now."""
 

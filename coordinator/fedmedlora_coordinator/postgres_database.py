@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.pool import NullPool, Pool, StaticPool
 
 from fedmedlora_coordinator.database import BUSY_SECONDS, failure, transaction
-from fedmedlora_coordinator.errors import StoreError, StoreUnreachableError
+from fedmedlora_coordinator.errors import StoreError, StoreHeldError, StoreUnreachableError
 from fedmedlora_coordinator.settings import PostgresAddress
 from fedmedlora_core.errors import ConfigError
 
@@ -71,7 +71,7 @@ class PostgresDatabase:
 
     def exists(self) -> bool:
         """Tell that there can be tables, if the server answers."""
-        self._connect("any").close()
+        self._connect("read-write").close()  # a standby is no answer: nothing could go on from it
         return True
 
     def open_alone(self) -> Engine:
@@ -172,10 +172,12 @@ class PostgresDatabase:
             text = str(exc)
             if "password" in text or "authentication" in text or "no pg_hba.conf entry" in text:
                 return StoreError(f"{self.place}: the server does not let this role in; see store.* settings")
-            if "certificate" in text or "SSL" in text:
+            if "certificate" in text or "does not support SSL" in text:
                 return StoreError(f"{self.place}: no protected connection; see sslrootcert and sslmode")
             if "does not exist" in text:
                 return StoreError(f"{self.place}: there is no such database or role")
+            if "read-only" in text:
+                return StoreUnreachableError(f"{self.place}: only a standby answers, which takes no writes")
             return StoreUnreachableError(f"{self.place}: nobody answers")
         return found
 
@@ -188,7 +190,7 @@ class PostgresDatabase:
         except _psycopg().Error as exc:
             connection.close()
             if exc.sqlstate == "55P03":
-                raise StoreError(f"{self.place}: another coordinator holds this log") from None
+                raise StoreHeldError(f"{self.place}: another coordinator holds this log") from None
             raise failure(f"{self.place}: the lock was not got", exc) from None
         return connection
 

@@ -8,7 +8,6 @@ than it can be exported and judged, and is never served.
 import hashlib
 import json
 import os
-import re
 import secrets
 import shutil
 import tarfile
@@ -33,7 +32,6 @@ from fedmedlora_coordinator.sqlite_database import SqliteDatabase
 from fedmedlora_coordinator.store import copy_log, read_entries
 from fedmedlora_core.errors import ConfigError
 
-_NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 _BLOCK: Final = 1 << 20
 _MOST_MANIFEST_BYTES: Final = 256 << 20
 
@@ -103,7 +101,7 @@ def _extract(archive: Path, root: Path) -> None:
         with tarfile.open(archive, mode="r:") as tar:
             for member in tar:
                 file = tar.extractfile(member) if member.isreg() else None
-                if file is None or manifest is not None or not _NAME.fullmatch(member.name):
+                if file is None or manifest is not None or not _lies_within(member.name):
                     raise _damaged(archive)
                 if member.name == MANIFEST:
                     manifest = json.loads(file.read(_MOST_MANIFEST_BYTES))
@@ -117,6 +115,11 @@ def _extract(archive: Path, root: Path) -> None:
         raise _damaged(archive) from None
     if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA or manifest.get("files") != digests:
         raise _damaged(archive)
+
+
+def _lies_within(name: str) -> bool:
+    """Tell whether a name leads to a place in the folder."""
+    return all(part not in ("", ".", "..") and not set(part) & {"\\", "\0"} for part in name.split("/"))
 
 
 def _damaged(archive: Path) -> StoreError:

@@ -16,13 +16,14 @@ from fedmedlora_coordinator.authority import Authority
 from fedmedlora_coordinator.blobs import BlobStore
 from fedmedlora_coordinator.conductor import Conductor
 from fedmedlora_coordinator.enrolment import EnrolmentService
-from fedmedlora_coordinator.errors import StoreUnreachableError
+from fedmedlora_coordinator.errors import StoreHeldError, StoreUnreachableError
 from fedmedlora_coordinator.faults import DieAt
 from fedmedlora_coordinator.folder import Folder
 from fedmedlora_coordinator.ledger import Keys, Ledger
 from fedmedlora_coordinator.model import GlobalModel
 from fedmedlora_coordinator.payloads import Payloads
 from fedmedlora_coordinator.placement import await_database, enrolment_database, log_database
+from fedmedlora_coordinator.postgres_database import GONE_SECONDS
 from fedmedlora_coordinator.presence import Presence
 from fedmedlora_coordinator.register import Register
 from fedmedlora_coordinator.service import FederationService
@@ -80,11 +81,17 @@ def serve(
     folder.require()
     options = Options(until_closed, progress, None if die_at is None else DieAt.parse(die_at))
     with folder.locked():
+        lost: float | None = None
         while True:
             try:
                 asyncio.run(_serve(folder, study, options))
             except StoreUnreachableError as error:
+                lost = time.monotonic()
                 _wait_for_store(folder, error)
+            except StoreHeldError:
+                # After a cut of the network the server takes a while to let go of this process's last session.
+                if lost is None or time.monotonic() - lost > 2 * GONE_SECONDS:
+                    raise
             else:
                 return
 

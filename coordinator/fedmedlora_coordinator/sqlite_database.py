@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.pool import StaticPool
 
 from fedmedlora_coordinator.database import BUSY_SECONDS, failure, transaction
-from fedmedlora_coordinator.errors import NOTHING_LOST, StoreError
+from fedmedlora_coordinator.errors import NOTHING_LOST, StoreError, StoreHeldError
 
 
 class SqliteDatabase:
@@ -119,7 +119,7 @@ class SqliteDatabase:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
-            raise StoreError(f"{self.path}: another coordinator holds this log") from None
+            raise StoreHeldError(f"{self.path}: another coordinator holds this log") from None
         return descriptor
 
 

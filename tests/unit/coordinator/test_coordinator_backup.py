@@ -48,6 +48,7 @@ def stopped(root: Path, url: str = "") -> Ward:
     """A ward whose coordinator was stopped in the middle of its only round."""
     ward = Ward(root, rounds=1, store_url=url)
     invites.invite(ward.folder.root, "site-a", out=root / "invitation.json")
+    (ward.folder.study / "a remark (1).txt").write_text("the operator's own file")
     ward.run(lambda state: ward.ledger.size >= 2 * MIDDLE)
     assert any(ward.folder.blobs.glob("??/*.sealed"))
     ward.store.close()
@@ -89,6 +90,7 @@ def test_a_restored_coordinator_ends_the_study_with_the_identical_adapter(
     assert (to / "store.sqlite").exists() is (target == "sqlite")
     before = read_entries(log_database(ward.folder))
     assert read_entries(log_database(Folder(to))) == before
+    assert (to / "study" / "a remark (1).txt").read_text() == "the operator's own file"
     register = Register(enrolment_database(Folder(to)))
     assert register.enrolled() == []
     register.close()
@@ -242,7 +244,7 @@ def test_a_backup_that_was_cut_or_changed_is_refused_and_leaves_nothing(tmp_path
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
-@pytest.mark.parametrize("name", ["../out", "/out", "study/../../out", ".hidden"])
+@pytest.mark.parametrize("name", ["../out", "/out", "study/../../out", "a/./b", ".hidden"])
 def test_a_backup_writes_nothing_outside_its_folder(tmp_path: Path, name: str) -> None:
     ward = stopped(tmp_path)
     archive = tmp_path / "centre.backup"

@@ -12,10 +12,12 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.exc import IntegrityError
 
-from fedmedlora_coordinator.errors import StoreError, StoreUnreachableError
+from fedmedlora_coordinator import postgres_database, runtime
+from fedmedlora_coordinator.errors import StoreError, StoreHeldError, StoreUnreachableError
 from fedmedlora_coordinator.postgres_database import PostgresDatabase, read_password
 from fedmedlora_coordinator.settings import PostgresAddress
-from fedmedlora_coordinator.store import read_entries
+from fedmedlora_coordinator.setup import init
+from fedmedlora_coordinator.store import LogStore, read_entries
 from fedmedlora_core.errors import ConfigError
 from fedmedlora_testkit.places import PASSWORD_VARIABLE, Place, make_place, running_places
 from fedmedlora_testkit.postgres import PostgresServer, needs_postgres
@@ -109,6 +111,44 @@ class TestPostgres:
                 admin.execute("ALTER SYSTEM RESET fsync")
             server.restart("fast")
         away.open().close()
+
+    def test_a_cut_is_waited_for_and_so_is_the_servers_memory_of_the_last_session(
+        self, away: Place, server: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The server believes a session alive that this process has lost; that is no second coordinator."""
+        monkeypatch.setitem(postgres_database._SETTINGS, "lock_timeout", "100ms")
+        root = tmp_path / "centre"
+        init(root, name="n", address="h:1", enrolment_address="h:2", store_url=away.where)
+        tries: list[str] = []
+        ghost: list[LogStore] = []
+
+        async def opening(*_: object) -> None:
+            tries.append("try")
+            if len(tries) == 1:
+                ghost.append(away.open())  # the session that stays behind at the server
+                raise StoreUnreachableError("the connection to the database was lost")
+            if len(tries) == 4:
+                ghost[0].close()  # the server has noticed
+            away.open().close()
+
+        monkeypatch.setattr(runtime, "_serve", opening)
+        runtime.serve(root)
+        assert len(tries) == 4
+        tries[:] = ["not the first"]
+        other = away.open()
+        with pytest.raises(StoreHeldError, match="another coordinator holds this log"):
+            runtime.serve(root)  # nothing was lost before: it is another one
+        assert len(tries) == 2
+        other.close()
+
+    def test_a_standby_is_no_answer(self, away: Place, server: PostgresServer) -> None:
+        name = away.where.rpartition("/")[2]
+        with server.admin() as admin:
+            admin.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        with pytest.raises(StoreUnreachableError, match="only a standby answers"):
+            away.open()
+        with pytest.raises(StoreUnreachableError, match="only a standby answers"):
+            away.database.exists()
 
     def test_truncating_is_deleting(self, away: Place) -> None:
         store = away.open()
