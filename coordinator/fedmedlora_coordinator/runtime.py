@@ -89,7 +89,7 @@ def serve(
                 lost = time.monotonic()
                 _wait_for_store(folder, error)
             except StoreHeldError:
-                # After a cut of the network the server takes a while to let go of this process's last session.
+                # After a cut of the network the server lets go of this process's last session late.
                 if lost is None or time.monotonic() - lost > 2 * GONE_SECONDS:
                     raise
             else:
