@@ -161,7 +161,7 @@ def _judge(folder: Folder, archive: Path, heads: Sequence[Path]) -> Restored:
     if not heads:
         raise ConfigError(
             f"{archive}: nobody can tell whether {len(entries)} entries are the whole log; name the newest "
-            "head with --head: `head` of the old folder, or `run/mirror/checkpoint` of every site you reach"
+            "head with --head: `head` of the old folder, or `run/mirror/checkpoint` of every site in reach"
         )
     verifier = VerifierKey.parse(load_log_signer(folder).vkey)
     newest, size, problem = b"", -1, None
