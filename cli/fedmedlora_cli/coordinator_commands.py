@@ -21,6 +21,9 @@ def init(
     grace_seconds: Annotated[
         float | None, typer.Option(help="How long a site may be away before a round goes on without it.")
     ] = None,
+    store: Annotated[
+        str, typer.Option(help="postgresql://ROLE@HOST:PORT/DATABASE; SQLite in the folder without it.")
+    ] = "",
 ) -> None:
     """Make the federation's CA, the log's keys and the store.
 
@@ -39,7 +42,14 @@ def init(
             abort_seconds=3 * grace_seconds,
         )
     )
-    made = setup.init(folder, name=name, address=address, enrolment_address=enrolment_address, timing=timing)
+    made = setup.init(
+        folder,
+        name=name,
+        address=address,
+        enrolment_address=enrolment_address,
+        timing=timing,
+        store_url=store,
+    )
     say(f"made {made.folder}; read this out to every site: CA fingerprint {made.ca_fingerprint}")
 
 
@@ -178,3 +188,52 @@ def export(
 
     reports.export_bundle(folder, out)
     say(f"wrote {out}; judge it with: fedmedlora audit verify {out} --trust trust.json")
+
+
+@app.command()
+def backup(
+    out: Annotated[Path, typer.Option(help="File to write; not in the folder itself.")],
+    folder: FolderOption = Path(),
+) -> None:
+    """Write a backup: log, enrolment, keys, settings, study, payloads; also beside a serving process.
+
+    Example: fedmedlora coordinator backup --dir centre --out safe/centre.backup
+    """
+    from fedmedlora_coordinator import backup as backups
+
+    made = backups.backup(folder, out)
+    say(f"wrote {out}: {made.entries} entries, {made.payloads} payloads; keep it secret: it holds keys")
+    if made.sealed:
+        say(
+            f"{made.sealed} payloads are sealed: to restore them keep {folder}/keys/storage.key apart from it"
+        )
+
+
+@app.command()
+def restore(
+    archive: Annotated[Path, typer.Argument(help="The backup.", metavar="FILE")],
+    folder: Annotated[Path, typer.Argument(help="Folder to make.", metavar="DIR")],
+    head: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Newest head: the old folder's `head`, sites' `run/mirror/checkpoint`; repeatable."
+        ),
+    ] = None,
+    storage_key: Annotated[Path | None, typer.Option(help="The old folder's keys/storage.key.")] = None,
+    store: Annotated[
+        str | None, typer.Option(help="Where the store goes, as for init; '' is SQLite; else where it was.")
+    ] = None,
+) -> None:
+    """Make a coordinator's folder from a backup; exit 1 if going on would fork the log.
+
+    Example: fedmedlora coordinator restore safe/centre.backup centre --head old/head
+    """
+    from fedmedlora_coordinator import restoring
+
+    found = restoring.restore(archive, folder, heads=head or (), storage_key=storage_key, store_url=store)
+    if found.problem is not None:
+        say(f"made {folder}, to be exported and not to be served: {found.problem}")
+        raise typer.Exit(1)
+    say(
+        f"made {folder} with {found.entries} entries; go on with: fedmedlora coordinator serve --dir {folder}"
+    )

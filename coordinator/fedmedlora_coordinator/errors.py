@@ -1,6 +1,10 @@
 """Errors of the coordinator, named for whose fault they are (see `status.py` for what crosses the wire)."""
 
+from typing import Final
+
 from fedmedlora_protos.wire import Reason
+
+NOTHING_LOST: Final = "nothing that was acknowledged is lost: start the coordinator again once that is mended"
 
 
 class CoordinatorError(Exception):
@@ -25,6 +29,19 @@ class PeerRefusedError(CoordinatorError):
 
 class StoreError(CoordinatorError):
     """The durable state is damaged, forked or rolled back; the coordinator stops rather than go on."""
+
+
+class StoreHeldError(StoreError):
+    """Another process writes the log - or this one's last session, which the server believes to be alive."""
+
+
+class StoreUnreachableError(StoreError):
+    """Nobody answers where the store lies; what is stored is not in doubt, only out of reach for now."""
+
+
+def disk_error(place: str, exc: OSError) -> StoreError:
+    """Say that a disk refused a write."""
+    return StoreError(f"{place}: cannot be written ({exc.strerror}); {NOTHING_LOST}")
 
 
 class TsaError(CoordinatorError):

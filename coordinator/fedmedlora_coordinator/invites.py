@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fedmedlora_coordinator.authority import Authority
 from fedmedlora_coordinator.folder import Folder, write_private
+from fedmedlora_coordinator.placement import enrolment_database
 from fedmedlora_coordinator.register import Register
 from fedmedlora_coordinator.settings import CoordinatorSettings
 from fedmedlora_coordinator.setup import COORDINATOR_ID, load_event_signer, load_log_signer
@@ -48,7 +49,7 @@ def invite(
     token = secrets.token_urlsafe(TOKEN_BYTES)
     path = out or _free_name(folder, site)
     content = _content(folder, site, token, expires)
-    register = Register(folder.enrolment_store)
+    register = Register(enrolment_database(folder))
     try:
         try:
             write_private(path, content)

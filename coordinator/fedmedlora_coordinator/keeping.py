@@ -18,6 +18,7 @@ from fedmedlora_audit.tiles import TILE_WIDTH
 from fedmedlora_coordinator.errors import ForbiddenError
 from fedmedlora_coordinator.folder import Folder
 from fedmedlora_coordinator.ledger import Clock, Keys, Ledger
+from fedmedlora_coordinator.placement import log_database
 from fedmedlora_coordinator.reports import require_study
 from fedmedlora_coordinator.setup import load_event_signer, load_log_signer
 from fedmedlora_coordinator.store import LogStore
@@ -131,7 +132,7 @@ def _opened(root: Path, clock: Clock) -> Iterator[tuple[Ledger, LogStore]]:
     with folder.locked():
         running = require_study(folder)
         keys = Keys(load_event_signer(folder), load_log_signer(folder))
-        store = LogStore(folder.store, folder.head)
+        store = LogStore(log_database(folder), folder.head)
         try:
             ledger = Ledger(terms=running.terms, store=store, keys=keys, clock=clock)
             if not ledger.size:

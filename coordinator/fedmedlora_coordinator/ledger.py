@@ -62,6 +62,25 @@ def need_lawful_gaps(state: State, missing: Iterable[int]) -> None:
             raise StoreError(f"entry {index} of the store is damaged")
 
 
+def need_continued(tree: Tree, head: Checkpoint) -> None:
+    """Check that a log holds everything that one of its own signed heads promised.
+
+    Raises:
+        StoreError: It does not: whoever goes on with it forks the log.
+    """
+    if head.size > tree.size:
+        raise StoreError(
+            f"the log has {tree.size} entries but a head was signed for {head.size}: it was rolled back, and "
+            f"to go on would fork it. Restore a backup that has all {head.size}; if there is none, export "
+            "this log and begin a new one that names it (OPERATIONS, Backup)"
+        )
+    if tree.root(head.size) != head.root:
+        raise StoreError(
+            f"the log was changed below entry {head.size}: two histories were signed. Nobody goes on with "
+            "it: export it, have it judged, and begin a new one (OPERATIONS, Backup)"
+        )
+
+
 class Ledger:
     """One study's log, open for writing by this process alone."""
 
@@ -192,6 +211,24 @@ class Ledger:
         head = Checkpoint(self.terms.origin, size, self._tree.root(size))
         return sign_checkpoint(head, self._keys.log)
 
+    def need_head(self, note: bytes) -> None:
+        """Check a head that somebody shows; one that this log's key signed and this log lacks ends it.
+
+        The head file keeps it, so that the next start refuses as well. A head of another key says nothing.
+
+        Raises:
+            StoreError: The log was rolled back, or has two histories.
+        """
+        try:
+            head = open_checkpoint(note, VerifierKey.parse(self._keys.log.vkey), origin=self.terms.origin)
+        except (AuditError, NoteError):
+            return
+        try:
+            need_continued(self._tree, head)
+        except StoreError:
+            self._store.swap_head_file(self._store.head_file(), note)
+            raise
+
     async def grown_beyond(self, size: int) -> None:
         """Return once the log has more than `size` entries."""
         while self.size <= size:
@@ -314,7 +351,10 @@ class Ledger:
             raise StoreError("the newest head in the store does not cover its entries")
         # The first write of a log may have been cut off before its head file; no later one can be without.
         if in_file is None and self.size > 1:
-            raise StoreError("the head file is missing; the log may have been rolled back")
+            raise StoreError(
+                "the head file is missing; the log may have been rolled back: use `coordinator restore` with "
+                "the newest head that the old folder or any site holds"
+            )
         if in_file is not None:
             self._covered(in_file)
         if last is not None and last != in_file:
@@ -326,11 +366,5 @@ class Ledger:
             checkpoint = open_checkpoint(head, verifier, origin=self.terms.origin)
         except (AuditError, NoteError):
             raise StoreError("a signed head of the log is damaged or of another log") from None
-        if checkpoint.size > self.size:
-            raise StoreError(
-                f"the log has {self.size} entries but a head was signed for {checkpoint.size}: it was rolled "
-                "back; restore the missing entries from a site's mirror"
-            )
-        if self._tree.root(checkpoint.size) != checkpoint.root:
-            raise StoreError(f"the log was changed below entry {checkpoint.size}")
+        need_continued(self._tree, checkpoint)
         return checkpoint.size

@@ -10,21 +10,35 @@ import hashlib
 import hmac
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
-from sqlalchemy import Column, Integer, LargeBinary, MetaData, Table, Text, insert, select, update
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    insert,
+    select,
+    update,
+)
 
-from fedmedlora_coordinator.database import open_engine
+from fedmedlora_coordinator.database import Database, copy_tables, transaction
 from fedmedlora_coordinator.errors import PeerRefusedError
 from fedmedlora_protos.wire import Reason
 
+_UNWRITABLE = "the enrolment register could not be written"
 _METADATA = MetaData()
 _INVITATIONS = Table(
     "invitations",
     _METADATA,
     Column("token_hash", LargeBinary(32), primary_key=True),
     Column("site", Text, nullable=False, index=True),
-    Column("expires", Integer, nullable=False),  # seconds since 1970, UTC
+    Column(
+        "expires", BigInteger().with_variant(Integer, "sqlite"), nullable=False
+    ),  # seconds since 1970, UTC
     Column("request_hash", LargeBinary(32)),  # of the one request that used the token
     Column("certificate", LargeBinary),
     Column("event_vkey", Text),
@@ -43,12 +57,18 @@ class EnrolledSite:
 
 
 class Register:
-    """The durable table of invitations."""
+    """The durable table of invitations; `serve` and `invite` may write it beside each other."""
 
-    def __init__(self, path: Path) -> None:
-        """Open (and make, if new) the register at `path`."""
-        self._engine = open_engine(path)
-        _METADATA.create_all(self._engine)
+    def __init__(self, database: Database) -> None:
+        """Open (and make, if new) the register.
+
+        Raises:
+            StoreError: It cannot be opened.
+            StoreUnreachableError: Nobody answers.
+        """
+        self._engine = database.open_shared()
+        with transaction(self._engine, f"{database.place}: cannot be opened") as connection:
+            _make_table(connection, database)
 
     def close(self) -> None:
         """Close the database."""
@@ -56,7 +76,7 @@ class Register:
 
     def invite(self, *, site: str, token: str, expires: dt.datetime) -> None:
         """Record an invitation; returns once it is durable."""
-        with self._engine.begin() as connection:
+        with transaction(self._engine, _UNWRITABLE) as connection:
             connection.execute(
                 insert(_INVITATIONS).values(
                     token_hash=token_hash(token), site=site, expires=int(expires.timestamp())
@@ -85,9 +105,10 @@ class Register:
 
         Raises:
             PeerRefusedError: bad_token, expired_token or used_token.
+            StoreError: The database refused; the token is as good as before.
         """
         given = token_hash(token)
-        with self._engine.begin() as connection:
+        with transaction(self._engine, _UNWRITABLE) as connection:
             rows = connection.execute(select(_INVITATIONS).where(_INVITATIONS.c.site == site)).all()
             row = next((r for r in rows if hmac.compare_digest(r.token_hash, given)), None)
             if row is None:
@@ -114,11 +135,20 @@ class Register:
 
     def enrolled(self) -> list[EnrolledSite]:
         """List the sites that used an invitation, in order of their ids."""
-        with self._engine.begin() as connection:
+        with transaction(self._engine, "the enrolment register could not be read") as connection:
             rows = connection.execute(
                 select(_INVITATIONS).where(_INVITATIONS.c.request_hash.is_not(None)).order_by("site")
             ).all()
         return [EnrolledSite(row.site, row.event_vkey, row.witness_vkey) for row in rows]
+
+
+def copy_register(source: Database, target: Database) -> None:
+    """Copy the register into a database that has none; see `copy_tables`."""
+    copy_tables(_METADATA, source, target, _make_table)
+
+
+def _make_table(connection: Connection, database: Database) -> None:
+    _METADATA.create_all(connection)
 
 
 def token_hash(token: str) -> bytes:

@@ -13,9 +13,11 @@ from fedmedlora_audit.law.remains import pass_over, recall
 from fedmedlora_audit.stamps import stamp_path
 from fedmedlora_audit.witnessing import HEADS
 from fedmedlora_coordinator.blobs import BlobStore
+from fedmedlora_coordinator.database import Database
 from fedmedlora_coordinator.errors import StoreError, TsaError
 from fedmedlora_coordinator.folder import Folder
 from fedmedlora_coordinator.ledger import Keys, need_lawful_gaps
+from fedmedlora_coordinator.placement import enrolment_database, log_database
 from fedmedlora_coordinator.register import Register
 from fedmedlora_coordinator.settings import CoordinatorSettings
 from fedmedlora_coordinator.setup import load_event_signer, load_log_signer
@@ -180,7 +182,7 @@ def _head(folder: Folder, running: RunningStudy, state: State, size: int) -> byt
 def _cosigned_heads(folder: Folder, running: RunningStudy, state: State) -> dict[int, bytes]:
     """Return the heads that witnesses have signed, by size: those with a quorum, and the last one."""
     lines: dict[int, list[bytes]] = {}
-    for size, _, line in read_cosignatures(folder.store):
+    for size, _, line in read_cosignatures(log_database(folder)):
         lines.setdefault(size, []).append(line)
     return {
         size: with_cosignatures(_head(folder, running, state, size), given)
@@ -190,9 +192,10 @@ def _cosigned_heads(folder: Folder, running: RunningStudy, state: State) -> dict
 
 
 def _enrolled(folder: Folder) -> list[str]:
-    if not folder.enrolment_store.is_file():
+    database = enrolment_database(folder)
+    if not database.exists():
         return []
-    register = Register(folder.enrolment_store)
+    register = Register(database)
     try:
         return [site.site for site in register.enrolled()]
     finally:
@@ -219,13 +222,20 @@ def replayed(folder: Folder, running: RunningStudy) -> tuple[State, list[Entry]]
     return state, entries
 
 
-def read_log(folder: Folder, running: RunningStudy) -> tuple[State, list[Entry | DeletedEntry]]:
+def read_log(
+    folder: Folder, running: RunningStudy, database: Database | None = None
+) -> tuple[State, list[Entry | DeletedEntry]]:
     """Fold the stored entries, or what is left; signatures are checked again: an export vouches for them.
+
+    Args:
+        folder: The coordinator's folder.
+        running: Its study.
+        database: Where the log lies; None for where the folder's settings say.
 
     Raises:
         StoreError: The store cannot be read or breaks the law.
     """
-    state, rows = State.begin(running.terms), read_entries(folder.store)
+    state, rows = State.begin(running.terms), read_entries(database or log_database(folder))
     entries: list[Entry | DeletedEntry] = []
     take = _recalled if any(not row.note for row in rows) else apply
     for stored in rows:

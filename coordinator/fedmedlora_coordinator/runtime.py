@@ -7,7 +7,7 @@ import logging
 import signal
 import sys
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,11 +16,14 @@ from fedmedlora_coordinator.authority import Authority
 from fedmedlora_coordinator.blobs import BlobStore
 from fedmedlora_coordinator.conductor import Conductor
 from fedmedlora_coordinator.enrolment import EnrolmentService
+from fedmedlora_coordinator.errors import StoreHeldError, StoreUnreachableError
 from fedmedlora_coordinator.faults import DieAt
 from fedmedlora_coordinator.folder import Folder
 from fedmedlora_coordinator.ledger import Keys, Ledger
 from fedmedlora_coordinator.model import GlobalModel
 from fedmedlora_coordinator.payloads import Payloads
+from fedmedlora_coordinator.placement import await_database, enrolment_database, log_database
+from fedmedlora_coordinator.postgres_database import GONE_SECONDS
 from fedmedlora_coordinator.presence import Presence
 from fedmedlora_coordinator.register import Register
 from fedmedlora_coordinator.service import FederationService
@@ -71,13 +74,34 @@ def serve(
 
     Raises:
         ConfigError: Settings, study or addresses are not usable (the operator's).
-        StoreError: The durable state is damaged; nothing was written after that was noticed.
+        StoreError: The durable state is damaged, or cannot be written, or its database stayed away for
+            longer than `store.patience_seconds`; nothing was written after that was noticed.
     """
     folder = Folder(root)
     folder.require()
     options = Options(until_closed, progress, None if die_at is None else DieAt.parse(die_at))
     with folder.locked():
-        asyncio.run(_serve(folder, study, options))
+        lost: float | None = None
+        while True:
+            try:
+                asyncio.run(_serve(folder, study, options))
+            except StoreUnreachableError as error:
+                lost = time.monotonic()
+                _wait_for_store(folder, error)
+            except StoreHeldError:
+                # After a cut of the network the server lets go of this process's last session late.
+                if lost is None or time.monotonic() - lost > 2 * GONE_SECONDS:
+                    raise
+            else:
+                return
+
+
+def _wait_for_store(folder: Folder, error: StoreUnreachableError) -> None:
+    """Wait for a database that is away; what this process knew is read anew from it then."""
+    patience = CoordinatorSettings.load(folder.config).store.patience_seconds
+    _LOG.warning("%s; waiting up to %g seconds for it, then going on from what it has", error, patience)
+    await_database(folder, patience)
+    _LOG.warning("the database is back")
 
 
 async def _serve(folder: Folder, package: Path | None, options: Options) -> None:
@@ -104,7 +128,7 @@ async def _serve(folder: Folder, package: Path | None, options: Options) -> None
 
 
 async def _start_enrolment(folder: Folder, settings: CoordinatorSettings, stack: AsyncExitStack) -> None:
-    register = Register(folder.enrolment_store)
+    register = Register(enrolment_database(folder, settings))
     stack.callback(register.close)
     server = federation_server()
     service = EnrolmentService(register, Authority.load(folder), _now)
@@ -131,47 +155,50 @@ class Federation:
         self._until_closed = options.until_closed
         self.port = 0  # of the federation listener, once it is open
         self._fatal: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._store = LogStore(folder.store, folder.head)
-        self._blobs = _blob_store(folder, settings)
-        model = GlobalModel.of_package(running.study, running.package)
-        self._payloads = Payloads(running.terms, self._blobs, model.sizes())
-        self._progress = options.progress
-        self._ledger = Ledger(
-            terms=running.terms,
-            store=self._store,
-            keys=keys,
-            clock=_now,
-            observer=self._observe,
-            die_at=options.die_at,
-        )
-        if self._ledger.deleted:
-            raise ConfigError(f"{folder.root}: entries of this log were deleted; it is kept, not served")
-        self._payloads.learn(self._ledger.entries)
-        self._presence = Presence(started=time.monotonic())
-        self._witnesses = Witnesses(self._ledger, self._store)
-        self._conductor = Conductor(
-            ledger=self._ledger,
-            blobs=self._blobs,
-            payloads=self._payloads,
-            model=model,
-            presence=self._presence,
-            witnesses=self._witnesses,
-            settings=settings,
-            folder=folder,
-            monotonic=time.monotonic,
-            on_clipped=self._observe_clipped,
-        )
-        self._stamps = self._stamp_keeper()
-        self._service = FederationService(
-            ledger=self._ledger,
-            blobs=self._blobs,
-            payloads=self._payloads,
-            presence=self._presence,
-            witnesses=self._witnesses,
-            monotonic=time.monotonic,
-            wake=self._conductor.wake,
-            fatal=self._fail,
-        )
+        self._store = LogStore(log_database(folder, settings), folder.head)
+        with ExitStack() as undone:
+            undone.callback(self._store.close)  # a log that cannot be used is let go of
+            self._blobs = _blob_store(folder, settings)
+            model = GlobalModel.of_package(running.study, running.package)
+            self._payloads = Payloads(running.terms, self._blobs, model.sizes())
+            self._progress = options.progress
+            self._ledger = Ledger(
+                terms=running.terms,
+                store=self._store,
+                keys=keys,
+                clock=_now,
+                observer=self._observe,
+                die_at=options.die_at,
+            )
+            if self._ledger.deleted:
+                raise ConfigError(f"{folder.root}: entries of this log were deleted; it is kept, not served")
+            self._payloads.learn(self._ledger.entries)
+            self._presence = Presence(started=time.monotonic())
+            self._witnesses = Witnesses(self._ledger, self._store)
+            self._conductor = Conductor(
+                ledger=self._ledger,
+                blobs=self._blobs,
+                payloads=self._payloads,
+                model=model,
+                presence=self._presence,
+                witnesses=self._witnesses,
+                settings=settings,
+                folder=folder,
+                monotonic=time.monotonic,
+                on_clipped=self._observe_clipped,
+            )
+            self._stamps = self._stamp_keeper()
+            self._service = FederationService(
+                ledger=self._ledger,
+                blobs=self._blobs,
+                payloads=self._payloads,
+                presence=self._presence,
+                witnesses=self._witnesses,
+                monotonic=time.monotonic,
+                wake=self._conductor.wake,
+                fatal=self._fail,
+            )
+            undone.pop_all()
 
     def _stamp_keeper(self) -> StampKeeper | None:
         settings = self._settings.stamps

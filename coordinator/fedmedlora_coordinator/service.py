@@ -4,6 +4,7 @@ Nothing is decided here. The caller is who its certificate says; a certificate o
 charter does not name gets nothing at all.
 """
 
+import errno
 import logging
 from collections.abc import AsyncIterator, Callable
 from typing import NoReturn
@@ -14,7 +15,7 @@ from fedmedlora_protos import wire
 import grpc
 
 from fedmedlora_coordinator.blobs import BlobStore
-from fedmedlora_coordinator.errors import CoordinatorError, PeerRefusedError, StoreError
+from fedmedlora_coordinator.errors import CoordinatorError, PeerRefusedError, StoreError, disk_error
 from fedmedlora_coordinator.ledger import Ledger
 from fedmedlora_coordinator.payloads import Payloads
 from fedmedlora_coordinator.presence import Presence
@@ -27,6 +28,7 @@ from fedmedlora_protos.wire import Reason
 
 _LOG = logging.getLogger(__name__)
 MAX_STREAMS_PER_SITE = 4
+_DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 
 
 class FederationService(pb_grpc.FederationServicer):
@@ -184,6 +186,8 @@ class FederationService(pb_grpc.FederationServicer):
 
     async def _end(self, context: "grpc.aio.ServicerContext[object, object]", error: Exception) -> NoReturn:
         """End a call with the reason of its error; an error of our own also reaches the operator."""
+        if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+            error = disk_error(str(error.filename or "the folder of payloads"), error)
         if isinstance(error, StoreError):
             self._fatal(error)
         elif isinstance(error, CoordinatorError | wire.WireError):

@@ -1,7 +1,11 @@
 """The coordinator's TOML file: addresses, patience, limits (units are in the names)."""
 
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import Field, field_validator
 
@@ -66,6 +70,86 @@ class Stamps(Section):
     retry_seconds: float = Field(default=60.0, gt=0)  # after the authority did not answer
 
 
+class Store(Section):
+    """Where log and enrolment lie: in the folder (SQLite), or in a PostgreSQL database of their own.
+
+    The password stands in no file of settings: it comes from the environment, from a file of mode 0600, or
+    from where libpq looks (`~/.pgpass`).
+    """
+
+    url: str = ""  # postgresql://ROLE@HOST:PORT/DATABASE; empty: SQLite in this folder
+    password_variable: str = Field(default="FEDMEDLORA_STORE_PASSWORD", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    password_file: str = ""  # in this folder, or a whole path; its first line
+    patience_seconds: float = Field(default=600.0, ge=0)  # `serve` waits so long for a database that is away
+
+    @field_validator("url")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        try:
+            if value:
+                PostgresAddress.parse(value)
+        except ConfigError as exc:
+            raise ValueError(str(exc)) from None
+        return value
+
+
+@dataclass(frozen=True)
+class PostgresAddress:
+    """A PostgreSQL database, as `store.url` names it.
+
+    Attributes:
+        role: As whom to log in; None is the system's user.
+        host: Name, address, or the folder of a local socket; None is the default socket.
+        port: Port; None is the default.
+        database: Name of the database.
+        tls: libpq's settings of TLS; to another machine the server's certificate is always checked.
+    """
+
+    role: str | None
+    host: str | None
+    port: int | None
+    database: str
+    tls: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, url: str) -> "PostgresAddress":
+        """Read `postgresql://ROLE@HOST:PORT/DATABASE?sslrootcert=…`.
+
+        Raises:
+            ConfigError: It is no such URL, has a password, or would not check the server (the operator's).
+        """
+        form = "store.url must be postgresql://ROLE@HOST:PORT/DATABASE"
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError:
+            raise ConfigError(form) from None
+        if parts.password is not None:
+            raise ConfigError("store.url must not have the password in it: see store.password_variable")
+        database = unquote(parts.path.removeprefix("/"))
+        if parts.scheme not in ("postgresql", "postgresql+psycopg") or not database or "/" in database:
+            raise ConfigError(form)
+        query = dict(parse_qsl(parts.query, keep_blank_values=True))
+        host = parts.hostname or query.pop("host", None)
+        if unknown := sorted(query.keys() - _TLS_KEYS):
+            raise ConfigError(f"store.url: '{unknown[0]}' is not one of {', '.join(sorted(_TLS_KEYS))}")
+        if host is not None and not host.startswith("/") and not _is_loopback(host):
+            query.setdefault("sslmode", "verify-full")
+            if query["sslmode"] not in ("verify-full", "verify-ca"):
+                raise ConfigError("store.url: to another machine sslmode must be verify-full or verify-ca")
+        return cls(unquote(parts.username) if parts.username else None, host, port, database, query)
+
+
+_TLS_KEYS: Final = frozenset({"sslmode", "sslrootcert", "sslcert", "sslkey"})
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 class CoordinatorSettings(Section):
     """The whole of coordinator.toml."""
 
@@ -74,6 +158,7 @@ class CoordinatorSettings(Section):
     limits: Limits = Limits()
     evidence: Evidence = Evidence()
     stamps: Stamps = Stamps()
+    store: Store = Store()
 
     @classmethod
     def load(cls, path: Path) -> "CoordinatorSettings":

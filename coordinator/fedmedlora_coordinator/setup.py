@@ -15,7 +15,14 @@ import tomli_w
 from fedmedlora_audit.note import NoteSigner
 from fedmedlora_coordinator.authority import Authority, new_tls_key, private_pem
 from fedmedlora_coordinator.folder import Folder, sync_folder, write_atomic, write_private
-from fedmedlora_coordinator.settings import CoordinatorSettings, Listeners, Timing, split_address
+from fedmedlora_coordinator.settings import (
+    CoordinatorSettings,
+    Listeners,
+    PostgresAddress,
+    Store,
+    Timing,
+    split_address,
+)
 from fedmedlora_core.errors import ConfigError
 
 COORDINATOR_ID = "coordinator"  # the coordinator's id as author of events
@@ -40,6 +47,7 @@ def init(
     listen: str | None = None,
     enrolment_listen: str | None = None,
     timing: Timing | None = None,
+    store_url: str = "",
     now: dt.datetime | None = None,
 ) -> Initialised:
     """Make a coordinator's folder.
@@ -52,14 +60,18 @@ def init(
         listen: host:port to bind for the federation; derived from `address` when None.
         enrolment_listen: host:port to bind for enrolment; derived when None.
         timing: Patience with absent sites; defaults fit hospitals.
+        store_url: PostgreSQL database of the store, as `store.url`; empty for SQLite in the folder.
         now: Start of the certificates' validity; the current time when None.
 
     Raises:
         ConfigError: An address is wrong or the folder is in use (the operator's); nothing was made.
     """
+    if store_url:
+        PostgresAddress.parse(store_url)
     settings = CoordinatorSettings(
         coordinator=_listeners(name, address, enrolment_address, listen, enrolment_listen),
         timing=timing or Timing(),
+        store=Store(url=store_url),
     )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder}: exists and is not empty; choose a new folder")

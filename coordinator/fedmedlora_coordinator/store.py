@@ -1,24 +1,24 @@
 """The durable log: entries, their receipts and signed heads (PROTOCOL §5).
 
-Contract:
+Contract, on any `database.Database`:
     * `append` is one transaction: its entries (an event and, for a site's event, the receipt) and the head
       that covers them are all durable when it returns, or none of them is.
     * Nothing is ever changed or deleted: the database itself refuses UPDATE and DELETE. One act lifts that:
       `delete_notes` empties the notes of a range, in one transaction that puts the refusal back.
     * The last head also lies in a file of its own, replaced only by comparing with the one written before.
       That file is never restored from a backup: a store older than the head is a roll-back and is refused.
-    * One writer. Any StoreError ends the process; the next start reads the truth from the disk.
+    * One writer, held by the database. Any StoreError ends the process, or has it begin anew
+      (StoreUnreachableError); what is true is then read from the database.
 """
 
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
-    DDL,
     Column,
+    Connection,
     Integer,
     LargeBinary,
     MetaData,
@@ -26,18 +26,17 @@ from sqlalchemy import (
     Select,
     Table,
     Text,
-    event,
     func,
     insert,
     select,
     update,
 )
-from sqlalchemy.exc import SQLAlchemyError
 
-from fedmedlora_coordinator.database import open_engine
-from fedmedlora_coordinator.errors import StoreError
+from fedmedlora_coordinator.database import Database, copy_tables, has_table, transaction
+from fedmedlora_coordinator.errors import StoreError, disk_error
 from fedmedlora_coordinator.folder import write_atomic
 
+_UNREADABLE = "the log could not be read"
 _METADATA = MetaData()
 _ENTRIES = Table(
     "entries",
@@ -64,20 +63,6 @@ _COSIGNATURES = Table(
 )
 
 
-def _refusal(table: str, act: str) -> str:
-    """Return the statement that makes the database refuse an act on a table."""
-    return (
-        f"CREATE TRIGGER {table}_no_{act.lower()} BEFORE {act} ON {table} "
-        "BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END"
-    )
-
-
-for _table in (_ENTRIES, _HEADS, _COSIGNATURES):
-    for _act in ("UPDATE", "DELETE"):
-        _statement = DDL(_refusal(_table.name, _act))  # type: ignore[no-untyped-call]
-        event.listen(_table, "after_create", _statement.execute_if(dialect="sqlite"))
-
-
 @dataclass(frozen=True)
 class StoredEntry:
     """One row of the log; of a deleted entry the note is empty."""
@@ -88,27 +73,28 @@ class StoredEntry:
 
 
 class LogStore:
-    """SQLite file plus head file."""
+    """The log of one study, open for its one writer, with the file of its last head."""
 
-    def __init__(self, path: Path, head_path: Path) -> None:
-        """Open (and make, if new) the store.
+    def __init__(self, database: Database, head_path: Path) -> None:
+        """Open (and make, if new) the log.
 
         Raises:
-            StoreError: The database cannot be opened or is damaged.
+            StoreError: It cannot be opened, is damaged, or another process holds it.
+            StoreUnreachableError: Nobody answers.
         """
-        self._engine = open_engine(path)
+        self._database = database
         self._head_path = head_path
+        self._engine = database.open_alone()
         try:
-            _METADATA.create_all(self._engine)
-            with self._engine.begin() as connection:
-                result = connection.exec_driver_sql("PRAGMA integrity_check").scalar()
-        except SQLAlchemyError as exc:
-            raise StoreError(f"{path}: cannot be opened ({type(exc).__name__})") from None
-        if result != "ok":
-            raise StoreError(f"{path}: the database is damaged; restore it from a site's mirror")
+            with transaction(self._engine, f"{database.place}: cannot be opened") as connection:
+                _make_tables(connection, database)
+            database.check(self._engine)
+        except BaseException:
+            self._engine.dispose()
+            raise
 
     def close(self) -> None:
-        """Close the database."""
+        """Close the database; another process may open it then."""
         self._engine.dispose()
 
     def entries(self, start: int = 0, count: int | None = None) -> list[StoredEntry]:
@@ -116,25 +102,25 @@ class LogStore:
         query = select(_ENTRIES).where(_ENTRIES.c.entry_index >= start).order_by(_ENTRIES.c.entry_index)
         if count is not None:
             query = query.limit(count)
-        with self._engine.begin() as connection:
+        with transaction(self._engine, _UNREADABLE) as connection:
             rows = connection.execute(query).all()
         return [StoredEntry(row.entry_index, bytes(row.leaf), bytes(row.note)) for row in rows]
 
     def index_of(self, leaf: bytes) -> int | None:
         """Return the index of an entry by its leaf hash, or None."""
         query = select(_ENTRIES.c.entry_index).where(_ENTRIES.c.leaf == leaf)
-        with self._engine.begin() as connection:
+        with transaction(self._engine, _UNREADABLE) as connection:
             return connection.execute(query).scalar()
 
     def size(self) -> int:
         """Return the number of entries."""
-        with self._engine.begin() as connection:
+        with transaction(self._engine, _UNREADABLE) as connection:
             return int(connection.execute(select(func.count()).select_from(_ENTRIES)).scalar_one())
 
     def last_head(self) -> bytes | None:
         """Return the newest signed head in the database, or None."""
         query = select(_HEADS.c.note).order_by(_HEADS.c.size.desc()).limit(1)
-        with self._engine.begin() as connection:
+        with transaction(self._engine, _UNREADABLE) as connection:
             note = connection.execute(query).scalar()
         return None if note is None else bytes(note)
 
@@ -144,32 +130,32 @@ class LogStore:
             return self._head_path.read_bytes()
         except FileNotFoundError:
             return None
+        except OSError as exc:
+            raise StoreError(f"{self._head_path}: cannot be read ({exc.strerror})") from None
 
     def append(self, start: int, entries: Sequence[tuple[bytes, bytes]], *, head: bytes, size: int) -> None:
         """Append (leaf, note) pairs at index `start` with the head of the new size, in one transaction.
 
         Raises:
             StoreError: The entries do not continue the log, or the disk refused; nothing was appended.
+            StoreUnreachableError: The connection was lost; all was appended or nothing.
         """
         rows = [
             {"entry_index": start + offset, "leaf": leaf, "note": note}
             for offset, (leaf, note) in enumerate(entries)
         ]
-        try:
-            with self._engine.begin() as connection:
-                held = connection.execute(select(func.count()).select_from(_ENTRIES)).scalar_one()
-                if held != start or start + len(rows) != size:
-                    raise StoreError(f"entry {start} does not continue a log of {held} entries")
-                connection.execute(insert(_ENTRIES), rows)
-                connection.execute(insert(_HEADS), [{"size": size, "note": head}])
-        except SQLAlchemyError as exc:
-            raise StoreError(f"the log could not be written ({type(exc).__name__})") from None
+        with transaction(self._engine, "the log could not be written") as connection:
+            held = connection.execute(select(func.count()).select_from(_ENTRIES)).scalar_one()
+            if held != start or start + len(rows) != size:
+                raise StoreError(f"entry {start} does not continue a log of {held} entries")
+            connection.execute(insert(_ENTRIES), rows)
+            connection.execute(insert(_HEADS), [{"size": size, "note": head}])
 
     def delete_notes(self, start: int, end: int) -> bool:
         """Delete the notes from ``start`` to before ``end`` and keep the hashes; tell whether any was there.
 
-        The bytes are overwritten in the database and the file is shortened. What the file system or a backup
-        still holds is beyond it.
+        SQLite overwrites the bytes and shortens the file; PostgreSQL writes the table to a new file and
+        removes the old one. What the file system, the server's own log or a backup still holds is beyond it.
 
         Raises:
             StoreError: The disk refused; nothing was deleted.
@@ -180,23 +166,19 @@ class LogStore:
             .where(func.length(_ENTRIES.c.note) > 0)
             .values(note=b"")
         )
-        try:
-            with self._engine.begin() as connection:
-                connection.exec_driver_sql("PRAGMA secure_delete = ON")
-                connection.exec_driver_sql(f"DROP TRIGGER {_ENTRIES.name}_no_update")
-                count = connection.execute(gone).rowcount
-                connection.exec_driver_sql(_refusal(_ENTRIES.name, "UPDATE"))
-            if count:
-                driver: Any = self._engine.raw_connection().driver_connection
-                driver.execute("VACUUM")  # outside of any transaction
-        except (SQLAlchemyError, sqlite3.Error) as exc:
-            raise StoreError(f"entries could not be deleted ({type(exc).__name__})") from None
+        with transaction(self._engine, "entries could not be deleted") as connection:
+            self._database.overwrite_deleted(connection)
+            connection.exec_driver_sql(self._database.allowance(_ENTRIES.name, "UPDATE"))
+            count = connection.execute(gone).rowcount
+            connection.exec_driver_sql(self._database.refusal(_ENTRIES.name, "UPDATE"))
+        if count:
+            self._database.shrink(self._engine, _ENTRIES.name)
         return count > 0
 
     def cosignatures(self) -> list[tuple[int, str, bytes]]:
         """Return all cosignatures as (size of the head, site, signature line), by size and site."""
         query = select(_COSIGNATURES).order_by(_COSIGNATURES.c.size, _COSIGNATURES.c.site)
-        with self._engine.begin() as connection:
+        with transaction(self._engine, _UNREADABLE) as connection:
             return [(row.size, row.site, bytes(row.line)) for row in connection.execute(query)]
 
     def add_cosignature(self, size: int, site: str, line: bytes) -> None:
@@ -205,52 +187,65 @@ class LogStore:
         Raises:
             StoreError: The disk refused, or there is one by this site for this head.
         """
-        try:
-            with self._engine.begin() as connection:
-                connection.execute(insert(_COSIGNATURES), [{"size": size, "site": site, "line": line}])
-        except SQLAlchemyError as exc:
-            raise StoreError(f"a cosignature could not be written ({type(exc).__name__})") from None
+        with transaction(self._engine, "a cosignature could not be written") as connection:
+            connection.execute(insert(_COSIGNATURES), [{"size": size, "site": site, "line": line}])
 
     def swap_head_file(self, expected: bytes | None, head: bytes) -> None:
         """Replace the head file if it still holds `expected`.
 
         Raises:
-            StoreError: Something else wrote it: two coordinators would fork the log.
+            StoreError: Something else wrote it: two coordinators would fork the log; or the disk refused.
+                What is in the log stays there, and the next start catches the file up.
         """
         if self.head_file() != expected:
             raise StoreError("the head file was changed by something else; is a second coordinator running?")
-        write_atomic(self._head_path, head)
+        try:
+            write_atomic(self._head_path, head)
+        except OSError as exc:
+            raise disk_error(str(self._head_path), exc) from None
 
 
-def read_cosignatures(path: Path) -> list[tuple[int, str, bytes]]:
+def read_cosignatures(database: Database) -> list[tuple[int, str, bytes]]:
     """Read all cosignatures of a store that another process may be writing; see `LogStore.cosignatures`.
 
     Raises:
         StoreError: There is no readable store.
     """
     query = select(_COSIGNATURES).order_by(_COSIGNATURES.c.size, _COSIGNATURES.c.site)
-    return [(row.size, row.site, bytes(row.line)) for row in _read_only(path, query)]
+    return [(row.size, row.site, bytes(row.line)) for row in _read_only(database, _COSIGNATURES, query)]
 
 
-def read_entries(path: Path) -> list[StoredEntry]:
+def read_entries(database: Database) -> list[StoredEntry]:
     """Read all entries of a store that another process may be writing; takes no write lock.
 
     Raises:
         StoreError: There is no readable store.
     """
     query = select(_ENTRIES).order_by(_ENTRIES.c.entry_index)
-    rows = _read_only(path, query)
+    rows = _read_only(database, _ENTRIES, query)
     return [StoredEntry(row.entry_index, bytes(row.leaf), bytes(row.note)) for row in rows]
 
 
-def _read_only(path: Path, query: Select[Any]) -> Sequence[Row[Any]]:
-    if not path.is_file():
+def copy_log(source: Database, target: Database) -> None:
+    """Copy a log with its heads and cosignatures into a database that has none; see `copy_tables`."""
+    copy_tables(_METADATA, source, target, _make_tables)
+
+
+def _make_tables(connection: Connection, database: Database) -> None:
+    """Make what is missing, each table with the database's refusal to change it."""
+    for table in _METADATA.sorted_tables:
+        if not has_table(connection, table):
+            table.create(connection)
+            for act in ("UPDATE", "DELETE"):
+                connection.exec_driver_sql(database.refusal(table.name, act))
+
+
+def _read_only(database: Database, table: Table, query: Select[Any]) -> Sequence[Row[Any]]:
+    if not database.exists():
         return []
-    engine = open_engine(path, for_reading=True)
+    engine = database.open_for_reading()
     try:
-        with engine.begin() as connection:
-            return connection.execute(query).all()
-    except SQLAlchemyError as exc:
-        raise StoreError(f"{path}: cannot be read ({type(exc).__name__})") from None
+        with transaction(engine, f"{database.place}: cannot be read") as connection:
+            return connection.execute(query).all() if has_table(connection, table) else []
     finally:
         engine.dispose()

@@ -48,7 +48,8 @@ class Witnesses:
 
         Raises:
             PeerRefusedError: wrong_head: not a head of this log that is cosigned; bad_signature.
-            StoreError: The disk refused; the process must end.
+            StoreError: The disk refused, or the head is this log's own and this log lacks it: an older backup
+                is being served. The process must end.
         """
         try:
             head = checkpoint_of(note)
@@ -57,6 +58,7 @@ class Witnesses:
         entries = self._ledger.entries
         known = 0 < head.size <= len(entries) and is_cosigned_after(entries[head.size - 1].event.type)
         if not known or self._ledger.checkpoint(head.size) != note:
+            self._ledger.need_head(note)
             raise PeerRefusedError(Reason.WRONG_HEAD)
         try:
             open_line(line, self._keys[site], head)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 
 from fedmedlora_core.adapter import Adapter
 from fedmedlora_testkit.hospital import FlakyStore
+from fedmedlora_testkit.places import KINDS, make_place, running_places
+from fedmedlora_testkit.postgres import PostgresServer, needs_postgres
 from fedmedlora_testkit.ward import Ward
 
 pytestmark = pytest.mark.slow
@@ -55,6 +58,49 @@ def test_a_coordinator_killed_at_any_write_ends_with_the_identical_adapter(
         assert state.base == base
         assert Adapter.load(ward.folder.released).digest == base
         ward.store.close()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    yield from running_places()
+
+
+@needs_postgres
+@pytest.mark.parametrize("after", [False, True], ids=["not-persisted", "persisted"])
+def test_on_postgresql_a_killed_coordinator_ends_with_the_same_adapter_as_on_sqlite(
+    tmp_path: Path, request: pytest.FixtureRequest, after: bool
+) -> None:
+    """The writes are the same on every store; so a few of them tell whether the store is."""
+    writes, base = fault_free(Ward(tmp_path / "reference", rounds=1))
+    for number in (1, writes // 2, writes):
+        folder = tmp_path / str(number)
+        ward = Ward(folder, rounds=1, store_url=make_place("postgres", folder, request).url)
+        FlakyStore.arm(number, after=after)
+        state = ward.run()
+        assert FlakyStore.die_at is None, "the kill did not happen"
+        assert state.base == base
+        ward.store.close()
+        assert not ward.folder.store.exists()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_clock_that_jumps_back_a_day_changes_no_result(
+    tmp_path: Path, request: pytest.FixtureRequest, kind: str
+) -> None:
+    """Times of events are the coordinator's word; what orders the log are its numbers."""
+    _, base = fault_free(Ward(tmp_path / "reference", rounds=1))
+    ward = Ward(tmp_path / "ward", rounds=1, store_url=make_place(kind, tmp_path, request).url)
+    ward.run(lambda state: ward.ledger.size > 40)
+    last = ward.ledger.entries[-1].event.time
+    now = ward.clock.now
+    ward.clock.now = lambda: now() - dt.timedelta(days=1)  # type: ignore[method-assign]
+    ward.start()  # the process restarts under the other clock
+    ward.run()
+    assert ward.ledger.entries[-1].event.time < last
+    assert ward.ledger.state.base == base
+    ward.start()  # and what it wrote is read again
+    assert ward.ledger.state.run_closed
+    ward.store.close()
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["not-persisted", "persisted"])

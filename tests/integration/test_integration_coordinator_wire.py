@@ -25,6 +25,7 @@ from fedmedlora_audit.merkle import leaf_hash, tree_root
 from fedmedlora_audit.note import VerifierKey
 from fedmedlora_coordinator import setup
 from fedmedlora_coordinator.authority import Authority, new_tls_key
+from fedmedlora_coordinator.errors import StoreError
 from fedmedlora_coordinator.ledger import Keys
 from fedmedlora_coordinator.model import GlobalModel, RoundSizes
 from fedmedlora_coordinator.runtime import Federation, Options
@@ -321,6 +322,36 @@ def test_chunks_go_up_with_proofs_and_come_down_only_when_public(
         assert (error.code(), error.details()) == (grpc.StatusCode.NOT_FOUND, "unknown_blob")
 
     with_site(house, "site-a", act)
+
+
+def test_a_full_disk_under_a_payload_ends_the_coordinator_and_the_site_is_told_to_come_again(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = bytes(1000)
+    sizes = (RoundSizes(len(data), len(data), range(0)),)
+    monkeypatch.setattr(GlobalModel, "sizes", lambda _: sizes)
+    tree = BlobTree(blob_leaves(data), len(data))
+    key = house.ward.folder.blobs / "incoming" / f"{tree.digest}.{len(data)}.key"
+    key.symlink_to("/dev/full")  # a device on which every write finds no space
+
+    async def run() -> None:
+        async with (
+            house.served() as federation,
+            house.stub(federation.port, house.certificate("site-a")) as stub,
+        ):
+            call = stub.PutChunk(
+                pb.PutChunkRequest(
+                    digest=tree.digest, total_bytes=len(data), index=0, data=data, proof=tree.proof(0)
+                )
+            )
+            error = await failure(call)
+            assert (error.code(), error.details()) == (grpc.StatusCode.UNAVAILABLE, "stopping")
+            with pytest.raises(
+                StoreError, match=r"No space left on device.*nothing that was acknowledged is lost"
+            ):
+                await federation.run()
+
+    asyncio.run(run())
 
 
 @pytest.mark.parametrize("published", [False, True])

@@ -21,6 +21,7 @@ from fedmedlora_audit.trust import Trust
 from fedmedlora_audit.verify import verify_bundle
 from fedmedlora_coordinator.reports import export_bundle, status
 from fedmedlora_coordinator.settings import Timing
+from fedmedlora_coordinator.sqlite_database import SqliteDatabase
 from fedmedlora_coordinator.store import read_entries
 from fedmedlora_core.adapter import Adapter
 from fedmedlora_core.codec import clip_update
@@ -79,7 +80,7 @@ def keep_evidence(federation: Federation) -> None:
 def check_verdict(federation: Federation, bundle: Path) -> None:
     export_bundle(federation.coordinator_root, bundle)
     terms = CharterTerms.from_json(federation.study.canonical_json())
-    genesis = leaf_hash(read_entries(federation.coordinator_root / "store.sqlite")[0].note)
+    genesis = leaf_hash(read_entries(SqliteDatabase(federation.coordinator_root / "store.sqlite"))[0].note)
     verdict = verify_bundle(bundle, Trust.from_terms(terms, genesis=genesis))
     assert verdict.verdict == "pass", {k: c for k, c in verdict.checks.items() if c.result == "fail"}
 
@@ -114,7 +115,7 @@ def test_a_study_on_a_sparse_graph_closes_with_the_weighted_mean(tmp_path: Path)
     check_verdict(federation, tmp_path / "bundle")
     ready = [
         event.data
-        for entry in read_entries(federation.coordinator_root / "store.sqlite")
+        for entry in read_entries(SqliteDatabase(federation.coordinator_root / "store.sqlite"))
         if (event := parse_event(entry.note).event).type == "update.ready"
     ]
     assert len({data.graph for data in ready if isinstance(data, UpdateReady)} - {None}) == 18
@@ -185,7 +186,7 @@ def test_two_hospitals_that_die_and_come_back_get_another_attempt(tmp_path: Path
     vector, bound = expected(federation, [federation.ids])
     released = Adapter.load(federation.coordinator_root / "released")
     assert float(np.abs(released.vector() - vector).max()) <= bound
-    entries = read_entries(federation.coordinator_root / "store.sqlite")
+    entries = read_entries(SqliteDatabase(federation.coordinator_root / "store.sqlite"))
     opened = [parse_event(e.note).event for e in entries if b'"type":"session.opened"' in e.note]
     assert len(opened) == 2
     check_verdict(federation, tmp_path / "bundle")

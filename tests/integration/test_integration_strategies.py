@@ -15,6 +15,7 @@ from fedmedlora_audit.trust import Trust
 from fedmedlora_audit.verify import verify_bundle
 from fedmedlora_coordinator.reports import export_bundle, status
 from fedmedlora_coordinator.settings import Timing
+from fedmedlora_coordinator.sqlite_database import SqliteDatabase
 from fedmedlora_coordinator.store import read_entries
 from fedmedlora_core.adapter import Adapter
 from fedmedlora_core.adapter_parts import half_of, halves_of, runs_of
@@ -51,7 +52,7 @@ def average(federation: Federation, number: int) -> Floats:
 def check_verdict(federation: Federation, bundle: Path) -> None:
     export_bundle(federation.coordinator_root, bundle)
     terms = CharterTerms.from_json(federation.study.canonical_json())
-    genesis = leaf_hash(read_entries(federation.coordinator_root / "store.sqlite")[0].note)
+    genesis = leaf_hash(read_entries(SqliteDatabase(federation.coordinator_root / "store.sqlite"))[0].note)
     verdict = verify_bundle(bundle, Trust.from_terms(terms, genesis=genesis))
     assert verdict.verdict == "pass", {k: c for k, c in verdict.checks.items() if c.result == "fail"}
 
@@ -108,7 +109,7 @@ def two_module_adapter(*, shared: tuple[str, ...]) -> Adapter:
 def uploads(federation: Federation) -> dict[int, set[int]]:
     """Round to the bytes of the masked updates in it, from the log."""
     found: dict[int, set[int]] = {}
-    for entry in read_entries(federation.coordinator_root / "store.sqlite"):
+    for entry in read_entries(SqliteDatabase(federation.coordinator_root / "store.sqlite")):
         event = parse_event(entry.note).event
         if event.type == "update.submitted":
             found.setdefault(event.round or 0, set()).add(event.objects[0].bytes)

@@ -16,6 +16,7 @@ from fedmedlora_audit.verify import verify_bundle
 from fedmedlora_cli.sum_review import SumReview
 from fedmedlora_coordinator.evidence_export import export_evidence
 from fedmedlora_coordinator.reports import export_bundle
+from fedmedlora_coordinator.sqlite_database import SqliteDatabase
 from fedmedlora_coordinator.store import read_entries
 from fedmedlora_testkit.rehearsal import Federation, finish, start
 
@@ -38,7 +39,7 @@ serve(Path({root!r}), study=Path({package!r}), until_closed=True)
 
 
 def events_of(federation: Federation) -> list[Event]:
-    entries = read_entries(federation.coordinator_root / "store.sqlite")
+    entries = read_entries(SqliteDatabase(federation.coordinator_root / "store.sqlite"))
     return [parse_event(entry.note).event for entry in entries]
 
 
@@ -66,7 +67,9 @@ def test_an_altered_sum_closes_no_round_and_the_reviewer_says_who_was_wrong(tmp_
     export_evidence(root, 1, tmp_path / "evidence")
     export_bundle(root, tmp_path / "bundle")
     terms = CharterTerms.from_json(federation.study.canonical_json())
-    trust = Trust.from_terms(terms, genesis=leaf_hash(read_entries(root / "store.sqlite")[0].note))
+    trust = Trust.from_terms(
+        terms, genesis=leaf_hash(read_entries(SqliteDatabase(root / "store.sqlite"))[0].note)
+    )
     verdict = verify_bundle(tmp_path / "bundle", trust, sums=SumReview(tmp_path / "evidence"))
     assert {finding.check for finding in verdict.findings} == {"A3"}
     published = next(index for index, event in enumerate(events) if event.type == "aggregate.published")

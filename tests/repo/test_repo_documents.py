@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 
-from fedmedlora_coordinator.settings import CoordinatorSettings, Evidence, Limits, Timing
+from fedmedlora_coordinator.settings import CoordinatorSettings, Evidence, Limits, Store, Timing
 from fedmedlora_core.config import parse_table
 from fedmedlora_core.labels import CLINICAL
 from fedmedlora_core.mapping import LabelMapping, mapping_names
@@ -46,7 +46,7 @@ def test_the_documented_commands_are_the_real_ones() -> None:
 
 def test_the_documented_settings_have_the_real_defaults() -> None:
     sections = {
-        "timing": Timing(), "limits": Limits(), "evidence": Evidence(),
+        "timing": Timing(), "limits": Limits(), "evidence": Evidence(), "store": Store(),
         "trainer": TrainerSection(), "performance": PerformanceSection(),
     }  # fmt: skip
     found = {}
@@ -57,9 +57,10 @@ def test_the_documented_settings_have_the_real_defaults() -> None:
     for (section, key), said in found.items():
         number, _, unit = said.partition(" ")
         real = getattr(sections[section], key)
-        assert (int(number) * BYTES.get(unit, 1) if number.isdigit() else said) == real, key
+        word = "" if said == "empty" else said
+        assert (int(number) * BYTES.get(unit, 1) if number.isdigit() else word) == real, key
     documented = {key for section, key in found if section in CoordinatorSettings.model_fields}
-    assert documented == {k for part in (Timing, Limits, Evidence) for k in part.model_fields}
+    assert documented == {k for part in (Timing, Limits, Evidence, Store) for k in part.model_fields}
 
 
 def test_the_policy_file_that_enrolment_writes_shows_the_real_defaults() -> None:

@@ -16,7 +16,7 @@ STAMPS = "rfc3161_client"
 PROMISES = {
     "audit": ("fedmedlora_audit", (*HEAVY, *WIRE, "numpy", "scipy", "sqlalchemy", "safetensors", STAMPS)),
     "crypto": ("fedmedlora_crypto", (*HEAVY, *WIRE, "scipy", "sqlalchemy", "safetensors")),
-    "coordinator": ("fedmedlora_coordinator", (*HEAVY, "scipy", "matplotlib", "seqeval", STAMPS)),
+    "coordinator": ("fedmedlora_coordinator", (*HEAVY, "scipy", "matplotlib", "seqeval", "psycopg", STAMPS)),
 }
 BLOCKED = """
 import importlib, sys

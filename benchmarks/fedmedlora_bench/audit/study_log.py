@@ -32,6 +32,7 @@ from fedmedlora_audit.note import ALG_COSIGNATURE, NoteSigner
 from fedmedlora_audit.session import session_id, view_of
 from fedmedlora_audit.trust import Trust
 from fedmedlora_coordinator.ledger import Keys, Ledger
+from fedmedlora_coordinator.sqlite_database import SqliteDatabase
 from fedmedlora_coordinator.store import LogStore
 from fedmedlora_site.mirror import Mirror
 
@@ -113,7 +114,7 @@ class StudyLog:
         self.terms = CharterTerms.from_json(self.charter)
         self.rounds, self.sites = rounds, self.terms.member_ids
         self.spent = Spent()
-        self._store = LogStore(folder / "log.db", folder / "head")
+        self._store = LogStore(SqliteDatabase(folder / "log.db"), folder / "head")
         self.ledger = Ledger(
             terms=self.terms,
             store=self._store,

@@ -11,6 +11,8 @@ import numpy as np
 
 from fedmedlora_audit.law import Session
 from fedmedlora_audit.note import ALG_COSIGNATURE, ALG_COSIGNATURE_MLDSA, NoteSigner
+from fedmedlora_coordinator.database import Database
+from fedmedlora_coordinator.sqlite_database import SqliteDatabase
 from fedmedlora_coordinator.store import LogStore
 from fedmedlora_core.packing import Packing
 from fedmedlora_core.scores import MatchScore
@@ -31,8 +33,10 @@ class FlakyStore(LogStore):
     It does not wait for the disk: a killed process loses nothing that it wrote, only a power cut does.
     """
 
-    def __init__(self, path: Path, head_path: Path) -> None:
-        super().__init__(path, head_path)
+    def __init__(self, database: Database, head_path: Path) -> None:
+        super().__init__(database, head_path)
+        if not isinstance(database, SqliteDatabase):
+            return
         with self._engine.connect() as connection:
             connection.exec_driver_sql("COMMIT")  # no change of this setting within a transaction
             connection.exec_driver_sql("PRAGMA synchronous = OFF")

@@ -182,6 +182,7 @@ class Federation:
         graph: dict[str, int] | None = None,
         adapter: Adapter | None = None,
         changes: Mapping[str, Mapping[str, Any]] | None = None,
+        store_url: str = "",
     ) -> Federation:
         """Run every command up to `site accept`."""
         federation, enrolment = (f"127.0.0.1:{free_port()}" for _ in range(2))
@@ -191,6 +192,7 @@ class Federation:
             address=federation,
             enrolment_address=enrolment,
             timing=timing,
+            store_url=store_url,
         )
         cards = []
         with enrolling(root / "coordinator", enrolment):

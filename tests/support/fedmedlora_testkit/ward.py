@@ -44,6 +44,7 @@ from fedmedlora_coordinator.ledger import Keys, Ledger
 from fedmedlora_coordinator.model import GlobalModel
 from fedmedlora_coordinator.neighbourhoods import party_of
 from fedmedlora_coordinator.payloads import Payloads
+from fedmedlora_coordinator.placement import log_database
 from fedmedlora_coordinator.presence import Presence
 from fedmedlora_coordinator.settings import CoordinatorSettings, Evidence, Timing
 from fedmedlora_coordinator.witnesses import Witnesses
@@ -65,6 +66,7 @@ class Ward:
     """n hospitals and one coordinator over one folder."""
 
     clock_type = Clock
+    store: FlakyStore
 
     def __init__(
         self,
@@ -80,12 +82,18 @@ class Ward:
         mldsa: Collection[str] = (),
         private: bool = False,
         annotated: Mapping[str, Sequence[str]] | None = None,
+        store_url: str = "",
         **overrides: Any,
     ) -> None:
         self.clock = self.clock_type()
         self.folder = Folder(root / "coordinator")
         made = setup.init(
-            self.folder.root, name="ward.example", address="h:1", enrolment_address="h:2", timing=TIMING
+            self.folder.root,
+            name="ward.example",
+            address="h:1",
+            enrolment_address="h:2",
+            timing=TIMING,
+            store_url=store_url,
         )
         self.hospitals = [Hospital(f"site-{chr(96 + i)}", i) for i in range(1, n + 1)]
         for hospital in self.hospitals:
@@ -116,9 +124,11 @@ class Ward:
         self.start()
 
     def start(self) -> None:
-        """Start (or restart) the coordinator from its folder."""
+        """Start (or restart) the coordinator from its folder; what an earlier one held goes with it."""
+        if hasattr(self, "store"):
+            self.store.close()
         keys = Keys(setup.load_event_signer(self.folder), setup.load_log_signer(self.folder))
-        self.store = FlakyStore(self.folder.store, self.folder.head)
+        self.store = FlakyStore(log_database(self.folder), self.folder.head)
         self.blobs = BlobStore(self.folder.blobs, storage_key=setup.load_storage_key(self.folder))
         self.model = GlobalModel.of_package(self.study, self.folder.study)
         self.payloads = Payloads(self.terms, self.blobs, self.model.sizes())

@@ -27,6 +27,7 @@ from fedmedlora_coordinator.enrolment import enroll
 from fedmedlora_coordinator.errors import PeerRefusedError
 from fedmedlora_coordinator.folder import Folder
 from fedmedlora_coordinator.register import Register
+from fedmedlora_coordinator.sqlite_database import SqliteDatabase
 from fedmedlora_protos.wire import Enrolment, Reason, enrolment_statement, site_id_of_certificate
 
 NOW = dt.datetime(2026, 1, 2, tzinfo=dt.UTC)
@@ -57,7 +58,7 @@ class Office:
         setup.init(root, name="n", address="h:1", enrolment_address="h:2", now=NOW)
         self.folder = Folder(root)
         self.token = self.invite("site-a")
-        self.register = Register(self.folder.enrolment_store)
+        self.register = Register(SqliteDatabase(self.folder.enrolment_store))
         self.authority = Authority.load(self.folder)
 
     def invite(self, site: str) -> str:
@@ -102,7 +103,7 @@ def test_the_same_request_again_gets_the_same_certificate_also_after_a_restart(o
     request = make_request(office.token)
     first = office.enroll(request)
     office.register.close()
-    office.register = Register(office.folder.enrolment_store)
+    office.register = Register(SqliteDatabase(office.folder.enrolment_store))
     assert office.enroll(request, minutes=120) == first
     assert [s.site for s in office.register.enrolled()] == ["site-a"]
 

@@ -18,6 +18,7 @@ from fedmedlora_coordinator.errors import StoreError
 from fedmedlora_coordinator.folder import Folder
 from fedmedlora_coordinator.keeping import hold, prune, release
 from fedmedlora_coordinator.reports import export_bundle, stamp_lacking, status
+from fedmedlora_coordinator.sqlite_database import SqliteDatabase
 from fedmedlora_coordinator.store import LogStore
 from fedmedlora_core.errors import ConfigError
 from fedmedlora_testkit.hospital import FlakyStore
@@ -152,7 +153,7 @@ def test_killed_between_event_and_deletion_the_next_pruning_deletes(
 
 def test_a_disk_that_refuses_deletes_nothing_and_the_log_stays_append_only(root: Path) -> None:
     folder = Folder(root)
-    store = LogStore(folder.store, folder.head)
+    store = LogStore(SqliteDatabase(folder.store), folder.head)
     with sqlite3.connect(folder.store) as connection:
         connection.execute("DROP TRIGGER entries_no_update")
     connection.close()
