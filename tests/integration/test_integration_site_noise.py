@@ -15,6 +15,7 @@ from fedmedlora_audit.trust import Trust
 from fedmedlora_audit.verify import verify_bundle
 from fedmedlora_coordinator.reports import export_bundle
 from fedmedlora_coordinator.settings import Timing
+from fedmedlora_coordinator.sqlite_database import SqliteDatabase
 from fedmedlora_coordinator.store import read_entries
 from fedmedlora_core.adapter import Adapter
 from fedmedlora_core.codec import clip_update
@@ -65,7 +66,7 @@ def test_every_round_carries_the_noise_of_all_sites_also_after_a_kill(tmp_path: 
 
     export_bundle(federation.coordinator_root, tmp_path / "bundle")
     charter = CharterTerms.from_json(federation.study.canonical_json())
-    genesis = leaf_hash(read_entries(federation.coordinator_root / "store.sqlite")[0].note)
+    genesis = leaf_hash(read_entries(SqliteDatabase(federation.coordinator_root / "store.sqlite"))[0].note)
     verdict = verify_bundle(tmp_path / "bundle", Trust.from_terms(charter, genesis=genesis))
     assert verdict.verdict == "pass"
     assert (verdict.checks["D6"].result, verdict.checks["D6"].count) == ("pass", ROUNDS)

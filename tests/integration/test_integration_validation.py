@@ -15,6 +15,7 @@ from fedmedlora_audit.validation_data import ValidationCounted
 from fedmedlora_audit.verify import verify_bundle
 from fedmedlora_coordinator.reports import export_bundle, status
 from fedmedlora_coordinator.settings import Timing
+from fedmedlora_coordinator.sqlite_database import SqliteDatabase
 from fedmedlora_coordinator.store import read_entries
 from fedmedlora_core.adapter import Adapter
 from fedmedlora_testkit.rehearsal import Federation, finish
@@ -48,14 +49,14 @@ def run(federation: Federation, *, die: str = "", site_dies: str = "") -> list[E
         centre = federation.coordinator()
     assert [finish(process, SECONDS) for process in sites.values()] == [0] * 4
     assert finish(centre, SECONDS) == 0
-    entries = read_entries(federation.coordinator_root / "store.sqlite")
+    entries = read_entries(SqliteDatabase(federation.coordinator_root / "store.sqlite"))
     return [parse_event(entry.note).event for entry in entries]
 
 
 def check_verdict(federation: Federation, bundle: Path) -> None:
     export_bundle(federation.coordinator_root, bundle)
     terms = CharterTerms.from_json(federation.study.canonical_json())
-    genesis = leaf_hash(read_entries(federation.coordinator_root / "store.sqlite")[0].note)
+    genesis = leaf_hash(read_entries(SqliteDatabase(federation.coordinator_root / "store.sqlite"))[0].note)
     verdict = verify_bundle(bundle, Trust.from_terms(terms, genesis=genesis))
     assert verdict.verdict == "pass", {k: c for k, c in verdict.checks.items() if c.result == "fail"}
     assert verdict.checks["G49"].count > 0
