@@ -11,6 +11,7 @@ from fedmedlora_bench import ckks as ckks_bench
 from fedmedlora_bench.progress import Progress
 from fedmedlora_bench.simulate import Plan, run_growth, run_simulation, simulation_line
 from fedmedlora_cli import (
+    bench_attacks_command,
     bench_audit_command,
     bench_cost_command,
     bench_ie_command,
@@ -98,6 +99,7 @@ def simulate(
 
 app.command("ie")(bench_ie_command.command)
 app.command("secagg")(bench_secagg_command.command)
+app.command("attacks")(bench_attacks_command.command)
 app.command("cost")(bench_cost_command.command)
 app.command("audit")(bench_audit_command.command)
 app.command("report")(bench_report_command.command)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -78,7 +79,7 @@ def command(
         work=work,
         jobs=jobs,
         ray=ray,
-        repeat=_repeat(),
+        repeat=repeat_command(sys.argv[1:]),
     )
     write_json(json_file, result)
     if json_file is None or str(json_file) != "-":
@@ -103,10 +104,10 @@ def _sized(
     return replace(size, limits=limits, rounds=rounds or size.rounds, few_notes=few)
 
 
-def _repeat() -> str:
+def repeat_command(arguments: Sequence[str]) -> str:
     """The command as it was given, without the folders of this machine."""
     words = ["fedmedlora"]
-    for before, word in zip(["", *sys.argv[1:]], sys.argv[1:], strict=False):
+    for before, word in zip(["", *arguments], arguments, strict=False):
         option, equals, value = word.partition("=")
         if before in _FOLDERS:
             words.append(Path(word).name)

@@ -7,23 +7,19 @@ the same job, and a result that lies in the work folder under that key is that j
 
 from __future__ import annotations
 
-import hashlib
-import json
-import platform
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from importlib import metadata, resources
+from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from fedmedlora_bench.grid import job_key
 from fedmedlora_bench.ie.setting import Setting
 
-__all__ = ["Job", "Scoring", "Training", "code_digest"]
+__all__ = ["OTHER_CODE", "Job", "Scoring", "Training"]
 
 Way: TypeAlias = Literal["single", "centralised", "federated", "few"]
 
-_PACKAGES = ("numpy", "peft", "tokenizers", "torch", "transformers")
-_CODE = ("fedmedlora_core", "fedmedlora_site", "fedmedlora_bench")
-_NO_JOBS = ("report", "secagg", "audit")
+OTHER_CODE = ("attacks",)
 """Parts of the benchmarks that no job here runs."""
 
 
@@ -74,6 +70,17 @@ class Training:
         """How long it takes, roughly; long jobs start first."""
         return {"federated": 40, "centralised": 40, "single": 20, "few": 10}[self.way]
 
+    @property
+    def seed(self) -> int:
+        """The setting's."""
+        return self.setting.seed
+
+    def run(self, work: Path, draft: Path) -> dict[str, Any]:
+        """Train, and write the adapter as a PEFT folder."""
+        from fedmedlora_bench.ie.running import train
+
+        return train(self, work, draft)
+
 
 @dataclass(frozen=True)
 class Scoring:
@@ -110,39 +117,20 @@ class Scoring:
         """How long it takes, roughly."""
         return 1
 
+    @property
+    def seed(self) -> int:
+        """The setting's."""
+        return self.setting.seed
+
+    def run(self, work: Path, draft: Path) -> dict[str, Any]:
+        """Score; nothing is left beside the result."""
+        from fedmedlora_bench.ie.running import score
+
+        return score(self, work)
+
 
 Job: TypeAlias = Training | Scoring
 
 
 def _key(setting: Setting, job: str, what: dict[str, Any]) -> str:
-    content = {"job": job, "setting": setting.identity(), "what": what, "under": _versions()}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-@lru_cache(maxsize=1)
-def _versions() -> dict[str, str]:
-    """Code and libraries that a result depends on."""
-    found = {name: metadata.version(name) for name in _PACKAGES}
-    return found | {"python": platform.python_version(), "code": code_digest()}
-
-
-@lru_cache(maxsize=1)
-def code_digest() -> str:
-    """Digest, in hex, of the sources that jobs run."""
-    digest = hashlib.sha256()
-    for package in _CODE:
-        root = resources.files(package)
-        for name, content in sorted(_sources(root, "")):
-            digest.update(f"{package}/{name}\0{len(content)}\0".encode() + content)
-    return digest.hexdigest()
-
-
-def _sources(folder: Any, before: str) -> list[tuple[str, bytes]]:
-    """Name and content of the Python and TOML files of a package, those of `_NO_JOBS` left out."""
-    found: list[tuple[str, bytes]] = []
-    for entry in folder.iterdir():
-        if entry.is_dir() and entry.name not in _NO_JOBS:
-            found += _sources(entry, f"{before}{entry.name}/")
-        elif entry.name.endswith((".py", ".toml")):
-            found.append((before + entry.name, entry.read_bytes()))
-    return found
+    return job_key({"job": job, "setting": setting.identity(), "what": what}, without=OTHER_CODE)

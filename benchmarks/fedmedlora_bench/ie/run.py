@@ -6,10 +6,8 @@ import hashlib
 import json
 import os
 import platform
-import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -18,10 +16,17 @@ from typing import Any
 from fedmedlora_bench.bench_study import kind_of
 from fedmedlora_bench.cohort_folder import folder_names, is_cohort_folder
 from fedmedlora_bench.corpora import CORPORA, EXTERNAL, EXTERNAL_ID, check_corpora
-from fedmedlora_bench.ie.grid import run_grid, with_needs, workers_for
-from fedmedlora_bench.ie.jobs import Job, code_digest
+from fedmedlora_bench.grid import (
+    FAILED,
+    code_digest,
+    read_result,
+    run_grid,
+    with_needs,
+    work_folder,
+    workers_for,
+)
+from fedmedlora_bench.ie.jobs import OTHER_CODE, Job
 from fedmedlora_bench.ie.options import IeOptions
-from fedmedlora_bench.ie.running import FAILED, read_result
 from fedmedlora_bench.ie.scenarios import SCENARIOS, Layout, Systems
 from fedmedlora_bench.ie.setting import CohortKind, Setting, prepare, profile_text
 from fedmedlora_bench.ie.tables import Scored, rounded
@@ -93,7 +98,7 @@ def run_ie(
     started = time.perf_counter()
     layouts = _layouts(data, base or _default_base(data), profile, chosen, numbers)
     plans = {name: [SCENARIOS[name].plan(layout) for layout in layouts] for name in names}
-    with _work_folder(work) as folder, Progress(enabled=show_progress) as progress:
+    with work_folder(work) as folder, Progress(enabled=show_progress) as progress:
         workers = workers_for(folder, jobs=jobs, ray=ray)
         run_grid(_jobs_of(plans), folder, workers, progress)
         figures = {name: _figures(name, plans[name], layouts[0], folder) for name in names}
@@ -193,17 +198,6 @@ def _digest_of(data: Path, files: Sequence[Path]) -> str:
     return digest.hexdigest()
 
 
-@contextmanager
-def _work_folder(work: Path | None) -> Iterator[Path]:
-    """The folder of the jobs' results, gone afterwards if nobody named one."""
-    if work is not None:
-        work.mkdir(parents=True, exist_ok=True)
-        yield work.resolve()
-        return
-    with tempfile.TemporaryDirectory(prefix="fedmedlora-bench-") as folder:
-        yield Path(folder)
-
-
 def _jobs_of(plans: Mapping[str, Sequence[Systems | str]]) -> list[Job]:
     """Every scoring job of some plans."""
     return [
@@ -269,7 +263,7 @@ def _what_ran(layout: Layout, seeds: list[int], scenarios: list[str], repeat: st
     )
     return {
         "command": "bench ie",
-        "repeat": {"command": repeat, "scenarios": scenarios, "code_digest": code_digest()},
+        "repeat": {"command": repeat, "scenarios": scenarios, "code_digest": code_digest(OTHER_CODE)},
         "versions": {"python": platform.python_version(), **{n: metadata.version(n) for n in _VERSIONS}},
         "machine": {"system": platform.platform(), "cpu_count": os.cpu_count(), "threads_per_job": 1},
         "seeds": seeds,

@@ -121,13 +121,16 @@ Level = tuple[float, float]
 """A value and its spread; 0 draws none."""
 
 
-def level_bars(name: str, says: str, groups: Mapping[str, Mapping[str, Level]]) -> Plot:
+def level_bars(
+    name: str, says: str, groups: Mapping[str, Mapping[str, Level]], *, axis: str = "F1, points"
+) -> Plot:
     """Draw bars side by side in groups, on a scale from 0 to 100, with their spread.
 
     Args:
         name: For its file.
         says: What it shows.
         groups: Title of a group to its bars.
+        axis: What the scale counts.
     """
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(_WIDTH, 3.4), layout="constrained")
@@ -137,14 +140,23 @@ def level_bars(name: str, says: str, groups: Mapping[str, Mapping[str, Level]]) 
         for at, bar in enumerate(bars):
             levels = [group.get(bar, (0.0, 0.0)) for group in groups.values()]
             places = [place + (at - (len(bars) - 1) / 2) * width for place in range(len(groups))]
-            axes.bar(places, [level for level, _ in levels], width * 0.92, label=bar, color=_COLOURS[at])
+            axes.bar(
+                places,
+                [level for level, _ in levels],
+                width * 0.92,
+                label=bar,
+                color=_COLOURS[at % len(_COLOURS)],
+            )
             for place, (level, spread) in zip(places, levels, strict=True):
                 axes.text(place, level + spread + 1, f"{level:.0f}", fontsize=7, ha="center", va="bottom")
             _draw_spreads(axes, places, levels)
-        axes.set_xticks(range(len(groups)), list(groups))
+        slanted: dict[str, Any] = {"rotation": 20, "ha": "right"} if len(groups) > 4 else {}
+        axes.set_xticks(range(len(groups)), list(groups), **slanted)
         axes.set_ylim(0, 105)
-        axes.set_ylabel("F1, points")
-        axes.legend(fontsize=8, frameon=False, ncols=len(bars), loc="lower center", bbox_to_anchor=(0.5, 1.0))
+        axes.set_ylabel(axis)
+        axes.legend(
+            fontsize=8, frameon=False, ncols=min(4, len(bars)), loc="lower center", bbox_to_anchor=(0.5, 1.0)
+        )
     return Plot(name, says, figure)
 
 

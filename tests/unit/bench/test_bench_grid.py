@@ -14,8 +14,8 @@ import pytest
 from fedmedlora_bench.cohort_folder import folder_cohort, folder_names
 from fedmedlora_bench.cohorts import SizeLimits, annotated_types
 from fedmedlora_bench.federation import federate
+from fedmedlora_bench.grid import with_needs, workers_for
 from fedmedlora_bench.ie import IeOptions, run_ie
-from fedmedlora_bench.ie.grid import with_needs, workers_for
 from fedmedlora_bench.ie.jobs import Scoring, Training
 from fedmedlora_bench.ie.setting import Setting, profile_text
 from fedmedlora_bench.ie.strategies import REFERENCE, STRATEGIES

@@ -15,8 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
-from fedmedlora_bench.ie.jobs import Job
-from fedmedlora_bench.ie.running import run_job
+from fedmedlora_bench.grid.folder import run_job
+from fedmedlora_bench.grid.job import Job
 from fedmedlora_core.errors import ConfigError
 
 __all__ = ["InProcess", "Processes", "RayCluster", "Workers"]

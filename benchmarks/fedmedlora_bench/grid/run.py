@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from fedmedlora_bench.ie.jobs import Job
-from fedmedlora_bench.ie.running import is_finished
-from fedmedlora_bench.ie.workers import InProcess, Processes, RayCluster, Workers
+from fedmedlora_bench.grid.folder import is_finished
+from fedmedlora_bench.grid.job import Job
+from fedmedlora_bench.grid.workers import InProcess, Processes, RayCluster, Workers
 from fedmedlora_bench.progress import Progress
 
 __all__ = ["run_grid", "with_needs", "workers_for"]
@@ -77,4 +77,4 @@ def _ready(open_jobs: dict[str, Job], begun: set[str]) -> list[Job]:
         for key, job in open_jobs.items()
         if key not in begun and not any(need.key in open_jobs for need in job.needs)
     ]
-    return sorted(ready, key=lambda job: (-job.size, job.setting.seed))
+    return sorted(ready, key=lambda job: (-job.size, job.seed))
