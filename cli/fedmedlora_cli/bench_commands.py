@@ -15,6 +15,7 @@ from fedmedlora_cli import (
     bench_audit_command,
     bench_cost_command,
     bench_ie_command,
+    bench_privacy_command,
     bench_report_command,
     bench_secagg_command,
 )
@@ -26,7 +27,7 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 @app.callback()
 def group() -> None:
-    """Measure: extraction, cost, attacks."""
+    """Measure: extraction, cost, attacks, privacy."""
 
 
 @app.command()
@@ -100,6 +101,7 @@ def simulate(
 app.command("ie")(bench_ie_command.command)
 app.command("secagg")(bench_secagg_command.command)
 app.command("attacks")(bench_attacks_command.command)
+app.command("privacy")(bench_privacy_command.command)
 app.command("cost")(bench_cost_command.command)
 app.command("audit")(bench_audit_command.command)
 app.command("report")(bench_report_command.command)

@@ -3,6 +3,7 @@
 * Of `bench secagg`: the rows of the cost table, and bars of the parts.
 * Of `bench ie`: its tables, bars of the systems, the curve of the new site (`extraction`).
 * Of `bench attacks`: a table for each attack, and bars of what it gains (`attacks`).
+* Of `bench privacy`: its tables, and bars of F1 and of membership by budget (`privacy`).
 * A list of objects whose `sites` differ (of `bench simulate`): a table, and the growth over the sites.
 * Any other list of flat objects (the rows that compare CKKS with masks): a table, and bars of what they call
   seconds.
@@ -22,6 +23,7 @@ from fedmedlora_bench.report.attacks import attacks_section, is_attacks
 from fedmedlora_bench.report.extraction import extraction_section, is_extraction
 from fedmedlora_bench.report.grid import Grid, Section
 from fedmedlora_bench.report.plots import Plot, growth_lines, stacked_bars
+from fedmedlora_bench.report.privacy import is_privacy, privacy_section
 from fedmedlora_bench.secagg.rows import PARTS, PEERS, beside_rows, columns, conditions, cost_rows
 
 _NAMES = ("way", "method", "mode", "name", "scheme", "what")
@@ -44,6 +46,8 @@ def section_of(name: str, result: Mapping[str, Any]) -> Section:
         return extraction_section(name, result)
     if is_attacks(result):
         return attacks_section(name, result)
+    if is_privacy(result):
+        return privacy_section(name, result)
     section = Section(name)
     for key, value in result.items():
         if rows := _flat_rows(value):
