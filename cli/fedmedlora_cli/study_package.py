@@ -12,7 +12,7 @@ from fedmedlora_cli.study_privacy import NO_OPTIONS, with_privacy
 from fedmedlora_cli.study_site_noise import (
     SiteBudget,
     check_site_noise_budget,
-    site_overrides,
+    with_constant_weights,
     with_site_noise,
 )
 from fedmedlora_core.adapter_parts import halves_of
@@ -102,7 +102,7 @@ def build_package(
     Raises:
         ConfigError: A file is wrong or a rule of the charter is broken.
     """
-    settings = Profile.load(profile).override(**{**overrides, **site_overrides(site_budget)})
+    settings = with_constant_weights(Profile.load(profile).override(**overrides), site_budget)
     settings = with_privacy(settings, **dict(privacy or NO_OPTIONS))
     settings = with_graph(settings, members=len(member_cards), drop_percent=drop_percent)
     members = [load_toml(path, MemberCard) for path in member_cards]

@@ -93,6 +93,8 @@ def with_privacy(
         aggregation__rule="fedmedlora",
         aggregation__size_exponent_milli=0,
         aggregation__tau_milli=0,
+        # Every honest weight is this one: nobody can declare a larger.
+        aggregation__weight_max=profile.aggregation.weight_scale,
     )
 
 

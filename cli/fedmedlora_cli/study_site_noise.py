@@ -9,6 +9,7 @@ from fedmedlora_audit.errors import AuditError
 from fedmedlora_audit.site_noise import SiteNoise, noise_finder
 from fedmedlora_core.config import parse_table
 from fedmedlora_core.errors import ConfigError
+from fedmedlora_core.profile import Profile
 from fedmedlora_core.site_noise import SiteNoiseTerms, fitted
 from fedmedlora_core.study import Study
 
@@ -45,9 +46,12 @@ class SiteBudget:
         return found
 
 
-def site_overrides(budget: SiteBudget | None) -> dict[str, object]:
-    """What of a profile has to change for a budget; nothing without one."""
-    return {} if budget is None else budget.overrides
+def with_constant_weights(profile: Profile, budget: SiteBudget | None) -> Profile:
+    """Change what of a profile has to change for a budget; nothing without one."""
+    if budget is None:
+        return profile
+    # Every honest weight is this one: nobody can declare a larger.
+    return profile.override(**budget.overrides, aggregation__weight_max=profile.aggregation.weight_scale)
 
 
 def site_budget_of(epsilon: float | None, delta: str, clip: float | None) -> SiteBudget | None:

@@ -362,6 +362,8 @@ class Study(Section):
             for label in self.weighed_types
             if sum(label in member.annotated for member in self.members) == self.threshold
         ]
+        if self.releases_constants and self.aggregation.weight_max > self.aggregation.weight_scale:
+            found.append("every honest weight is weight_scale: a lying site can declare up to weight_max")
         if self.aggregation.weights == "exact":
             found.append("exact weights: differences of published weight sums can reveal a site's size")
         if expected_weight is not None and expected_weight * 64 < self.aggregation.weight_max:

@@ -267,8 +267,6 @@ class Ward:
             if self.terms.graph is not None:
                 head = commitment(hospital.graph_secret(current.number), hospital.number).hex()
             data = UpdateReady(base=current.base, graph=head)
-            if self.terms.privacy is not None and hospital.site not in current.charged:
-                kind, data = "dp.spent", charge_of(self.ledger.state, hospital.site)
         self.submit(hospital, kind, data, round_number, refs=refs)
 
     def _act_in(self, hospital: Hospital, step: str, session: Session) -> None:

@@ -1,6 +1,6 @@
 """The attack zoo: whole bundles that somebody falsified, each with the check that must name it (AUDIT)."""
 
-from fedmedlora_testkit.audit_zoo import additions, keys, noise, private, rewrites, witnessed
+from fedmedlora_testkit.audit_zoo import additions, counted, keys, noise, private, rewrites, witnessed
 from fedmedlora_testkit.audit_zoo.cage import ELSEWHERE, ZOO, Scene, Specimen
 from fedmedlora_testkit.audit_zoo.switches import without
 
@@ -10,6 +10,7 @@ __all__ = [
     "Scene",
     "Specimen",
     "additions",
+    "counted",
     "keys",
     "noise",
     "private",
