@@ -109,7 +109,14 @@ class Holdings:
             personal=Vault(folder.personal, keys.storage_key),
             bases=Bases(study, folder.study / INITIAL_FOLDER, folder.adapters),
             custody=Custody.load(folder, study, terms, config.site.id),
-            spending=Spending.of(study, policy.privacy, ledger_of(folder, config), keys, folder.notes),
+            spending=Spending.of(
+                study,
+                policy.privacy,
+                ledger_of(folder, config),
+                keys,
+                folder.notes,
+                device=config.trainer.device,
+            ),
         )
         if held.spending is not None:  # the charges that were signed stand in the ledger
             held.spending.untold(signed.event for signed in held.outbox.events())

@@ -24,7 +24,7 @@ from fedmedlora_audit.events import Event
 from fedmedlora_core.errors import DataError, PolicyRefusal
 from fedmedlora_core.policy import PrivacyPolicy
 from fedmedlora_core.privacy_terms import ORDERS, PrivacyTerms
-from fedmedlora_core.private_job import job_digest
+from fedmedlora_core.private_job import job_digest, machine_of
 from fedmedlora_core.records import check_structure, iter_checked
 from fedmedlora_core.splits import unit_key
 from fedmedlora_core.study import Study
@@ -140,10 +140,18 @@ class Spending:
         ledger: Where charges are written.
         keys: The site's secrets.
         notes: The file of notes.
+        device: Where the model computes.
     """
 
     def __init__(
-        self, study: Study, policy: PrivacyPolicy, ledger: Ledger, keys: Keystore, notes: Path
+        self,
+        study: Study,
+        policy: PrivacyPolicy,
+        ledger: Ledger,
+        keys: Keystore,
+        notes: Path,
+        *,
+        device: str = "auto",
     ) -> None:
         """Keep the parts; read nothing yet."""
         if study.privacy is None:
@@ -153,13 +161,21 @@ class Spending:
         self._accounts = accounts_of(study, policy)
         self._written: set[str] = set()  # durable for certain: by this process
         self._all_told = False
+        self._machine = machine_of(device)
 
     @classmethod
     def of(
-        cls, study: Study, policy: PrivacyPolicy, ledger: Ledger, keys: Keystore, notes: Path
+        cls,
+        study: Study,
+        policy: PrivacyPolicy,
+        ledger: Ledger,
+        keys: Keystore,
+        notes: Path,
+        *,
+        device: str = "auto",
     ) -> Spending | None:
         """Open the charges of a study; None for one without differential privacy."""
-        return None if study.privacy is None else cls(study, policy, ledger, keys, notes)
+        return None if study.privacy is None else cls(study, policy, ledger, keys, notes, device=device)
 
     def job(self, round_number: int, base: str) -> bytes:
         """Digest everything that decides the training of a round, with the notes as they are now."""
@@ -168,6 +184,7 @@ class Spending:
             round_number=round_number,
             base=base,
             notes=self._notes.read_bytes(),
+            machine=self._machine,
         )
 
     def judge(self, step: str, round_number: int, base: str) -> None:
