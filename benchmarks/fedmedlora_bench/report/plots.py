@@ -138,8 +138,10 @@ def level_bars(
         bars = list(dict.fromkeys(bar for group in groups.values() for bar in group))
         width = 0.8 / max(1, len(bars))
         for at, bar in enumerate(bars):
-            levels = [group.get(bar, (0.0, 0.0)) for group in groups.values()]
-            places = [place + (at - (len(bars) - 1) / 2) * width for place in range(len(groups))]
+            # A bar that a group lacks was not measured: none stands there, not one of height 0.
+            there = [(place, group[bar]) for place, group in enumerate(groups.values()) if bar in group]
+            levels = [level for _, level in there]
+            places = [place + (at - (len(bars) - 1) / 2) * width for place, _ in there]
             axes.bar(
                 places,
                 [level for level, _ in levels],
