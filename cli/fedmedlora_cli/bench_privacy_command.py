@@ -19,37 +19,46 @@ from fedmedlora_cli.output import JsonOption, say, write_json
 _PLAIN = "inf"
 
 
+EpsilonOption = Annotated[
+    list[str] | None,
+    typer.Option(help="A budget over all rounds, or inf for no noise; may be repeated."),
+]
+UnitOption = Annotated[
+    list[str] | None, typer.Option(help="Whom a budget protects: patient, document; may be repeated.")
+]
+AloneOption = Annotated[
+    list[float] | None,
+    typer.Option(help="A budget under which each hospital also trains by itself; may be repeated."),
+]
+SentencesOption = Annotated[
+    int | None, typer.Option(help="Sentences of each hospital; a patient has about thirteen.", min=200)
+]
+BaseOption = Annotated[
+    Path | None, typer.Option(help="Folder of the base model; the shipped one when left out.")
+]
+AttacksOption = Annotated[
+    Path | None, typer.Option(help="A result of `bench attacks`, for what comes out of single updates.")
+]
+WorkOption = Annotated[
+    Path | None, typer.Option(help="Folder of finished jobs; a run that was killed goes on from there.")
+]
+
+
 def command(
-    epsilon: Annotated[
-        list[str] | None,
-        typer.Option(help="A budget over all rounds, or inf for no noise; may be repeated."),
-    ] = None,
-    unit: Annotated[
-        list[str] | None, typer.Option(help="Whom a budget protects: patient, document; may be repeated.")
-    ] = None,
-    alone: Annotated[
-        list[float] | None,
-        typer.Option(help="A budget under which each hospital also trains by itself; may be repeated."),
-    ] = None,
+    epsilon: EpsilonOption = None,
+    unit: UnitOption = None,
+    alone: AloneOption = None,
     task: Annotated[list[str] | None, typer.Option(help="ner, re; may be repeated. ner.")] = None,
     sites: Annotated[int | None, typer.Option(help="Hospitals, at least 3.")] = None,
-    sentences: Annotated[
-        int | None, typer.Option(help="Sentences of each hospital; a patient has about thirteen.", min=200)
-    ] = None,
+    sentences: SentencesOption = None,
     rounds: Annotated[int | None, typer.Option(help="Rounds.", min=1)] = None,
     steps: Annotated[int | None, typer.Option(help="Steps of a round.", min=1)] = None,
     batch: Annotated[int | None, typer.Option(help="Patients of a step, on average.", min=1)] = None,
     seeds: Annotated[int, typer.Option(help="How many seeds.", min=1)] = 1,
     quick: Annotated[bool, typer.Option(help="Small hospitals and few steps: minutes.")] = False,
-    base: Annotated[
-        Path | None, typer.Option(help="Folder of the base model; the shipped one when left out.")
-    ] = None,
-    attacks: Annotated[
-        Path | None, typer.Option(help="A result of `bench attacks`, for what comes out of single updates.")
-    ] = None,
-    work: Annotated[
-        Path | None, typer.Option(help="Folder of finished jobs; a run that was killed goes on from there.")
-    ] = None,
+    base: BaseOption = None,
+    attacks: AttacksOption = None,
+    work: WorkOption = None,
     jobs: Annotated[int, typer.Option(help="Jobs at a time, one thread each.", min=1)] = 1,
     ray: Annotated[bool, typer.Option("--ray", help="Run the jobs on Ray (extra `ray`).")] = False,
     json_file: JsonOption = None,
@@ -60,7 +69,6 @@ def command(
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch, which the other commands do without
     from fedmedlora_bench.privacy import PrivacyOptions, run_privacy
-    from fedmedlora_bench.privacy_rows import privacy_conditions, privacy_tables
 
     given = {
         "epsilons": None if not epsilon else tuple(_budget(text) for text in epsilon),
@@ -87,12 +95,19 @@ def command(
     )
     write_json(json_file, result)
     if json_file is None or str(json_file) != "-":
-        for rows in privacy_tables(result):
-            table = Table(*rows.head, title=rows.title, title_justify="left")
-            for row in rows.rows:
-                table.add_row(*row)
-            Console().print(table)
-        say(privacy_conditions(result))
+        _show(result)
+
+
+def _show(result: dict[str, Any]) -> None:
+    """Print the tables of a result, and what it was measured on."""
+    from fedmedlora_bench.privacy_rows import privacy_conditions, privacy_tables
+
+    for rows in privacy_tables(result):
+        table = Table(*rows.head, title=rows.title, title_justify="left")
+        for row in rows.rows:
+            table.add_row(*row)
+        Console().print(table)
+    say(privacy_conditions(result))
 
 
 def _budget(text: str) -> float | None:
