@@ -136,6 +136,7 @@ def _site_vector(
     own: dict[str, FloatVector],
 ) -> RingVector:
     """Train, clip and encode at one site; what is the site's own goes to its place in `own`."""
+    noise = noise_of(study, site)
     update = train_round(
         learner,
         study,
@@ -145,7 +146,7 @@ def _site_vector(
         round_number=number,
         seed=training_seed(study.study.seed, site, number),
         personal=own.get(site),
-        noise=noise_of(study, site, number),
+        noise=None if noise is None else noise(number),
     )
     if update.personal is not None:
         own[site] = update.personal
@@ -180,9 +181,15 @@ def _sum(study: Study, encoded: Mapping[int, RingVector], session: str) -> RingV
     return run_round(terms, encoded).total
 
 
-def noise_of(study: Study, site: str, number: int) -> Keystream | None:
-    """The keystream of a site's private training in a benchmark, where no adapter leaves this machine."""
-    return None if study.privacy is None else Keystream(_key("noise", study, f"{site}|{number}"))
+def noise_of(study: Study, site: str) -> Callable[[int], Keystream] | None:
+    """A site's keystream of each round in a benchmark of private training: no adapter leaves this machine.
+
+    Returns:
+        Round to keystream; None for a study without privacy.
+    """
+    if study.privacy is None:
+        return None
+    return lambda number: Keystream(_key("noise", study, f"{site}|{number}"))
 
 
 def _key(purpose: str, study: Study, name: str) -> bytes:

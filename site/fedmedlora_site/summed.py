@@ -66,6 +66,28 @@ def consent_base(held: Holdings, session: Session) -> str:
     return held.terms.digest if is_counts(session) else session.base
 
 
+def need_accepted(held: Holdings, step: str, session: Session, what: str) -> None:
+    """Refuse a session about another adapter than the one that this site computed and accepted in its round.
+
+    R4.7.2, R4.15.1.
+
+    Args:
+        held: The site's durable state.
+        step: The step that is asked for.
+        session: The session.
+        what: What the session is of, for the sentence: "the vote is on", "the counts are of".
+
+    Raises:
+        StepRefusal: Reason "wrong_base".
+    """
+    summed = held.mirror.state.rounds[session.round].summed
+    published = None if summed is None else summed.published
+    if summed is None or published is None or held.site not in summed.accepted:
+        raise StepRefusal(step, "wrong_base", "this site has not accepted the round's aggregate")
+    if session.base != published.next_base or not held.bases.holds(session.base):
+        raise StepRefusal(step, "wrong_base", f"{what} another adapter than this site computed")
+
+
 def packing_of(held: Holdings, session: Session) -> Packing:
     """Frames of what a session sums."""
     if is_vote(session):

@@ -22,7 +22,7 @@ from fedmedlora_site.evaluation import CountingJob
 from fedmedlora_site.measuring import Measuring
 from fedmedlora_site.session_steps import SessionSteps
 from fedmedlora_site.step import StepContext
-from fedmedlora_site.summed import opened_sum, vector_name
+from fedmedlora_site.summed import need_accepted, opened_sum, vector_name
 
 
 class ValidationSteps:
@@ -68,15 +68,9 @@ class ValidationSteps:
 
     def _need_checked(self, step: str, session: Session) -> None:
         """Count only where the charter asks for it, with an adapter that this site accepted (R4.15.1)."""
-        held = self._held
-        if not held.terms.counts_in(session.round):
+        if not self._held.terms.counts_in(session.round):
             raise StepRefusal(step, "wrong_charter", "the charter asks for no counts in this round")
-        summed = held.mirror.state.rounds[session.round].summed
-        published = None if summed is None else summed.published
-        if summed is None or published is None or held.site not in summed.accepted:
-            raise StepRefusal(step, "wrong_base", "this site has not accepted the round's aggregate")
-        if session.base != published.next_base or not held.bases.holds(session.base):
-            raise StepRefusal(step, "wrong_base", "the counts are of another adapter than this site computed")
+        need_accepted(self._held, step, session, "the counts are of")
 
     async def _count(self, session: Session) -> None:
         """Count with the new adapter and keep the counts, the same for every attempt."""

@@ -19,7 +19,7 @@ from fedmedlora_site.evaluation import EvaluationJob
 from fedmedlora_site.measuring import Measuring
 from fedmedlora_site.session_steps import SessionSteps
 from fedmedlora_site.step import StepContext
-from fedmedlora_site.summed import opened_sum, vector_name
+from fedmedlora_site.summed import need_accepted, opened_sum, vector_name
 from fedmedlora_site.vote import cast
 
 
@@ -78,15 +78,9 @@ class VoteSteps:
 
     def _need_checked(self, step: str, session: Session) -> None:
         """Vote only where the charter asks for it, on the adapter that this site accepted itself (R4.7.2)."""
-        held = self._held
-        if not held.terms.votes_in(session.round):
+        if not self._held.terms.votes_in(session.round):
             raise StepRefusal(step, "wrong_charter", "the charter asks for no vote in this round")
-        summed = held.mirror.state.rounds[session.round].summed
-        published = None if summed is None else summed.published
-        if summed is None or published is None or held.site not in summed.accepted:
-            raise StepRefusal(step, "wrong_base", "this site has not accepted the round's aggregate")
-        if session.base != published.next_base or not held.bases.holds(session.base):
-            raise StepRefusal(step, "wrong_base", "the vote is on another adapter than this site computed")
+        need_accepted(self._held, step, session, "the vote is on")
 
     async def _measure(self, session: Session) -> None:
         """Compare the two adapters on the held-out notes and keep the vote, the same for every attempt."""

@@ -41,10 +41,6 @@ def release(job: Release) -> tuple[Adapter, dict[str, Any]]:
         adapter, _ = federate(study, learner, made.initial, notes)
     else:
         site = victim.site
-
-        def stream(number: int) -> Any:
-            return noise_of(study, site, number)
-
         adapter = train_alone(
             study,
             made.base,
@@ -52,7 +48,7 @@ def release(job: Release) -> tuple[Adapter, dict[str, Any]]:
             notes[site],
             name=site,
             learner=learner,
-            noise_of=None if study.privacy is None else stream,
+            noise_of=noise_of(study, site),
         )
     trained = notes.values() if job.way == "federated" else [notes[victim.site]]
     told: dict[str, Any] = {

@@ -75,12 +75,8 @@ class PrivateTraining:
 
 
 @dataclass(frozen=True)
-class Measurement:
-    """Scores of an adapter on every hospital's test, and how well its losses tell members apart.
-
-    Args:
-        training: Whose adapter.
-    """
+class _OfTraining:
+    """A job on the adapter of one training: setting, sizes and seed are the training's."""
 
     training: PrivateTraining
 
@@ -98,6 +94,20 @@ class Measurement:
     def needs(self) -> Sequence[PrivateTraining]:
         """The training."""
         return (self.training,)
+
+    @property
+    def seed(self) -> int:
+        """The setting's."""
+        return self.setting.seed
+
+
+@dataclass(frozen=True)
+class Measurement(_OfTraining):
+    """Scores of an adapter on every hospital's test, and how well its losses tell members apart.
+
+    Args:
+        training: Whose adapter.
+    """
 
     @cached_property
     def key(self) -> str:
@@ -114,11 +124,6 @@ class Measurement:
         """How long it takes, roughly."""
         return 5
 
-    @property
-    def seed(self) -> int:
-        """The setting's."""
-        return self.setting.seed
-
     def run(self, work: Path, draft: Path) -> dict[str, Any]:
         """Measure."""
         from fedmedlora_bench.privacy.measuring import measure
@@ -127,7 +132,7 @@ class Measurement:
 
 
 @dataclass(frozen=True)
-class NoisyScores:
+class NoisyScores(_OfTraining):
     """Scores of an adapter whose last average got a hospital-level budget's noise: an upper bound.
 
     Args:
@@ -135,23 +140,7 @@ class NoisyScores:
         site_epsilon: The budget of a hospital over all rounds.
     """
 
-    training: PrivateTraining
     site_epsilon: float
-
-    @property
-    def setting(self) -> Setting:
-        """Of the training."""
-        return self.training.setting
-
-    @property
-    def options(self) -> PrivacyOptions:
-        """Of the training."""
-        return self.training.options
-
-    @property
-    def needs(self) -> Sequence[PrivateTraining]:
-        """The training."""
-        return (self.training,)
 
     @cached_property
     def key(self) -> str:
@@ -167,11 +156,6 @@ class NoisyScores:
     def size(self) -> int:
         """How long it takes, roughly."""
         return 3
-
-    @property
-    def seed(self) -> int:
-        """The setting's."""
-        return self.setting.seed
 
     def run(self, work: Path, draft: Path) -> dict[str, Any]:
         """Measure."""

@@ -27,7 +27,6 @@ from fedmedlora_core.learning.lora import load_adapter
 from fedmedlora_core.privacy_terms import ORDERS, PrivacyTerms, Unit
 from fedmedlora_core.records import Note
 from fedmedlora_core.splits import Splits, unit_key
-from fedmedlora_core.study import Study
 
 __all__ = ["measure", "private_terms", "score_noised", "smallest_site", "train"]
 
@@ -89,7 +88,7 @@ def train(job: PrivateTraining) -> tuple[Adapter, dict[str, Any]]:
             prepared.sites[job.site],
             name=job.site,
             learner=prepared.learner,
-            noise_of=lambda number: _stream(study, job.site, number),
+            noise_of=noise_of(study, job.site),
         )
     told = {
         "adapter_digest": adapter.digest,
@@ -101,14 +100,14 @@ def train(job: PrivateTraining) -> tuple[Adapter, dict[str, Any]]:
 
 def measure(job: Measurement, work: Path) -> dict[str, Any]:
     """Score on every hospital's test, and measure the losses of members and of others."""
-    prepared, learner, _ = _loaded(job.training, work)
+    prepared, learner, adapter = _loaded(job.training, work)
     members, others = [], []
     for site, parts in prepared.sites.items():
         if job.training.way == "federated" or site == job.training.site:
             members += _losses(learner, parts.train, job.options.members)
             others += _losses(learner, (*parts.test, *parts.validation), job.options.members)
     return {
-        "scores": _scores(prepared, learner),
+        "scores": _scores(prepared, adapter),
         "member_losses": [losses.tolist() for losses in members],
         "other_losses": [losses.tolist() for losses in others],
     }
@@ -116,20 +115,15 @@ def measure(job: Measurement, work: Path) -> dict[str, Any]:
 
 def score_noised(job: NoisyScores, work: Path) -> dict[str, Any]:
     """Score with the noise that one round's average would have under a hospital-level budget."""
-    prepared, learner, adapter = _loaded(job.training, work)
+    prepared, _, adapter = _loaded(job.training, work)
     study = prepared.made.study
     noisy = noisy_study(study, epsilon=job.site_epsilon, delta=job.options.delta)
     noise = averaged_noise(noisy, job.seed.to_bytes(32, "big"))
-    vector = adapter.vector() + noise
-    load_adapter(learner.model, adapter.with_vector(vector.astype(np.float32)))
+    noised = adapter.with_vector((adapter.vector() + noise).astype(np.float32))
     return {
-        "scores": _scores(prepared, learner),
+        "scores": _scores(prepared, noised),
         "noise_to_clip": float(np.linalg.norm(noise)) / study.clip_norm,
     }
-
-
-def _stream(study: Study, site: str, number: int) -> Any:
-    return noise_of(study, site, number)
 
 
 def _loaded(training: PrivateTraining, work: Path) -> tuple[Prepared, Learner, Adapter]:
@@ -146,13 +140,10 @@ def _loaded(training: PrivateTraining, work: Path) -> tuple[Prepared, Learner, A
     return prepared, prepared.learner, adapter
 
 
-def _scores(prepared: Prepared, learner: Learner) -> dict[str, Any]:
-    """Scores of what the model holds now, by hospital; the adapter is read back from it."""
-    from fedmedlora_core.learning.lora import read_adapter
-
+def _scores(prepared: Prepared, adapter: Adapter) -> dict[str, Any]:
+    """Scores of an adapter, by hospital."""
     made = prepared.made
-    adapter = read_adapter(learner.model)
-    scores = score_adapter(made.study, made.base, adapter, prepared.sites, learner=learner)
+    scores = score_adapter(made.study, made.base, adapter, prepared.sites, learner=prepared.learner)
     return {site: scores_to_table(found) for site, found in scores.items()}
 
 

@@ -193,7 +193,7 @@ def _row(
     }
 
 
-def _figures(job: Measurement, work: Path) -> dict[str, float]:
+def _figures(job: Measurement | NoisyScores, work: Path) -> dict[str, float]:
     """Strict F1, macro over the hospitals."""
     table = read_result(job, work)["scores"]
     figures = system_figures({site: scores_from_table(found) for site, found in table.items()})
@@ -204,22 +204,14 @@ def _noised(
     settings: Sequence[Setting], options: PrivacyOptions, budget: float, work: Path
 ) -> dict[str, Any]:
     """What one round's noise of a hospital-level budget leaves of the training without noise."""
-    found = []
-    for setting in settings:
-        training = _training(setting, options, options.units[0], options.epsilons[0])
-        found.append(read_result(NoisyScores(training, budget), work))
-    f1 = [
-        float(
-            system_figures({site: scores_from_table(table) for site, table in run["scores"].items()})["ner"][
-                "strict_f1"
-            ]
-        )
-        for run in found
+    jobs = [
+        NoisyScores(_training(setting, options, options.units[0], options.epsilons[0]), budget)
+        for setting in settings
     ]
     return {
         "site_epsilon": budget,
-        "ner_at_most": _spread(f1),
-        "noise_to_clip": fmean(run["noise_to_clip"] for run in found),
+        "ner_at_most": _spread([_figures(job, work)["ner"] for job in jobs]),
+        "noise_to_clip": fmean(read_result(job, work)["noise_to_clip"] for job in jobs),
     }
 
 

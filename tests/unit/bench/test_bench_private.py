@@ -43,7 +43,7 @@ def test_a_private_federation_repeats_itself_and_its_weights_are_constants(tmp_p
     assert all(figures.clipped == 0 for figures in rounds)
 
     def alone(**options: object) -> str:
-        options = {"noise_of": lambda number: noise_of(study, "site-a", number), **options}
+        options = {"noise_of": noise_of(study, "site-a"), **options}
         return train_alone(
             study,
             encoder,
