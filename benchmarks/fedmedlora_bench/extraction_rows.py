@@ -6,7 +6,7 @@ that a result does not have gives no rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,13 +71,15 @@ def difference(table: Table, task: str) -> str:
     return f"{100 * found['strict_f1_difference']:+.1f} ({low:+.1f} to {high:+.1f})"
 
 
-def sections(result: Table) -> list[Rows]:
-    """Lay out every part that a result has."""
-    return [
-        rows
-        for part in (_systems, _external, _strategies, _new_site, _uneven, _sites)
-        for rows in part(result)
-    ]
+def sections(result: Table, only: str | None = None) -> list[Rows]:
+    """Lay out every part that a result has.
+
+    Args:
+        result: Of `bench ie`.
+        only: Name of the one scenario to show.
+    """
+    parts = [part for name, part in _PARTS.items() if only is None or name == only]
+    return [rows for part in parts for rows in part(result)]
 
 
 def conditions(result: Table) -> str:
@@ -197,6 +199,10 @@ def _uneven(result: Table) -> Iterator[Rows]:
         yield _figures("Uneven annotation: each site annotates only some types", _named(found))
         against = {"federated, all types annotated": table["federated_minus_evenly_annotated"]}
         yield _differences("Uneven annotation: federated minus …", against, _INTERVAL)
+        rules = {f"{name} minus size weights": found for name, found in table["minus_size_weights"].items()}
+        if "type_minus_loss_weights" in table:
+            rules["types minus fedmedlora+"] = table["type_minus_loss_weights"]
+        yield _differences("Uneven annotation: data-aware weights", rules, _INTERVAL)
 
 
 def _sites(result: Table) -> Iterator[Rows]:
@@ -223,3 +229,14 @@ def _sites(result: Table) -> Iterator[Rows]:
         "centralised",
     )
     yield Rows("The same notes over more sites, F1 in points, strict", head, rows, _INTERVAL)
+
+
+_PARTS: Mapping[str, Callable[[Table], Iterator[Rows]]] = {
+    "main": _systems,
+    "external": _external,
+    "strategies": _strategies,
+    "new_site": _new_site,
+    "uneven": _uneven,
+    "sites": _sites,
+}
+"""Scenario to the tables that show it."""

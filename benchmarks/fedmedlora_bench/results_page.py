@@ -23,6 +23,11 @@ PAGE = Path("docs/RESULTS.md")
 RESULTS = Path("docs/results")
 FILES = {"open corpora": "ie-corpora.json", "synthetic clinic": "ie-clinic.json"}
 """Column of the table to the result that fills it."""
+MORE = {
+    "open corpora": {"strategies": "ie-strategies.json", "uneven": "ie-uneven.json"},
+    "synthetic clinic": {"sites": "ie-sites.json"},
+}
+"""Column to scenarios that were measured in a run of their own, of another size."""
 COST_FILE = "cost.json"
 DEMO = "tiny"
 """The profile of the demo's model, too small for the claim on bytes."""
@@ -81,6 +86,13 @@ def _ten_sites(result: Result) -> str:
     return f"entities {difference(found, 'ner')}, relations {difference(found, 're_gold_heads')}"
 
 
+def _weights(result: Result) -> str:
+    """Data-aware weights over size weights where the sites annotate different types."""
+    found = result["uneven"]["minus_size_weights"]
+    shown = [f"{name} {difference(table, 'ner')}" for name, table in found.items()]
+    return f"entities, uneven annotation: {', '.join(shown)}"
+
+
 def _uneven(result: Result) -> str:
     table = result["uneven"]
     systems = table["systems"]
@@ -128,6 +140,7 @@ HEADLINES = (
     Headline("new site, few labels", "73 strict / 85 lenient", _new_site, "new_site"),
     Headline("10 sites against centralised", "about -2 %", _ten_sites, "sites"),
     Headline("uneven or incomplete annotation", "robust", _uneven, "uneven"),
+    Headline("data-aware weights against size weights", "not a headline", _weights, "uneven"),
     Headline("communication against full-model updates", "-98.5 %", cost=_communication),
     Headline("memory", "8B on one 16-24 GB GPU; 1B on a mid-range GPU", cost=_memory),
 )
@@ -140,21 +153,47 @@ def render(folder: Path) -> str:
     Args:
         folder: Folder of the committed results.
     """
-    results = {
-        name: json.loads((folder / file).read_text(encoding="utf-8"))
-        for name, file in FILES.items()
-        if (folder / file).is_file()
-    }
-    cost = folder / COST_FILE
-    costs = json.loads(cost.read_text(encoding="utf-8")) if cost.is_file() else None
-    parts = [_HEAD, _headline_table(results, costs), _COMMANDS]
+    read = {name: _measured(folder, name) for name in FILES}
+    headlines = {name: _merged(parts) for name, parts in read.items() if parts}
+    costs = _read(folder / COST_FILE)
+    parts = [_HEAD, _headline_table(headlines, costs), _COMMANDS]
     for name, file in FILES.items():
         parts.append(f"## {name.capitalize()}\n")
-        if name in results:
-            parts.append(_detail(results[name], file))
-        else:
+        parts += [_detail(part) for part in read[name]]
+        if not any(part.scenario is None for part in read[name]):
             parts.append(f"{NOT_MEASURED.capitalize()}: there is no `{RESULTS / file}`.\n")
     return "\n".join(parts)
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """A file of a column, and the one scenario that is taken from it; all of them where that is None."""
+
+    file: str
+    scenario: str | None
+    result: Result
+
+
+def _measured(folder: Path, column: str) -> list[_Measured]:
+    """The files of a column that are there."""
+    files: dict[str | None, str] = {None: FILES[column], **MORE[column]}
+    found = ((file, scenario, _read(folder / file)) for scenario, file in files.items())
+    return [_Measured(file, scenario, result) for file, scenario, result in found if result is not None]
+
+
+def _merged(parts: Sequence[_Measured]) -> Result:
+    """One result with the scenarios of all files."""
+    found: dict[str, Any] = {}
+    for part in parts:
+        found |= part.result if part.scenario is None else {part.scenario: part.result[part.scenario]}
+    return found
+
+
+def _read(file: Path) -> Result | None:
+    if not file.is_file():
+        return None
+    found: Result = json.loads(file.read_text(encoding="utf-8"))
+    return found
 
 
 def _headline_table(results: Mapping[str, Result], costs: Result | None) -> str:
@@ -177,11 +216,12 @@ def _figure(read: Callable[[Result], str] | None, result: Result | None) -> str:
         return NOT_MEASURED
 
 
-def _detail(result: Result, file: str) -> str:
+def _detail(part: _Measured) -> str:
+    result = part.result
     command = result["repeat"]["command"]
-    parts = [f"{conditions(result)} Source: `{RESULTS / file}`.\n"]
+    parts = [f"{conditions(result)} Source: `{RESULTS / part.file}`.\n"]
     parts += [f"The command:\n\n```text\n{command}\n```\n"] if command else []
-    parts += [_table(rows) for rows in sections(result)]
+    parts += [_table(rows) for rows in sections(result, part.scenario)]
     return "\n".join(parts)
 
 

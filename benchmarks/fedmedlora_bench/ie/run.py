@@ -122,7 +122,8 @@ def _layouts(
 ) -> list[Layout]:
     """One layout for each seed."""
     cohort, digest, sites, outside = _cohort(data, options)
-    settings = _settings(profile, kind_of(base), options)
+    kind = kind_of(base)
+    settings = _settings(profile, kind, options)
     model = base_digest(base)
     return [
         Layout(
@@ -141,6 +142,7 @@ def _layouts(
             sites,
             outside,
             options,
+            kind,
         )
         for seed in seeds
     ]

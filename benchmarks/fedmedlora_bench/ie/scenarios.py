@@ -21,10 +21,11 @@ from fedmedlora_bench.figures import differences
 from fedmedlora_bench.ie.jobs import Scoring, Training
 from fedmedlora_bench.ie.options import IeOptions
 from fedmedlora_bench.ie.setting import Setting
-from fedmedlora_bench.ie.strategies import REFERENCE, STRATEGIES
+from fedmedlora_bench.ie.strategies import LOSS_AWARE, REFERENCE, STRATEGIES, TYPE_AWARE
 from fedmedlora_bench.ie.tables import ALONE, Scored, single_site_mean, spread, systems_table, without_types
 from fedmedlora_bench.systems import system_figures
 from fedmedlora_core.clinic import HOSPITAL_IDS
+from fedmedlora_core.learning.base import BaseKind
 
 __all__ = ["SCENARIOS", "Layout", "Scenario"]
 
@@ -41,12 +42,14 @@ class Layout:
         sites: Ids of the sites that train.
         outside: Names of the sites that do not.
         options: Size of the run.
+        kind: Of the base model.
     """
 
     setting: Setting
     sites: tuple[str, ...]
     outside: tuple[str, ...]
     options: IeOptions
+    kind: BaseKind
 
     def training(self, way: Any, setting: Setting | None = None, **more: Any) -> Training:
         """Name the job that trains an adapter."""
@@ -97,9 +100,14 @@ def _main_table(runs: Sequence[Scored], layout: Layout) -> dict[str, Any]:
     return found
 
 
+def _possible(layout: Layout) -> Mapping[str, Mapping[str, object]]:
+    """The strategies that this kind of model can have: a causal one has no rows by label type."""
+    return {name: c for name, c in STRATEGIES.items() if layout.kind != "causal" or name != TYPE_AWARE}
+
+
 def _strategies(layout: Layout) -> Systems:
     found = {}
-    for name, changes in STRATEGIES.items():
+    for name, changes in _possible(layout).items():
         setting = layout.setting if name == REFERENCE else layout.setting.with_profile(**changes)
         found[name] = _on(layout.federated(setting), setting, layout.sites)
     return found
@@ -167,20 +175,33 @@ def _uneven(layout: Layout) -> Systems:
         for s in layout.sites
     }
     found["federated"] = _on(layout.federated(setting), setting, layout.sites)
+    for name in _rules(layout):
+        ruled = setting.with_profile(**STRATEGIES[name])
+        found[name] = _on(layout.federated(ruled), ruled, layout.sites)
     found["evenly_annotated"] = _on(layout.federated(), layout.setting, layout.sites)
     return found
 
 
+def _rules(layout: Layout) -> tuple[str, ...]:
+    """Data-aware weights to compare where sites differ most."""
+    return tuple(name for name in (LOSS_AWARE, TYPE_AWARE) if name in _possible(layout))
+
+
 def _uneven_table(runs: Sequence[Scored], layout: Layout) -> dict[str, Any]:
+    rules = _rules(layout)
+
     def read(run: Scored) -> Mapping[str, Any]:
-        found = {name: system_figures(run[name]) for name in ("federated", "evenly_annotated")}
+        found = {name: system_figures(run[name]) for name in ("federated", *rules, "evenly_annotated")}
         return {"single_site": single_site_mean(run), **found}
+
+    def gain(system: str, over: str) -> dict[str, Any]:
+        return differences([(run[system], [run[over]]) for run in runs])
 
     return {
         "systems": spread(runs, read),
-        "federated_minus_evenly_annotated": differences(
-            [(run["federated"], [run["evenly_annotated"]]) for run in runs]
-        ),
+        "federated_minus_evenly_annotated": gain("federated", "evenly_annotated"),
+        "minus_size_weights": {name: gain(name, "federated") for name in rules},
+        **({"type_minus_loss_weights": gain(TYPE_AWARE, LOSS_AWARE)} if TYPE_AWARE in rules else {}),
     }
 
 

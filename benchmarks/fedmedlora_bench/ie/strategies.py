@@ -11,10 +11,14 @@ from collections.abc import Mapping
 
 from fedmedlora_core.strategies import STRATEGIES as NAMED
 
-__all__ = ["REFERENCE", "STRATEGIES"]
+__all__ = ["LOSS_AWARE", "REFERENCE", "STRATEGIES", "TYPE_AWARE"]
 
 REFERENCE = "fedmedlora"
 """Plain size weights: what every other strategy is compared with, and `federated` of all other scenarios."""
+LOSS_AWARE = "fedmedlora+"
+"""The paper's data-aware weights: size and validation loss."""
+TYPE_AWARE = "types"
+"""Data-aware weights of our own: a classifier's row is averaged over the sites that annotate its type."""
 
 STRATEGIES: Mapping[str, Mapping[str, object]] = {
     REFERENCE: NAMED[REFERENCE],

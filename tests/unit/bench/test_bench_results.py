@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ OPTIONS = IeOptions(few_notes=(10, 25), site_counts=(3, 10))
 def layout(cohort: Any = "clinic") -> Layout:
     profile = profile_text(Profile.load("encoder"))
     setting = Setting(cohort, "", "", "base", "ab" * 32, profile, 1, OPTIONS.limits, 3, 60)
-    return Layout(setting, SITES, ("east",), OPTIONS)
+    return Layout(setting, SITES, ("east",), OPTIONS, "token_classification")
 
 
 def scores(right: int) -> SiteScores:
@@ -91,6 +92,13 @@ def test_every_scenario_plans_what_it_shows(result: dict[str, Any]) -> None:
     assert list(result["new_site"]["curve"]) == ["10", "25"]
     assert list(result["sites"]) == ["3", "10"]
     assert SCENARIOS["sites"].plan(layout("corpora")) == "only the synthetic clinic has more sites"
+    assert set(result["uneven"]["minus_size_weights"]) == {"fedmedlora+", "types"}
+    assert result["uneven"]["type_minus_loss_weights"]["ner"]["low"] <= 0
+    causal = replace(layout(), kind="causal")
+    for scenario in ("strategies", "uneven"):
+        plan = SCENARIOS[scenario].plan(causal)
+        assert "types" not in plan, "a causal model has no rows by label type"
+        assert "fedmedlora+" in plan
 
 
 def test_new_site_starts_from_the_federation_that_main_trained() -> None:
@@ -126,7 +134,7 @@ def test_means_spreads_and_differences_are_those_of_the_scores(result: dict[str,
 def test_report_shows_every_part_and_leaves_out_what_is_not_there(result: dict[str, Any]) -> None:
     titles = [rows.title for rows in sections(result)]
     assert any("External" in title for title in titles)
-    assert len(titles) == len(set(titles)) == 11
+    assert len(titles) == len(set(titles)) == 12
     section = section_of("ie-clinic", result)
     assert [plot.name for plot in section.plots] == [
         "ie-clinic-systems",
@@ -155,9 +163,17 @@ def test_page_has_the_files_figures_and_names_the_gaps(result: dict[str, Any], t
     assert "with 25 notes" in rows["new site, few labels"][3]
     assert rows["BERT to federated LLM, relations"][2].startswith("not measured")
     assert "there is no `docs/results/ie-corpora.json`" in text
+    (folder / "ie-sites.json").write_text(json.dumps({**result, "seeds": [7]}))
     del result["sites"]
     (folder / "ie-clinic.json").write_text(json.dumps(result))
     assert results_page.main([*arguments, "--check"]) == 1, "another file, another page"
+    results_page.main(arguments)
+    text = page.read_text()
+    assert "| 10 sites against centralised | about -2 % | not measured | entities +0.0" in text
+    assert text.count("### The same notes over more sites") == 1, "a scenario from a run of its own"
+    assert "seed 7; 7 jobs" in text
+    assert text.count("### External cohorts, which") == 1, "and nothing else of that run"
+    (folder / "ie-sites.json").unlink()
     results_page.main(arguments)
     assert "| 10 sites against centralised | about -2 % | not measured | not measured |" in page.read_text()
 
