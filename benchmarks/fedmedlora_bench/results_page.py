@@ -176,8 +176,8 @@ class _Measured:
 
 def _measured(folder: Path, column: str) -> list[_Measured]:
     """The files of a column that are there."""
-    files: dict[str | None, str] = {None: FILES[column], **MORE[column]}
-    found = ((file, scenario, _read(folder / file)) for scenario, file in files.items())
+    files: list[tuple[str | None, str]] = [(None, FILES[column]), *MORE[column].items()]
+    found = ((file, scenario, _read(folder / file)) for scenario, file in files)
     return [_Measured(file, scenario, result) for file, scenario, result in found if result is not None]
 
 
