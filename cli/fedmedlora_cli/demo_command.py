@@ -19,6 +19,12 @@ VoteOption = Annotated[
         f"Default: {VOTE_EVERY} under masks."
     ),
 ]
+CountOption = Annotated[
+    int,
+    typer.Option(
+        help="Hospitals sum validation counts every so many rounds, and the best round is released; 0: never."
+    ),
+]
 EpsilonOption = Annotated[
     float | None,
     typer.Option(help="Differential privacy by patient: epsilon of all rounds together, delta 1e-5."),
@@ -50,6 +56,7 @@ def command(
         typer.Option(help="Kill the coordinator before and after a step's durable write: STEP[:ROUND]."),
     ] = None,
     vote_every: VoteOption = None,
+    validate_every: CountOption = 0,
     full: Annotated[bool, typer.Option("--full", help="Also train on all notes in one place.")] = False,
     baselines: Annotated[bool, typer.Option(help="Train the single-site systems and score all.")] = True,
     seed: Annotated[int, typer.Option(help="Seed of the clinic, the adapter and the training.")] = 7,
@@ -81,6 +88,7 @@ def command(
         vote_every=vote_every,
         strategies=tuple(strategy or ()),
         dp_epsilon=dp_epsilon,
+        validate_every=validate_every,
     )
     result = run_demo(options)
     write_json(json_file, result)

@@ -17,6 +17,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from fedmedlora_audit.canary import Canaries, scan_folder
+from fedmedlora_audit.validation_data import ValidationCounted
 from fedmedlora_bench.systems import split_sites
 from fedmedlora_cli.demo.clinic import CANARIES_FILE
 from fedmedlora_cli.demo.options import DemoOptions
@@ -26,11 +27,14 @@ from fedmedlora_core.adapter import Adapter
 from fedmedlora_core.clinic import canaries_of
 from fedmedlora_core.codec import clip_update
 from fedmedlora_core.learning.site_round import LocalUpdate, learner_for, train_round
+from fedmedlora_core.learning.validation import count_on_notes
 from fedmedlora_core.records import read_notes
 from fedmedlora_core.shipped import shipped_base
 from fedmedlora_core.study import INITIAL_FOLDER, Study
+from fedmedlora_core.validation_counts import CountLayout
 from fedmedlora_core.vote import vote_packing
 from fedmedlora_site.training import training_seed
+from fedmedlora_site.validation_steps import annotated_only
 from fedmedlora_testkit.canaries import search
 from fedmedlora_testkit.stored import stored_blobs
 
@@ -41,7 +45,7 @@ pytestmark = pytest.mark.slow
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished demo of one round in which the coordinator keeps what it was sent."""
     folder = tmp_path_factory.mktemp("demo") / "run"
-    run_demo(DemoOptions(out=folder, rounds=1, baselines=False, keep_evidence=True))
+    run_demo(DemoOptions(out=folder, rounds=1, baselines=False, keep_evidence=True, validate_every=1))
     return folder
 
 
@@ -117,9 +121,10 @@ def test_the_result_has_the_keys_that_scripts_rely_on(out: Path) -> None:
     assert result["privacy"] is None
     sent = result["communication"]
     assert sent["wire_bits"] == 24
+    counts = CountLayout.of(Study.load(out / "study")).packing.total_bytes
     update, vote = 3 * result["model"]["adapter_parameters"], vote_packing(4).total_bytes
-    rest = sent["bytes_up_per_site_round"] - update - vote
-    assert 0 < rest < 50_000, "keys, shares and events of two chains"
+    rest = sent["bytes_up_per_site_round"] - update - vote - counts
+    assert 0 < rest < 75_000, "keys, shares and events of three chains"
     assert 0 <= sent["clipped"]["by_round_permille"]["1"] <= 1000
     assert {"strict_f1", "lenient_f1"} <= result["systems"]["federated"]["re"].keys()
 
@@ -139,6 +144,25 @@ def test_the_aggregate_is_the_weighted_mean_within_the_stated_bound(
     ulp = float(np.spacing(np.float32(np.abs(released(out).vector()).max())))
     assert np.abs(moved - exact).max() <= codec.error_bound(weight_sum=total, m=4) + 2 * ulp
     assert np.abs(exact).max() > 1000 * codec.error_bound(weight_sum=total, m=4), "there was something to sum"
+
+
+def test_the_opened_validation_counts_are_the_sum_over_the_hospitals(out: Path, study: Study) -> None:
+    """What the log shows is what the released adapter finds on all held-out notes, counted here again."""
+    learner, layout = learner_for(study, shipped_base()), CountLayout.of(study)
+    notes = {s: read_notes(out / s / "data" / "notes.jsonl") for s in study.member_ids}
+    counts = [
+        annotated_only(count_on_notes(learner, study, released(out), splits.validation), study, site)
+        for site, splits in split_sites(study, notes).items()
+    ]
+    total = np.sum([layout.encode(found) for found in counts], axis=0, dtype=np.uint32)
+    _, entries = read_log(out / "bundle", study)
+    (opened,) = [e.event.data for e in entries if e.event.type == "validation.counted"]
+    assert isinstance(opened, ValidationCounted)
+    rows = [value for row in (*opened.entities, *opened.relations) for value in (row.tp, row.fp, row.fn)]
+    assert rows == total.tolist()
+    assert opened.sites == 4
+    assert sum(rows) > 100, "there was something to count"
+    assert json.loads((out / "coordinator" / "released" / "release.json").read_text())["round"] == 1
 
 
 def leaks(coordinator: Path, study: Study, updates: dict[str, LocalUpdate]) -> int:
@@ -161,7 +185,13 @@ def test_the_coordinators_folder_holds_no_sites_update(
     assert sizes.count(study.packing().total_bytes) >= 4
     assert leaks(out / "coordinator", study, updates) == 0
     run_demo(
-        DemoOptions(out=tmp_path / "plain", rounds=1, secure="none", baselines=False, keep_evidence=True)
+        DemoOptions(
+            out=tmp_path / "plain",
+            rounds=1,
+            secure="none",
+            baselines=False,
+            keep_evidence=True,
+        )
     )
     assert leaks(tmp_path / "plain" / "coordinator", study, updates) == 4, (
         "without masks the same search finds every site"

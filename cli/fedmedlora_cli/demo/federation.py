@@ -163,6 +163,8 @@ class Federation:
             arguments += ["--rounds", str(self.options.rounds)]
         if self.options.rounds_between_votes:
             arguments += ["--vote-every", str(self.options.rounds_between_votes)]
+        if self.options.validate_every:
+            arguments += ["--validate-every", str(self.options.validate_every)]
         if self.options.dp_epsilon is not None:
             arguments += ["--dp-epsilon", f"{self.options.dp_epsilon:g}"]
         for name in self.options.strategies:

@@ -51,6 +51,7 @@ class DemoOptions:
         keep_evidence: Have the coordinator keep masked uploads, so that a test can look at them.
         strategies: Names of aggregation strategies (`fedmedlora_core.strategies`), instead of the profile's.
         dp_epsilon: Differential privacy by patient: what all rounds together may cost; None for none.
+        validate_every: Rounds from one sum of validation counts to the next; 0 for none.
     """
 
     out: Path
@@ -68,6 +69,7 @@ class DemoOptions:
     vote_every: int | None = None
     strategies: tuple[str, ...] = ()
     dp_epsilon: float | None = None
+    validate_every: int = 0
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run."""
@@ -85,6 +87,8 @@ class DemoOptions:
             )
         if self.vote_every and self.dp_epsilon is not None:
             raise ConfigError("--vote-every: a vote's losses would be released beside the noise")
+        if self.validate_every < 0:
+            raise ConfigError("--validate-every is a number of rounds, or 0 for no counts")
         overrides_of(self.strategies)
         for fault in self.drops:
             if fault.party not in self.site_ids:
