@@ -52,6 +52,13 @@ def command(
     few_notes: Annotated[
         list[int] | None, typer.Option(help="Labelled notes of the new site; may be repeated.", min=1)
     ] = None,
+    site_count: Annotated[
+        list[int] | None,
+        typer.Option(help="Hospitals of a federation in scenario sites; may be repeated.", min=3, max=10),
+    ] = None,
+    sentences: Annotated[
+        int | None, typer.Option(help="Training sentences of all of them together there.", min=60)
+    ] = None,
     work: Annotated[
         Path | None, typer.Option(help="Folder of finished jobs; a run that was killed goes on from there.")
     ] = None,
@@ -75,7 +82,11 @@ def command(
         profile=profile,
         seeds=seeds,
         scenarios=list(SCENARIOS) if "all" in wanted else wanted,
-        options=_sized(size, rounds=rounds, train=train, test=test, few_notes=few_notes),
+        options=_spread(
+            _sized(size, rounds=rounds, train=train, test=test, few_notes=few_notes),
+            site_count=site_count,
+            sentences=sentences,
+        ),
         work=work,
         jobs=jobs,
         ray=ray,
@@ -102,6 +113,15 @@ def _sized(
         limits = replace(limits, test=test)
     few = tuple(few_notes or size.few_notes)
     return replace(size, limits=limits, rounds=rounds or size.rounds, few_notes=few)
+
+
+def _spread(size: IeOptions, *, site_count: list[int] | None, sentences: int | None) -> IeOptions:
+    """Change what was given for scenario sites."""
+    return replace(
+        size,
+        site_counts=tuple(sorted(set(site_count or size.site_counts))),
+        spread_sentences=sentences or size.spread_sentences,
+    )
 
 
 def repeat_command(arguments: Sequence[str]) -> str:

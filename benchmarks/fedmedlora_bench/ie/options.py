@@ -26,7 +26,7 @@ class IeOptions:
         even_steps_notes: A point of the curve with fewer notes gets as many more epochs, so that every system
             of scenario new_site takes the steps of at least so many notes.
         site_counts: Sizes of the federation in scenario sites.
-        spread_sentences: Sentences of all hospitals together there, shared out evenly.
+        spread_sentences: Training sentences of all hospitals together there, shared out evenly.
     """
 
     rounds: int | None = None

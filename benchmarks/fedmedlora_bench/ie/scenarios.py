@@ -29,6 +29,11 @@ from fedmedlora_core.learning.base import BaseKind
 
 __all__ = ["SCENARIOS", "Layout", "Scenario"]
 
+_FEWEST = 3
+"""Hospitals of the smallest federation."""
+_VALIDATION, _TEST = 12, 40
+"""Sentences of each hospital that are held out in scenario sites."""
+
 Systems = dict[str, dict[str, Scoring]]
 """System to site to the job that scores it there."""
 
@@ -218,13 +223,19 @@ def _sites(layout: Layout) -> Systems | str:
 
 
 def _spread_out(layout: Layout, count: int) -> Setting:
-    """The same number of sentences over `count` hospitals, whatever the count."""
-    options = layout.options
+    """The same number of training sentences over `count` hospitals, and validation and test beside them.
+
+    A small hospital's epoch has few steps, and an average moves as far as one site does. So local epochs
+    grow with the hospitals, until a round has the steps of the smallest federation again; centralised
+    training passes over every note as often.
+    """
+    train = layout.options.spread_sentences // count
+    setting = layout.setting.with_profile(training__local_epochs=max(1, round(count / _FEWEST)))
     return replace(
-        layout.setting,
-        limits=SizeLimits(validation=12, test=40),
+        setting,
+        limits=SizeLimits(train=train, validation=_VALIDATION, test=_TEST),
         site_count=count,
-        sentences=options.spread_sentences // count,
+        sentences=max(2 * train, 6 * _TEST),  # seven in ten are for training, two for the test
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from fedmedlora_bench import results_page
+from fedmedlora_bench.cohorts import clinic_cohort, split_cohort
 from fedmedlora_bench.extraction_rows import conditions, difference, points, sections
 from fedmedlora_bench.ie.jobs import Training
 from fedmedlora_bench.ie.options import IeOptions
@@ -20,6 +21,7 @@ from fedmedlora_bench.report.sections import section_of
 from fedmedlora_bench.systems import SiteScores
 from fedmedlora_core.profile import Profile
 from fedmedlora_core.scores import Counts, MatchScore, Scores
+from fedmedlora_core.sentences import split_sentences
 
 SITES = ("north", "south", "west")
 OPTIONS = IeOptions(few_notes=(10, 25), site_counts=(3, 10))
@@ -113,6 +115,22 @@ def test_new_site_starts_from_the_federation_that_main_trained() -> None:
     assert scratch.start is None
 
 
+def test_hospitals_share_the_same_training_and_a_round_keeps_its_steps() -> None:
+    plan = SCENARIOS["sites"].plan(layout())
+    assert not isinstance(plan, str)
+    for count, epochs in ((3, 1), (10, 3)):
+        jobs = {way: next(iter(plan[f"{way}:{count}"].values())) for way in ("federated", "centralised")}
+        setting = jobs["federated"].setting
+        assert setting == jobs["centralised"].setting, "both pass over every note as often"
+        assert setting.limits.train == OPTIONS.spread_sentences // count
+        prepared = clinic_cohort(seed=1, site_count=count, sentences=setting.sentences)
+        for notes in prepared.sites.values():
+            splits = split_cohort(notes, seed=1, limits=setting.limits)
+            sizes = [sum(len(split_sentences(n.text)) for n in part) for part in (splits.train, splits.test)]
+            assert sizes == [setting.limits.train, setting.limits.test], "no test is taken from the training"
+        assert json.loads(setting.profile)["training"]["local_epochs"] == epochs
+
+
 def test_means_spreads_and_differences_are_those_of_the_scores(result: dict[str, Any]) -> None:
     def f1(right: int) -> float:
         return scores(right).ner.strict.f1
@@ -170,7 +188,9 @@ def test_page_has_the_files_figures_and_names_the_gaps(result: dict[str, Any], t
     results_page.main(arguments)
     text = page.read_text()
     assert "| 10 sites against centralised | about -2 % | not measured | entities +0.0" in text
-    assert text.count("### The same notes over more sites") == 1, "a scenario from a run of its own"
+    assert text.count("### As many training sentences over more sites") == 1, (
+        "a scenario from a run of its own"
+    )
     assert "seed 7; 7 jobs" in text
     assert text.count("### External cohorts, which") == 1, "and nothing else of that run"
     (folder / "ie-sites.json").unlink()
