@@ -28,7 +28,7 @@ class Killed(BaseException):
 
 
 class FlakyStore(LogStore):
-    """A store that dies at one append, before or after it is there for the next process.
+    """A store that dies at chosen appends, before or after they are there for the next process.
 
     It does not wait for the disk: a killed process loses nothing that it wrote, only a power cut does.
     """
@@ -45,6 +45,8 @@ class FlakyStore(LogStore):
     appends = 0
     die_at: int | None = None
     after = False
+    every: int | None = None
+    deaths: tuple[int, ...] = ()
 
     def append(self, start: int, entries: Any, *, head: bytes, size: int) -> None:
         """Append, or die at the chosen one."""
@@ -57,9 +59,26 @@ class FlakyStore(LogStore):
             raise Killed
 
     @classmethod
-    def arm(cls, die_at: int | None, *, after: bool = False) -> None:
-        """Choose the append to die at, counted from now."""
-        cls.appends, cls.die_at, cls.after = 0, die_at, after
+    def arm(cls, die_at: int | None, *, after: bool = False, every: int | None = None) -> None:
+        """Choose the append to die at, counted from now; with `every` each so many durable ones again."""
+        cls.appends, cls.die_at, cls.after, cls.every, cls.deaths = 0, die_at, after, every, ()
+
+    @classmethod
+    def disarm(cls) -> set[int]:
+        """Die no more; returns at which appends it died."""
+        deaths = set(cls.deaths)
+        cls.arm(None)
+        return deaths
+
+    @classmethod
+    def died(cls) -> None:
+        """Note the death and choose the next one, if there is to be one."""
+        if cls.die_at is None:
+            return
+        cls.deaths = (*cls.deaths, cls.die_at)
+        if not cls.after:
+            cls.appends -= 1  # the one that was not made is made by the next process, under the same number
+        cls.die_at = None if cls.every is None else cls.die_at + cls.every
 
 
 class Clock:

@@ -186,7 +186,7 @@ class Ward:
                     self.witness()
                     return self.ledger.state
             except Killed:
-                FlakyStore.arm(None)
+                FlakyStore.died()
                 self.store.close()
                 self.start()
         raise RuntimeError("the federation does not come to an end")

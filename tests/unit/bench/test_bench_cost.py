@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import socket
 import threading
@@ -17,7 +18,7 @@ from fedmedlora_bench.cost.plain import compare_decoding, compare_steps
 from fedmedlora_bench.cost.private import compare_private_steps
 from fedmedlora_bench.cost.rows import EXEMPT, cost_grids, meets
 from fedmedlora_bench.cost.run import LEAST_REDUCTION, run_cost
-from fedmedlora_bench.cost.shapes import shape_of
+from fedmedlora_bench.cost.shapes import ModelShape, shape_of
 from fedmedlora_bench.cost.subjects import notes_for, subject
 from fedmedlora_bench.cost.wire import Relay
 from fedmedlora_core.errors import ConfigError
@@ -31,6 +32,12 @@ from fedmedlora_testkit.repository import ROOT
 NAMED = ("bio-clinicalbert", "deepseek-r1-distill-llama-8b", "llama-3.1-8b", "llama-3.2-1b", "qwen3-4b")
 
 
+@functools.cache
+def named_shape(name: str) -> ModelShape:
+    """The counts of a named profile's model: made once, as a model without weights takes a second."""
+    return shape_of(Profile.load(name))
+
+
 @pytest.mark.parametrize(
     ("name", "parameters", "trained"),
     [
@@ -42,7 +49,7 @@ NAMED = ("bio-clinicalbert", "deepseek-r1-distill-llama-8b", "llama-3.1-8b", "ll
     ],
 )
 def test_counts_are_those_of_the_published_models(name: str, parameters: int, trained: int) -> None:
-    shape = shape_of(Profile.load(name))
+    shape = named_shape(name)
     assert (shape.parameters, shape.trained) == (parameters, trained)
 
 
@@ -59,11 +66,11 @@ def test_counts_of_the_shipped_model_are_those_of_its_weights() -> None:
 @pytest.mark.parametrize("sites", [3, 4, 10])
 def test_every_named_profile_sends_a_small_part_of_its_model(name: str, sites: int) -> None:
     profile = Profile.load(name)
-    found = traffic(shape_of(profile), profile, sites=sites)
+    found = traffic(named_shape(name), profile, sites=sites)
     assert found["up_reduction"] >= LEAST_REDUCTION
     assert found["down_reduction"] >= LEAST_REDUCTION
     assert found["down_with_check_reduction"] < found["down_reduction"]
-    assert found["up_bytes"] >= 3 * shape_of(profile).trained
+    assert found["up_bytes"] >= 3 * named_shape(name).trained
 
 
 def test_an_8b_model_fits_where_the_paper_says_and_not_without_four_bits() -> None:
