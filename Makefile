@@ -22,7 +22,9 @@ $(READY): pyproject.toml constraints.txt hatch_build.py fedmedlora_core/fedmedlo
 demo: $(READY) ## four hospitals and a coordinator train one adapter, for real
 	@$(BIN)/fedmedlora demo --out demo-run
 
-test: $(READY) lint types layers suite coverage ## lint, types, layers, the whole test suite, coverage of crypto/
+test: $(READY) ## lint, types, layers, coverage of crypto/ by its own tests, and all other tests
+	@$(MAKE) --no-print-directory -j 2 lint types layers coverage
+	@$(MAKE) --no-print-directory suite
 
 check: $(READY) lint types layers unit ## the fast part of `make test`, for while you work
 
@@ -39,8 +41,10 @@ layers: $(READY)
 unit: $(READY)
 	@$(BIN)/python -m pytest -q -n 2 -m "not slow"
 
+# All tests but those of crypto/, which `coverage` runs. A file stays on one worker, so that what its tests
+# share (a trained adapter, a finished study) is made once; the long files of tests/integration come first.
 suite: $(READY)
-	@$(BIN)/python -m pytest -n 3 --dist worksteal
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --ignore=tests/unit/crypto
 
 protos: $(READY) ## generate the protobuf code again
 	@cd protos && PATH="$(abspath $(BIN)):$$PATH" python -m grpc_tools.protoc -I. --python_out=. --grpc_python_out=. \

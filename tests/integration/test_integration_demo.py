@@ -19,6 +19,7 @@ from safetensors.numpy import save_file
 from fedmedlora_audit.canary import Canaries, scan_folder
 from fedmedlora_audit.validation_data import ValidationCounted
 from fedmedlora_bench.systems import split_sites
+from fedmedlora_cli.__main__ import main
 from fedmedlora_cli.demo.clinic import CANARIES_FILE
 from fedmedlora_cli.demo.options import DemoOptions
 from fedmedlora_cli.demo.records import read_log
@@ -36,6 +37,7 @@ from fedmedlora_core.vote import vote_packing
 from fedmedlora_site.training import training_seed
 from fedmedlora_site.validation_steps import annotated_only
 from fedmedlora_testkit.canaries import search
+from fedmedlora_testkit.demo_stages import enrolled, federation_of
 from fedmedlora_testkit.stored import stored_blobs
 
 pytestmark = pytest.mark.slow
@@ -96,12 +98,14 @@ def released(out: Path) -> Adapter:
 
 
 def verify(out: Path, bundle: Path) -> tuple[int, dict[str, Any]]:
-    """Run the verifier as a reviewer does."""
+    """Run the verifier's command in this process: a bundle has many files, and each is falsified once."""
     verdict = bundle.parent / "verdict-again.json"
-    command = [sys.executable, "-m", "fedmedlora_cli", "audit", "verify", str(bundle)]
-    command += ["--trust", str(out / "trust.json"), "--json", str(verdict)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.returncode, json.loads(verdict.read_text())
+    arguments = ["audit", "verify", str(bundle), "--trust", str(out / "trust.json"), "--json", str(verdict)]
+    verdict.unlink(missing_ok=True)
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert isinstance(ended.value.code, int)
+    return ended.value.code, json.loads(verdict.read_text())
 
 
 def test_the_result_has_the_keys_that_scripts_rely_on(out: Path) -> None:
@@ -178,21 +182,23 @@ def leaks(coordinator: Path, study: Study, updates: dict[str, LocalUpdate]) -> i
     return found
 
 
+def train_plainly(out: Path) -> None:
+    """The same study without masks, up to its release: nothing is scored."""
+    federation = federation_of(
+        DemoOptions(out=out, rounds=1, secure="none", baselines=False, keep_evidence=True)
+    )
+    enrolled(federation.options)
+    federation.agree()
+    federation.train()
+
+
 def test_the_coordinators_folder_holds_no_sites_update(
     out: Path, study: Study, updates: dict[str, LocalUpdate], tmp_path: Path
 ) -> None:
     sizes = [len(data) for data in stored_blobs(out / "coordinator").values()]
     assert sizes.count(study.packing().total_bytes) >= 4
     assert leaks(out / "coordinator", study, updates) == 0
-    run_demo(
-        DemoOptions(
-            out=tmp_path / "plain",
-            rounds=1,
-            secure="none",
-            baselines=False,
-            keep_evidence=True,
-        )
-    )
+    train_plainly(tmp_path / "plain")
     assert leaks(tmp_path / "plain" / "coordinator", study, updates) == 4, (
         "without masks the same search finds every site"
     )

@@ -12,34 +12,42 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedmedlora_cli.demo.federation import Federation, clear_earlier_run
+from fedmedlora_cli.demo.federation import Federation
 from fedmedlora_cli.demo.options import DemoOptions
 from fedmedlora_core.adapter import Adapter
 from fedmedlora_core.errors import ConfigError
 from fedmedlora_core.strategies import strategy_of
 from fedmedlora_core.study import Study
+from fedmedlora_testkit.demo_stages import agreed, enrolled, federation_of
 
 pytestmark = pytest.mark.slow
 
 
-def run(out: Path, *strategies: str, **options: Any) -> Federation:
+def options_of(out: Path, **options: Any) -> DemoOptions:
+    return DemoOptions(out=out, rounds=2, rehearsal=True, **options)
+
+
+@pytest.fixture(scope="module")
+def four(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four hospitals that have imported their notes and agreed on nothing yet."""
+    return enrolled(options_of(tmp_path_factory.mktemp("four") / "enrolled"))
+
+
+def run(four: Path, out: Path, *strategies: str, **more: Any) -> Federation:
     """Run a short rehearsed federation to its end; the verdict on its log must be a pass."""
-    clear_earlier_run(out)
-    given = DemoOptions(out=out, rounds=2, rehearsal=True, strategies=strategies, **options)
-    federation = Federation(given, lambda *_: None)
-    federation.provision()
-    federation.import_notes()
-    federation.agree()
+    options = options_of(out, strategies=strategies, **more)
+    agreed(four, options)
+    federation = federation_of(options)
     federation.train()
     verdict = federation.review()
     assert verdict["verdict"] == "pass", verdict
     return federation
 
 
-def test_masks_and_none_give_the_identical_adapter_under_strategies(tmp_path: Path) -> None:
+def test_masks_and_none_give_the_identical_adapter_under_strategies(four: Path, tmp_path: Path) -> None:
     names = ("fedmedlora+", "fedprox", "fedadam", "alternating")
-    masked = run(tmp_path / "masked", *names)
-    plain = run(tmp_path / "plain", *names, secure="none")
+    masked = run(four, tmp_path / "masked", *names)
+    plain = run(four, tmp_path / "plain", *names, secure="none")
     study = Study.load(masked.study)
     assert [word.split(" ")[0] for word in strategy_of(study).split(", ")] == list(names)
     assert study.adapter.halves is not None
@@ -48,8 +56,8 @@ def test_masks_and_none_give_the_identical_adapter_under_strategies(tmp_path: Pa
     assert first.digest == second.digest != study.adapter.initial_digest
 
 
-def test_every_hospital_of_mode_sa_exports_an_adapter_of_its_own(tmp_path: Path) -> None:
-    federation = run(tmp_path / "run", "sa", "fedavgm")
+def test_every_hospital_of_mode_sa_exports_an_adapter_of_its_own(four: Path, tmp_path: Path) -> None:
+    federation = run(four, tmp_path / "run", "sa", "fedavgm")
     released = Adapter.load(federation.coordinator / "released")
     assert all(".lora_A." in name for name in released.trainable)
     assert not any(np.any(values) for name, values in released.tensors.items() if ".lora_B." in name)

@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 
-from fedmedlora_cli.demo.federation import Federation, clear_earlier_run
-from fedmedlora_cli.demo.options import STEPS, DemoOptions, parse_coordinator_kill, parse_drop
+from fedmedlora_cli.demo.federation import Federation
+from fedmedlora_cli.demo.options import STEPS, DemoOptions, parse_drop
 from fedmedlora_cli.demo.records import RoundRow, read_rounds
 from fedmedlora_core.adapter import Adapter
 from fedmedlora_core.study import Study
+from fedmedlora_testkit.demo_stages import agreed, enrolled, federation_of
 from fedmedlora_testkit.storm import assert_nothing_acknowledged_is_lost
 
 pytestmark = pytest.mark.slow
@@ -26,9 +27,7 @@ pytestmark = pytest.mark.slow
 ROUNDS = 2
 
 
-def options_of(
-    out: Path, *, sites: int = 4, drops: Sequence[str] = (), kill: str | None = None, secure: str = "masks"
-) -> DemoOptions:
+def options_of(out: Path, *, sites: int = 4, drops: Sequence[str] = (), secure: str = "masks") -> DemoOptions:
     """Options of a short rehearsed run."""
     return DemoOptions(
         out=out,
@@ -36,19 +35,8 @@ def options_of(
         rounds=ROUNDS,
         secure="none" if secure == "none" else "masks",
         drops=tuple(parse_drop(text) for text in drops),
-        coordinator_kill=None if kill is None else parse_coordinator_kill(kill),
         rehearsal=True,
     )
-
-
-def prepare(out: Path, *, sites: int = 4, secure: str = "masks") -> Path:
-    """Enrol the sites and have them accept the study: everything before the first round."""
-    clear_earlier_run(out)
-    federation = Federation(options_of(out, sites=sites, secure=secure), lambda party, progress: None)
-    federation.provision()
-    federation.import_notes()
-    federation.agree()
-    return out
 
 
 def lose_patience(settings: Path, *, in_training: bool) -> None:
@@ -65,9 +53,13 @@ def lose_patience(settings: Path, *, in_training: bool) -> None:
 
 
 def run_prepared(prepared: Path, out: Path, **options: Any) -> Federation:
-    """Run a copy of a prepared federation to its end; the verdict on its log must be a pass."""
+    """Run a copy of a prepared federation to its end."""
     shutil.copytree(prepared, out)
-    federation = Federation(options_of(out, **options), lambda party, progress: None)
+    return finished(federation_of(options_of(out, **options)), **options)
+
+
+def finished(federation: Federation, **options: Any) -> Federation:
+    """Run to the end; the verdict on the log must be a pass."""
     if options.get("drops"):
         in_training = any("@train:" in drop for drop in options["drops"])
         lose_patience(federation.coordinator / "coordinator.toml", in_training=in_training)
@@ -86,15 +78,23 @@ def rows(federation: Federation) -> list[RoundRow]:
 
 
 @pytest.fixture(scope="module")
-def four(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four hospitals that have imported their notes and agreed on nothing yet."""
+    return enrolled(options_of(tmp_path_factory.mktemp("imported") / "enrolled"))
+
+
+@pytest.fixture(scope="module")
+def four(imported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four hospitals that have accepted a study."""
-    return prepare(tmp_path_factory.mktemp("four") / "prepared")
+    return agreed(imported, options_of(tmp_path_factory.mktemp("four") / "prepared"))
 
 
 @pytest.fixture(scope="module")
 def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three hospitals that have accepted a study."""
-    return prepare(tmp_path_factory.mktemp("three") / "prepared", sites=3)
+    out = tmp_path_factory.mktemp("three")
+    stage = enrolled(options_of(out / "enrolled", sites=3))
+    return agreed(stage, options_of(out / "prepared", sites=3))
 
 
 @pytest.fixture(scope="module")
@@ -104,9 +104,11 @@ def undisturbed(four: Path, tmp_path_factory: pytest.TempPathFactory) -> Federat
 
 
 def test_masked_and_plain_runs_give_the_same_aggregates_bit_for_bit(
-    undisturbed: Federation, tmp_path: Path
+    imported: Path, undisturbed: Federation, tmp_path: Path
 ) -> None:
-    plain = run_prepared(prepare(tmp_path / "prepared", secure="none"), tmp_path / "run", secure="none")
+    options = options_of(tmp_path / "run", secure="none")
+    agreed(imported, options)
+    plain = finished(federation_of(options))
     masked_rows, plain_rows = rows(undisturbed), rows(plain)
     assert [row.weight_sum for row in masked_rows] == [row.weight_sum for row in plain_rows]
     assert [row.ring for row in masked_rows] == [row.ring for row in plain_rows]
@@ -114,12 +116,26 @@ def test_masked_and_plain_runs_give_the_same_aggregates_bit_for_bit(
     assert released(undisturbed).digest == released(plain).digest
 
 
-@pytest.mark.parametrize("step", STEPS)
+class OftenKilled(Federation):
+    """A federation whose coordinator is killed around its durable write of several steps of round 2."""
+
+    def __init__(self, options: DemoOptions, steps: Sequence[str]) -> None:
+        super().__init__(options, lambda party, progress: None)
+        self.steps = steps
+
+    def planned_kills(self) -> list[str]:
+        return [f"{step}:2:{when}" for step in self.steps for when in ("before", "after")]
+
+
+@pytest.mark.parametrize("steps", [STEPS[::2], STEPS[1::2]], ids="-".join)
 def test_a_coordinator_killed_around_its_durable_write_ends_with_the_same_adapter(
-    four: Path, undisturbed: Federation, tmp_path: Path, step: str
+    four: Path, undisturbed: Federation, tmp_path: Path, steps: Sequence[str]
 ) -> None:
-    federation = run_prepared(four, tmp_path / "run", kill=f"{step}:2")
-    assert len(federation.killed) == 2, "it was killed before and after the write"
+    """Every step has its kills, and one without any before the next."""
+    shutil.copytree(four, tmp_path / "run")
+    federation = finished(OftenKilled(options_of(tmp_path / "run"), steps))
+    killed = [fault.step for fault in federation.killed]
+    assert killed == [step for step in steps for _ in range(2)], "before and after the write"
     assert released(federation).digest == released(undisturbed).digest
     assert [row.next_base for row in rows(federation)] == [row.next_base for row in rows(undisturbed)]
     assert_nothing_acknowledged_is_lost(federation)

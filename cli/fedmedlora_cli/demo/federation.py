@@ -220,8 +220,7 @@ class Federation:
         Raises:
             DemoError: A party ended that was not killed on purpose.
         """
-        kill = self.options.coordinator_kill
-        pending = [] if kill is None else [f"{kill.step}:{kill.round}:{when}" for when in ("before", "after")]
+        pending = self.planned_kills()
         self._start_coordinator(pending)
         for site_id in self.options.site_ids:
             fault = next((f for f in self.options.drops if f.party == site_id), None)
@@ -234,6 +233,11 @@ class Federation:
         finally:
             for party in list(self._running.values()):
                 party.stop()
+
+    def planned_kills(self) -> list[str]:
+        """Where the coordinator is to be killed, in the order of the study."""
+        kill = self.options.coordinator_kill
+        return [] if kill is None else [f"{kill.step}:{kill.round}:{when}" for when in ("before", "after")]
 
     def own_adapters(self) -> dict[str, Path]:
         """Have each hospital export the adapter that it uses, where a part of it is its own."""
