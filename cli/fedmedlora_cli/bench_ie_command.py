@@ -21,47 +21,57 @@ if TYPE_CHECKING:
 DATA_VARIABLE = "FEDMEDLORA_DATA"
 
 
+DataOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder with the open corpora mtsamples, maccrobat2020, phee, chia, or with sites/*.jsonl "
+        "and outside/*.jsonl of your own; the synthetic clinic when left out.",
+        envvar=DATA_VARIABLE,
+    ),
+]
+BaseOption = Annotated[
+    Path | None, typer.Option(help="Folder of the base model; the shipped one or that of FEDMEDLORA_MODELS.")
+]
+ProfileOption = Annotated[
+    str | None,
+    typer.Option(help="Name or file of a profile; chosen by the kind of model when left out."),
+]
+ScenarioOption = Annotated[
+    list[str] | None,
+    typer.Option(help="main, strategies, external, new_site, uneven, sites or all; may be repeated."),
+]
+FewOption = Annotated[
+    list[int] | None, typer.Option(help="Labelled notes of the new site; may be repeated.", min=1)
+]
+SiteCountOption = Annotated[
+    list[int] | None,
+    typer.Option(help="Hospitals of a federation in scenario sites; may be repeated.", min=3, max=10),
+]
+SentencesOption = Annotated[
+    int | None, typer.Option(help="Training sentences of all of them together there.", min=60)
+]
+WorkOption = Annotated[
+    Path | None, typer.Option(help="Folder of finished jobs; a run that was killed goes on from there.")
+]
+
+
 def command(
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder with the open corpora mtsamples, maccrobat2020, phee, chia, or with sites/*.jsonl "
-            "and outside/*.jsonl of your own; the synthetic clinic when left out.",
-            envvar=DATA_VARIABLE,
-        ),
-    ] = None,
+    data: DataOption = None,
     clinic: Annotated[
         bool, typer.Option("--clinic", help="The synthetic clinic, even where a folder of corpora is set.")
     ] = False,
-    base: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the base model; the shipped one or that of FEDMEDLORA_MODELS."),
-    ] = None,
-    profile: Annotated[
-        str | None, typer.Option(help="Name or file of a profile; chosen by the kind of model when left out.")
-    ] = None,
+    base: BaseOption = None,
+    profile: ProfileOption = None,
     seeds: Annotated[int, typer.Option(help="How many seeds; figures are means over them.", min=1)] = 1,
-    scenario: Annotated[
-        list[str] | None,
-        typer.Option(help="main, strategies, external, new_site, uneven, sites or all; may be repeated."),
-    ] = None,
+    scenario: ScenarioOption = None,
     quick: Annotated[bool, typer.Option(help="Subsample, so that it takes minutes.")] = True,
     rounds: Annotated[int | None, typer.Option(help="Rounds of every system.", min=1)] = None,
     train: Annotated[int | None, typer.Option(help="Training sentences of each site.", min=1)] = None,
     test: Annotated[int | None, typer.Option(help="Test sentences of each site.", min=1)] = None,
-    few_notes: Annotated[
-        list[int] | None, typer.Option(help="Labelled notes of the new site; may be repeated.", min=1)
-    ] = None,
-    site_count: Annotated[
-        list[int] | None,
-        typer.Option(help="Hospitals of a federation in scenario sites; may be repeated.", min=3, max=10),
-    ] = None,
-    sentences: Annotated[
-        int | None, typer.Option(help="Training sentences of all of them together there.", min=60)
-    ] = None,
-    work: Annotated[
-        Path | None, typer.Option(help="Folder of finished jobs; a run that was killed goes on from there.")
-    ] = None,
+    few_notes: FewOption = None,
+    site_count: SiteCountOption = None,
+    sentences: SentencesOption = None,
+    work: WorkOption = None,
     jobs: Annotated[int, typer.Option(help="Jobs at a time, one thread each.", min=1)] = 1,
     ray: Annotated[bool, typer.Option("--ray", help="Run the jobs on Ray (extra `ray`).")] = False,
     json_file: JsonOption = None,
