@@ -41,6 +41,7 @@ from fedmedlora_coordinator.vote import count_opened
 from fedmedlora_coordinator.witnesses import Witnesses
 from fedmedlora_core.validation_counts import CountLayout
 from fedmedlora_core.vote import vote_packing
+from fedmedlora_protos.operating.logbook import tell
 
 _LOG = logging.getLogger(__name__)
 RETRIED_STEPS = frozenset({"advertise", "share", "upload", "survivors"})
@@ -148,7 +149,7 @@ class Conductor:
                 await self._give_up(now.step, self._abort_reason(now))
         except RoundError as error:
             if not (isinstance(error, ThinCountsError) and self._another_attempt(now.step)):
-                _LOG.warning("round %s: %s", now.round, error)
+                tell(_LOG, "round_problem", round=now.round, detail=str(error))
                 await self._give_up(now.step, error.reason)
         return None
 
@@ -252,12 +253,8 @@ class Conductor:
         limit = self._model.study.secure_aggregation.clipped_warn_permille
         warn = step.clipped_permille > limit
         if warn:
-            _LOG.warning(
-                "round %s: the clip changed %.1f thousandths of the sites' values on average, more than %s",
-                session.round,
-                step.clipped_permille,
-                limit,
-            )
+            said = {"permille": round(step.clipped_permille, 1), "limit": limit}
+            tell(_LOG, "clipped_often", round=session.round, **said)
         self._observe_clipped(session.round, step.clipped_permille, warn)
 
     async def _end_round(self, step: str) -> None:

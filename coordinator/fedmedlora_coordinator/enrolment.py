@@ -24,6 +24,7 @@ from fedmedlora_coordinator.authority import Authority
 from fedmedlora_coordinator.errors import CoordinatorError, PeerRefusedError
 from fedmedlora_coordinator.register import Register
 from fedmedlora_coordinator.status import refuse
+from fedmedlora_protos.operating.logbook import tell
 from fedmedlora_protos.v1 import federation_pb2 as pb
 from fedmedlora_protos.v1 import federation_pb2_grpc as pb_grpc
 from fedmedlora_protos.wire import Enrolment, Reason
@@ -109,7 +110,7 @@ class EnrolmentService(pb_grpc.EnrolmentServicer):
                 checked, register=self._register, authority=self._authority, now=self._clock()
             )
         except (CoordinatorError, wire.WireError) as error:
-            _LOG.warning("enrolment refused: %s", error)
+            tell(_LOG, "enrolment_refused", detail=str(error))
             await refuse(context, error)
-        _LOG.info("enrolled site %s", checked.site)
+        tell(_LOG, "site_enrolled", site=checked.site)
         return pb.EnrollResponse(certificate_pem=certificate, ca_pem=self._authority.pem)

@@ -106,6 +106,11 @@ class Folder:
         """The released global adapter, a PEFT folder."""
         return self.root / "released"
 
+    @property
+    def live(self) -> Path:
+        """What the serving process alone knows; read by `status --watch` and `health`, worth nothing after it."""
+        return self.root / "live.json"
+
     def require(self) -> None:
         """Raise ConfigError unless `init` made this folder."""
         if not self.config.is_file():

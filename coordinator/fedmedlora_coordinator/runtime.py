@@ -20,11 +20,14 @@ from fedmedlora_coordinator.errors import StoreHeldError, StoreUnreachableError
 from fedmedlora_coordinator.faults import DieAt
 from fedmedlora_coordinator.folder import Folder
 from fedmedlora_coordinator.ledger import Keys, Ledger
+from fedmedlora_coordinator.metrics import REGISTRY
 from fedmedlora_coordinator.model import GlobalModel
 from fedmedlora_coordinator.payloads import Payloads
 from fedmedlora_coordinator.placement import await_database, enrolment_database, log_database
 from fedmedlora_coordinator.postgres_database import GONE_SECONDS
 from fedmedlora_coordinator.presence import Presence
+from fedmedlora_coordinator.probes import HealthProbes
+from fedmedlora_coordinator.pulse import Pulse, Watched, tell_entry
 from fedmedlora_coordinator.register import Register
 from fedmedlora_coordinator.service import FederationService
 from fedmedlora_coordinator.settings import CoordinatorSettings
@@ -40,6 +43,9 @@ from fedmedlora_coordinator.transport import (
 )
 from fedmedlora_coordinator.witnesses import Witnesses
 from fedmedlora_core.errors import ConfigError
+from fedmedlora_protos.operating.local_page import LocalPage
+from fedmedlora_protos.operating.logbook import place_of, tell
+from fedmedlora_protos.operating.vitals import Health, can_write
 from fedmedlora_protos.v1 import federation_pb2_grpc as pb_grpc
 
 _LOG = logging.getLogger(__name__)
@@ -80,13 +86,16 @@ def serve(
     folder = Folder(root)
     folder.require()
     options = Options(until_closed, progress, None if die_at is None else DieAt.parse(die_at))
-    with folder.locked():
+    listen = CoordinatorSettings.load(folder.config).metrics.listen
+    pulse = Pulse(folder, Health())
+    with folder.locked(), LocalPage(listen, REGISTRY, pulse.health, lambda: can_write(root)):
         lost: float | None = None
         while True:
             try:
-                asyncio.run(_serve(folder, study, options))
+                asyncio.run(_serve(folder, study, options, pulse))
             except StoreUnreachableError as error:
                 lost = time.monotonic()
+                pulse.pause("store")
                 _wait_for_store(folder, error)
             except StoreHeldError:
                 # After a cut of the network the server lets go of this process's last session late.
@@ -99,12 +108,12 @@ def serve(
 def _wait_for_store(folder: Folder, error: StoreUnreachableError) -> None:
     """Wait for a database that is away; what this process knew is read anew from it then."""
     patience = CoordinatorSettings.load(folder.config).store.patience_seconds
-    _LOG.warning("%s; waiting up to %g seconds for it, then going on from what it has", error, patience)
+    tell(_LOG, "store_lost", detail=str(error), seconds=patience)
     await_database(folder, patience)
-    _LOG.warning("the database is back")
+    tell(_LOG, "store_back")
 
 
-async def _serve(folder: Folder, package: Path | None, options: Options) -> None:
+async def _serve(folder: Folder, package: Path | None, options: Options, pulse: Pulse) -> None:
     settings = CoordinatorSettings.load(folder.config)
     keys = Keys(load_event_signer(folder), load_log_signer(folder))
     running = adopt_study(folder, package, keys)
@@ -117,12 +126,14 @@ async def _serve(folder: Folder, package: Path | None, options: Options) -> None
         if running is not None:
             federation = Federation(folder, settings, keys, running, options)
             await federation.start(stack)
+            pulse.watch(federation.watched())
             tasks.append(asyncio.create_task(federation.run()))
-        _LOG.info("serving from %s", folder.root)
+        tell(_LOG, "serving", folder=str(folder.root))
+        seeing = asyncio.create_task(pulse.run())
         done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in pending:
+        for task in (*pending, seeing):
             task.cancel()
-        await asyncio.gather(*pending, return_exceptions=True)
+        await asyncio.gather(*pending, seeing, return_exceptions=True)
         for task in done:
             task.result()
 
@@ -188,6 +199,7 @@ class Federation:
                 on_clipped=self._observe_clipped,
             )
             self._stamps = self._stamp_keeper()
+            self._probes = HealthProbes()
             self._service = FederationService(
                 ledger=self._ledger,
                 blobs=self._blobs,
@@ -210,9 +222,14 @@ class Federation:
         stack.callback(self._store.close)
         server = federation_server()
         pb_grpc.add_FederationServicer_to_server(self._service, server)
+        self._probes.serve(server)
         self.port = bind(server, self._settings.coordinator.listen, mutual_credentials(self._folder))
         await server.start()
         stack.push_async_callback(server.stop, STOP_GRACE_SECONDS)
+
+    def watched(self) -> Watched:
+        """Return the parts that the pulse looks at."""
+        return Watched(self._ledger, self._store, self._presence, self._witnesses, self._probes)
 
     async def run(self) -> None:
         """Conduct the study; returns when it is closed and delivered, if that was asked for."""
@@ -238,8 +255,8 @@ class Federation:
             return
         try:
             await self._stamps.run()
-        except Exception:  # noqa: BLE001 - a bug here must not end a study
-            _LOG.exception("no further time stamps are asked for: restart the coordinator")
+        except Exception as error:  # noqa: BLE001 - a bug here must not end a study
+            tell(_LOG, "stamps_ended", error=type(error).__name__, place=place_of(error))
 
     async def delivered(self) -> None:
         """Wait until every member has been sent the whole log, or has been away for the grace time.
@@ -265,6 +282,7 @@ class Federation:
 
     def _observe(self, entry: Entry) -> None:
         self._payloads.learn([entry])
+        tell_entry(entry)
         event = entry.event
         if self._progress and event.type != "receipt":
             line = {"event": event.type, "actor": event.actor.id, "round": event.round, "index": entry.index}

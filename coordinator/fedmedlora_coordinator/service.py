@@ -22,6 +22,7 @@ from fedmedlora_coordinator.presence import Presence
 from fedmedlora_coordinator.status import refuse
 from fedmedlora_coordinator.transport import peer_site
 from fedmedlora_coordinator.witnesses import Witnesses
+from fedmedlora_protos.operating.logbook import place_of, tell
 from fedmedlora_protos.v1 import federation_pb2 as pb
 from fedmedlora_protos.v1 import federation_pb2_grpc as pb_grpc
 from fedmedlora_protos.wire import Reason
@@ -191,7 +192,7 @@ class FederationService(pb_grpc.FederationServicer):
         if isinstance(error, StoreError):
             self._fatal(error)
         elif isinstance(error, CoordinatorError | wire.WireError):
-            _LOG.warning("refused a call: %s", error)
+            tell(_LOG, "call_refused", detail=str(error))
         else:
-            _LOG.error("a call failed", exc_info=error)
+            tell(_LOG, "call_failed", error=type(error).__name__, place=place_of(error))
         await refuse(context, error)

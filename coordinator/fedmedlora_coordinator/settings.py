@@ -11,6 +11,7 @@ from pydantic import Field, field_validator
 
 from fedmedlora_core.config import Section, load_toml
 from fedmedlora_core.errors import ConfigError
+from fedmedlora_protos.operating.local_page import split_listen
 
 
 class Listeners(Section):
@@ -93,6 +94,19 @@ class Store(Section):
         return value
 
 
+class Metrics(Section):
+    """Where metrics and probes are shown, in plain HTTP and to anybody who can reach it; nowhere by default."""
+
+    listen: str = ""  # PORT, on 127.0.0.1, or HOST:PORT
+
+    @field_validator("listen")
+    @classmethod
+    def _port(cls, value: str) -> str:
+        if value:
+            split_listen(value)
+        return value
+
+
 @dataclass(frozen=True)
 class PostgresAddress:
     """A PostgreSQL database, as `store.url` names it.
@@ -159,6 +173,7 @@ class CoordinatorSettings(Section):
     evidence: Evidence = Evidence()
     stamps: Stamps = Stamps()
     store: Store = Store()
+    metrics: Metrics = Metrics()
 
     @classmethod
     def load(cls, path: Path) -> "CoordinatorSettings":

@@ -32,6 +32,7 @@ from fedmedlora_coordinator.folder import Folder, write_atomic
 from fedmedlora_coordinator.ledger import Ledger
 from fedmedlora_coordinator.settings import Stamps
 from fedmedlora_core.errors import ConfigError
+from fedmedlora_protos.operating.logbook import tell
 
 _LOG = logging.getLogger(__name__)
 QUERY_TYPE: Final = "application/timestamp-query"
@@ -124,10 +125,10 @@ class StampKeeper:
             try:
                 await asyncio.to_thread(self._stamper.stamp, head)
             except (TsaError, OSError) as error:
-                _LOG.warning("round %s has no time stamp yet, the next try comes: %s", number, error)
+                tell(_LOG, "stamp_lacking", round=number, detail=str(error))
                 return False
             del self._lacking[size]
-            _LOG.info("round %s has its time stamp", number)
+            tell(_LOG, "stamp_got", round=number)
         return True
 
 

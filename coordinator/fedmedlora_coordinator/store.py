@@ -35,6 +35,7 @@ from sqlalchemy import (
 from fedmedlora_coordinator.database import Database, copy_tables, has_table, transaction
 from fedmedlora_coordinator.errors import StoreError, disk_error
 from fedmedlora_coordinator.folder import write_atomic
+from fedmedlora_coordinator.metrics import store_write
 
 _UNREADABLE = "the log could not be read"
 _METADATA = MetaData()
@@ -144,7 +145,7 @@ class LogStore:
             {"entry_index": start + offset, "leaf": leaf, "note": note}
             for offset, (leaf, note) in enumerate(entries)
         ]
-        with transaction(self._engine, "the log could not be written") as connection:
+        with store_write(), transaction(self._engine, "the log could not be written") as connection:
             held = connection.execute(select(func.count()).select_from(_ENTRIES)).scalar_one()
             if held != start or start + len(rows) != size:
                 raise StoreError(f"entry {start} does not continue a log of {held} entries")

@@ -80,6 +80,14 @@ class Witnesses:
         """Tell whether T members have cosigned the head of a size."""
         return len(self._lines.get(size, ())) >= self._terms.threshold
 
+    def newest_size(self) -> int:
+        """Return the size of the newest head with a quorum, 0 if none has one."""
+        return self._quorums[-1] if self._quorums else 0
+
+    def quorum_count(self) -> int:
+        """Return how many heads have a quorum."""
+        return len(self._quorums)
+
     def newest(self, up_to: int) -> bytes:
         """Return the newest head of at most this size that has a quorum, with its lines; else nothing."""
         sizes = [size for size in self._quorums if size <= up_to]

@@ -28,6 +28,9 @@ from fedmedlora_audit.events import COORDINATOR_ID, Entry, open_event
 from fedmedlora_audit.law import Duty, duties, waiting
 from fedmedlora_audit.law.state import COUNTS
 from fedmedlora_protos import wire
+from fedmedlora_protos.operating.local_page import LocalPage
+from fedmedlora_protos.operating.logbook import tell
+from fedmedlora_protos.operating.vitals import can_write
 from fedmedlora_site.client import FederationClient, Wire, backoff_seconds, credentials_of
 from fedmedlora_site.errors import (
     FolderError,
@@ -40,8 +43,10 @@ from fedmedlora_site.errors import (
 from fedmedlora_site.faults import FaultPlan
 from fedmedlora_site.folder import SiteFolder
 from fedmedlora_site.holdings import FolderLock, Holdings
+from fedmedlora_site.metrics import REGISTRY, Standing
 from fedmedlora_site.outbox import Signed
 from fedmedlora_site.personal import tidy
+from fedmedlora_site.pulse import Pulse
 from fedmedlora_site.round_steps import RoundSteps
 from fedmedlora_site.session_steps import SessionSteps
 from fedmedlora_site.step import StepContext
@@ -95,16 +100,23 @@ def run(
 async def _run(held: Holdings, trainer: Trainer, faults: FaultPlan | None, out: TextIO | None) -> None:
     """Run one agent; SIGTERM and SIGINT end it in order."""
     agent = Agent(held, trainer, faults=faults, out=out)
+    pulse = Pulse(held, agent.standing)
+    page = LocalPage(held.config.metrics.listen, REGISTRY, pulse.health, lambda: can_write(held.folder.run))
+    tell(_LOG, "taking_part", site=held.site, address=held.config.site.coordinator_address)
+    seeing = asyncio.create_task(pulse.run())
     task = asyncio.create_task(agent.run())
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         with suppress(NotImplementedError, RuntimeError, ValueError):  # not in a side thread
             loop.add_signal_handler(number, task.cancel)
     try:
-        await task
+        with page:
+            await task
     except asyncio.CancelledError:
         raise SiteError("stopped by a signal; run the same command to go on") from None
     finally:
+        seeing.cancel()
+        await asyncio.gather(seeing, return_exceptions=True)
         await agent.close()
 
 
@@ -140,7 +152,8 @@ class Agent:
         self._client = client or dial(held)
         self._wake = asyncio.Event()
         self._trainer = trainer
-        context = StepContext(held, self._client, trainer, self._wake.set, faults, out)
+        self.standing = Standing()
+        context = StepContext(held, self._client, trainer, self._wake.set, faults, out, self.standing)
         self._rounds, self._sessions = RoundSteps(context), SessionSteps(context)
         self._votes = VoteSteps(context, self._sessions)
         self._counts = ValidationSteps(context, self._sessions)
@@ -180,9 +193,10 @@ class Agent:
         while True:
             try:
                 await self._follow()
-            except TransportError as exc:
+            except TransportError:
+                self.standing.lost()
                 if self._failures == 0:
-                    _LOG.info("%s; trying again", exc)
+                    tell(_LOG, "connection_lost", address=self._held.config.site.coordinator_address)
                 if self._held.mirror.state.run_closed and self._failures >= FAREWELL_ATTEMPTS:
                     break  # the run is over and the coordinator gone: what is owed now binds nobody
                 await asyncio.sleep(backoff_seconds(min(self._failures, 16), self._network))
@@ -219,6 +233,8 @@ class Agent:
                 fresh = mirror.extend(
                     batch.start_index, batch.notes, batch.checkpoint, self._held.outbox.leaf
                 )
+                if self.standing.reached():
+                    tell(_LOG, "connected", address=self._held.config.site.coordinator_address)
                 mirror.take_cosigned(batch.cosigned)
                 self._witness(fresh)
                 self._check_promises()
@@ -322,6 +338,7 @@ class Agent:
 
     def _refuse(self, refusal: StepRefusal, duty: Duty) -> None:
         """Journal first, then the event; the secrets of the session are gone before either."""
+        tell(_LOG, "step_refused", step=duty.step, round=duty.round, reason=refusal.reason)
         if duty.sid is not None:
             self._sessions.drop()
         self._held.record_refusal(
@@ -386,6 +403,7 @@ class Agent:
 
     async def _stop_on_fork(self, exc: ForkError) -> None:
         """Journal the violation and tell the coordinator, if it will listen; then the agent stops."""
+        tell(_LOG, "log_forked", reason=exc.reason)
         self._sessions.drop()
         held, state = self._held, self._held.mirror.state
         step = waiting(state).step

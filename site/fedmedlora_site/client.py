@@ -25,6 +25,7 @@ from fedmedlora_audit.errors import AuditError
 from fedmedlora_protos import wire
 from fedmedlora_protos.v1 import federation_pb2 as pb
 from fedmedlora_protos.v1 import federation_pb2_grpc as rpc
+from fedmedlora_site import metrics
 from fedmedlora_site.blobs import UploadFile
 from fedmedlora_site.config import NetworkSection
 from fedmedlora_site.errors import ForkError, RejectedError, TransportError
@@ -42,6 +43,12 @@ _PASSING = {
     grpc.StatusCode.ABORTED,
     grpc.StatusCode.UNKNOWN,
     grpc.StatusCode.INTERNAL,
+}
+_KIND_OF: dict[type, str] = {
+    pb.SubmitRequest: "events",
+    pb.CosignRequest: "cosignatures",
+    pb.PutChunkRequest: "payloads",
+    pb.GetChunkRequest: "payloads",
 }
 _REASONS = {reason.value for reason in wire.Reason}
 
@@ -198,6 +205,7 @@ class FederationClient:
         stream = self._stub.Watch(pb.WatchRequest(from_index=from_index))
         try:
             async for reply in stream:
+                metrics.received("log", reply.ByteSize())
                 yield Batch(
                     int(reply.start_index), tuple(reply.notes), bytes(reply.checkpoint), bytes(reply.cosigned)
                 )
@@ -299,10 +307,14 @@ class FederationClient:
         raise TransportError(f"{self._address}: gave up")  # pragma: no cover - the loop returns or raises
 
     async def _call(self, method: Any, request: Any, timeout: float) -> Any:
+        kind = _KIND_OF[type(request)]
+        metrics.sent(kind, request.ByteSize())
         try:
-            return await method(request, timeout=timeout)
+            reply = await method(request, timeout=timeout)
         except grpc.RpcError as exc:
             raise _error_of(exc, self._address) from None
+        metrics.received(kind, reply.ByteSize())
+        return reply
 
 
 def backoff_seconds(attempt: int, network: NetworkSection) -> float:

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Annotated, Final, Literal
 
 import tomli_w
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from fedmedlora_core.config import Section, load_toml
+from fedmedlora_protos.operating.local_page import split_listen
 from fedmedlora_site.durable import write_atomic
 
 SCHEMA: Final = "fedmedlora-site/1"
@@ -86,6 +87,19 @@ class PrivacySection(Section):
     ledger: str = ""
 
 
+class MetricsSection(Section):
+    """Where metrics and probes are shown, in plain HTTP and to anybody who can reach it; nowhere by default."""
+
+    listen: str = ""  # PORT, on 127.0.0.1, or HOST:PORT
+
+    @field_validator("listen")
+    @classmethod
+    def _port(cls, value: str) -> str:
+        if value:
+            split_listen(value)
+        return value
+
+
 class SiteConfig(Section):
     """The whole of `site.toml`."""
 
@@ -96,6 +110,7 @@ class SiteConfig(Section):
     network: NetworkSection = NetworkSection()
     performance: PerformanceSection = PerformanceSection()
     privacy: PrivacySection = PrivacySection()
+    metrics: MetricsSection = MetricsSection()
 
     @classmethod
     def load(cls, path: Path) -> SiteConfig:

@@ -161,6 +161,11 @@ class SiteFolder:
         return self.run / "adapters"
 
     @property
+    def live(self) -> Path:
+        """What the running agent alone knows; read by `status --watch` and `health`, worth nothing after it."""
+        return self.run / "live.json"
+
+    @property
     def lock(self) -> Path:
         """Held by the one agent that runs on this folder."""
         return self.run / "agent.lock"

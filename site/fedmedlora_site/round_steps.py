@@ -7,6 +7,7 @@ or raises a refusal. Training runs beside the agent's other work; everything els
 from __future__ import annotations
 
 import asyncio
+import logging
 
 from fedmedlora_audit.event_data import (
     AggregateAccepted,
@@ -19,6 +20,7 @@ from fedmedlora_audit.law import ClosedRound, Duty, Session
 from fedmedlora_core.errors import CoreError, NonFiniteError
 from fedmedlora_crypto.secagg.graph import commitment
 from fedmedlora_crypto.xof import Keystream
+from fedmedlora_protos.operating.logbook import tell
 from fedmedlora_site.acceptance import model_folder
 from fedmedlora_site.bases import NextBase
 from fedmedlora_site.checkpoints import CHECKPOINT_NAME
@@ -35,6 +37,8 @@ from fedmedlora_site.training import (
     training_seed,
 )
 from fedmedlora_site.update import encode_update
+
+_LOG = logging.getLogger(__name__)
 
 
 class RoundSteps:
@@ -82,6 +86,7 @@ class RoundSteps:
         await self._context.until_slot()
         self._context.sign("update.ready", UpdateReady(base=base, graph=self._commitment(number)), duty)
         self._context.report(number, "train", 100, 100)
+        tell(_LOG, "training_done", round=number)
         return True
 
     async def _charge(self, number: int, base: str) -> bool:
@@ -214,6 +219,7 @@ class RoundSteps:
             task.result()  # raises what went wrong
         if self._training is None:
             self._training_round = number
+            tell(_LOG, "training_started", round=number)
             self._training = asyncio.create_task(self._train(number, base))
             self._training.add_done_callback(lambda _: self._context.wake())
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TextIO
 
@@ -18,6 +18,7 @@ from fedmedlora_site.client import Wire
 from fedmedlora_site.errors import StepRefusal
 from fedmedlora_site.faults import FaultPlan
 from fedmedlora_site.holdings import Holdings
+from fedmedlora_site.metrics import Standing
 from fedmedlora_site.training import Trainer
 
 
@@ -32,6 +33,7 @@ class StepContext:
         wake: Makes the agent look at its duties again.
         faults: Where to die, in a fault test.
         out: Where progress lines go, or None.
+        standing: What this process knows of its own work, for its operator.
     """
 
     held: Holdings
@@ -40,6 +42,7 @@ class StepContext:
     wake: Callable[[], None]
     faults: FaultPlan | None = None
     out: TextIO | None = None
+    standing: Standing = field(default_factory=Standing)
 
     def sign(
         self,
@@ -90,6 +93,8 @@ class StepContext:
 
     def report(self, round_number: int, step: str, done: int, total: int) -> None:
         """Write one progress line; it never holds a loss, a size or text."""
+        if step == "train":
+            self.standing.trained(round_number, done, total)
         if self.out is not None:
             line = {"round": round_number, "step": step, "done": done, "total": total}
             self.out.write(json.dumps(line) + "\n")
