@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fedmedlora_cli.output import FolderOption, JsonOption, say, show_facts
+from fedmedlora_cli import coordinator_screen, live_screen
+from fedmedlora_cli.log_options import LogFileOption, LogFormat, LogFormatOption, start_log
+from fedmedlora_cli.output import FolderOption, JsonOption, WatchOption, say, show_facts, show_health
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -78,6 +81,8 @@ def serve(
     ] = None,
     until_closed: Annotated[bool, typer.Option(help="End once the study is closed and delivered.")] = False,
     progress: Annotated[bool, typer.Option(help="Print one JSON line per event.")] = False,
+    log_format: LogFormatOption = LogFormat.TEXT,
+    log_file: LogFileOption = None,
     die_at: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Serve enrolment and, with a study, its rounds; a restart goes on where the log ends.
@@ -86,19 +91,38 @@ def serve(
     """
     from fedmedlora_coordinator import runtime
 
+    start_log(log_format, log_file)
     runtime.serve(folder, study=study, until_closed=until_closed, progress=progress, die_at=die_at)
 
 
 @app.command()
-def status(folder: FolderOption = Path(), json_file: JsonOption = None) -> None:
-    """Show the study's round, step and who is waited for.
+def status(folder: FolderOption = Path(), watch: WatchOption = False, json_file: JsonOption = None) -> None:
+    """Show the study's round, step, who is waited for, and alarms.
 
-    Example: fedmedlora coordinator status --dir centre
+    Example: fedmedlora coordinator status --dir centre --watch
     """
-    from fedmedlora_coordinator import reports
+    from fedmedlora_coordinator import watching
+    from fedmedlora_coordinator.errors import CoordinatorError
+    from fedmedlora_coordinator.reports import status as whole
 
-    found = reports.status(folder)
-    show_facts(found, json_file)
+    if not watch or json_file is not None or not live_screen.is_terminal():
+        show_facts(watching.look(folder), json_file)
+        return
+    reader = live_screen.Reader(
+        partial(whole, folder), partial(watching.live, folder), watching.joined, (CoordinatorError,)
+    )
+    live_screen.watch(reader, coordinator_screen.screen)
+
+
+@app.command()
+def health(folder: FolderOption = Path(), json_file: JsonOption = None) -> None:
+    """Say whether the serving process is well, for probes: exit 0 if it is, 1 if not.
+
+    Example: fedmedlora coordinator health --dir centre
+    """
+    from fedmedlora_coordinator import watching
+
+    show_health(watching.health(folder), json_file)
 
 
 @app.command()

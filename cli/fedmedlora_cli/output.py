@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -17,6 +17,12 @@ FolderOption = Annotated[
 JsonOption = Annotated[
     Path | None,
     typer.Option("--json", help="Write the result as JSON to FILE; - for standard output.", metavar="FILE"),
+]
+WatchOption = Annotated[
+    bool,
+    typer.Option(
+        "--watch", help="Refresh on one screen until q is pressed; once where there is no terminal."
+    ),
 ]
 
 
@@ -42,3 +48,15 @@ def show_facts(found: Mapping[str, Any], target: Path | None) -> None:
     if target is None:
         for key, value in found.items():
             say(f"{key}: {value}")
+
+
+def show_health(problems: Sequence[str], target: Path | None) -> NoReturn:
+    """Print why a process is not well, or "ok", and end with the exit code that probes read.
+
+    Raises:
+        Exit: Code 0 when it is well, 1 when not.
+    """
+    write_json(target, {"well": not problems, "problems": list(problems)})
+    if target is None:
+        say("\n".join(problems) or "ok")
+    raise typer.Exit(1 if problems else 0)

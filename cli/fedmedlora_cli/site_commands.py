@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fedmedlora_cli import site_adapt_command, site_ledger_command
-from fedmedlora_cli.output import FolderOption, JsonOption, say, show_facts, write_json
+from fedmedlora_cli import live_screen, site_adapt_command, site_ledger_command, site_screen
+from fedmedlora_cli.log_options import LogFileOption, LogFormat, LogFormatOption, start_log
+from fedmedlora_cli.output import (
+    FolderOption,
+    JsonOption,
+    WatchOption,
+    say,
+    show_facts,
+    show_health,
+    write_json,
+)
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -155,6 +165,8 @@ def ckks_import(
 def run(
     folder: FolderOption = Path(),
     progress: Annotated[bool, typer.Option(help="Print progress as JSON lines.")] = False,
+    log_format: LogFormatOption = LogFormat.TEXT,
+    log_file: LogFileOption = None,
     die_at: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Take part in the accepted study until it is closed.
@@ -163,19 +175,37 @@ def run(
     """
     from fedmedlora_site import agent
 
+    start_log(log_format, log_file)
     agent.run(folder, progress=progress, die_at=die_at)
 
 
 @app.command()
-def status(folder: FolderOption = Path(), json_file: JsonOption = None) -> None:
-    """Show what this site holds: study, round, log, refusals.
+def status(folder: FolderOption = Path(), watch: WatchOption = False, json_file: JsonOption = None) -> None:
+    """Show where this site stands: study, round, training, budget, refusals, alarms.
 
-    Example: fedmedlora site status --dir st-mary
+    Example: fedmedlora site status --dir st-mary --watch
     """
-    from fedmedlora_site import reports
+    from fedmedlora_site import watching
+    from fedmedlora_site.errors import SiteError
 
-    found = reports.status(folder)
-    show_facts(found, json_file)
+    if not watch or json_file is not None or not live_screen.is_terminal():
+        show_facts(watching.look(folder), json_file)
+        return
+    reader = live_screen.Reader(
+        partial(watching.folder_facts, folder), partial(watching.live, folder), watching.joined, (SiteError,)
+    )
+    live_screen.watch(reader, site_screen.screen)
+
+
+@app.command()
+def health(folder: FolderOption = Path(), json_file: JsonOption = None) -> None:
+    """Say whether this site's agent is well, for probes: exit 0 if it is, 1 if not.
+
+    Example: fedmedlora site health --dir st-mary
+    """
+    from fedmedlora_site import watching
+
+    show_health(watching.health(folder), json_file)
 
 
 @app.command()

@@ -108,7 +108,7 @@ class Folder:
 
     @property
     def live(self) -> Path:
-        """What the serving process alone knows; read by `status --watch` and `health`, worth nothing after it."""
+        """What the serving process alone knows, for `status --watch` and `health`; worth nothing after it."""
         return self.root / "live.json"
 
     def require(self) -> None:

@@ -1,7 +1,7 @@
 """What the coordinator counts for its operator (OPERATIONS, "Seeing what happens").
 
 One registry a process, as Prometheus has it. Every label is of a closed list, but for the ids of sites, which
-the coordinator knows. Nothing here follows from a note, an update, a weight or a score: those never come here.
+the coordinator knows. Nothing here follows from a note, an update, a weight or a score: none comes here.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ STATUSES: Final = (
 )  # fmt: skip
 TRAFFIC: Final = ("events", "log", "payloads", "cosignatures", "enrolment", "other")
 Limit = Literal["rate", "bytes", "streams", "connections", "uploads", "message_size", "slow", "other"]
+REFUSALS: Final[tuple[str, ...]] = get_args(RefusalReason)
+ABORTS: Final[tuple[str, ...]] = get_args(AbortReason)
 OUTCOMES: Final = ("open", "closed", "rolled_back", "aborted")
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a series that nobody asked for, beside each other one
@@ -105,6 +107,13 @@ def store_write() -> Iterator[None]:
         yield
 
 
+def store_write_ms() -> float:
+    """Return the mean duration of the durable writes so far, in milliseconds; 0.0 before the first."""
+    samples = [sample for metric in STORE_SECONDS.collect() for sample in metric.samples]
+    found = {sample.name.rpartition("_")[2]: sample.value for sample in samples if not sample.labels}
+    return round(1000 * found["sum"] / found["count"], 1) if found["count"] else 0.0
+
+
 def received(kind: str, count: int) -> None:
     """Count bytes that came in."""
     TRAFFIC_BYTES.labels("in", kind).inc(count)
@@ -130,19 +139,15 @@ def totals(counter: Counter) -> list[tuple[dict[str, str], float]]:
 
 
 def _begin() -> None:
-    """Make every series of a closed list, so that a rate of zero is seen as zero and not as nothing."""
+    """Make every counter of a closed list, so that a rate of zero is seen as zero and not as nothing.
+
+    Gauges that follow from the log come with the first pulse, with what the log says: a restart is no jump.
+    """
     HEAD_AGREES.set(1)
-    for step in STEPS:
-        STEP.labels(step)
-    for reason in get_args(RefusalReason):
-        REFUSED_STEPS.labels(reason)
     for reason in Reason:
         REFUSED.labels(reason.value)
     for limit in get_args(Limit):
         LIMITED.labels(limit)
-    for outcome in OUTCOMES:
-        for reason in get_args(AbortReason) if outcome == "aborted" else ("",):
-            ROUNDS.labels(outcome, reason)
     for way in ("in", "out"):
         for kind in TRAFFIC:
             TRAFFIC_BYTES.labels(way, kind)

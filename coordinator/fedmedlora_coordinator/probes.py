@@ -1,10 +1,10 @@
-"""gRPC's health protocol on the federation listener, for probes that hold a certificate of this federation."""
+"""gRPC's health protocol on the federation listener, for probes with a certificate of this federation."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-from fedmedlora_protos import wire  # noqa: F401 - takes TLS 1.2 away before grpc reads its environment
+from fedmedlora_protos import wire
 
 # isort: split
 import grpc

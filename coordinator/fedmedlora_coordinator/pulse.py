@@ -1,8 +1,8 @@
 """The pulse: every two seconds the coordinator looks at itself and says what it sees.
 
 It reads the log's state, presence and disk, sets the gauges of `metrics`, answers the probes' question and
-writes `live.json` for `status --watch` and `health`. It decides nothing and writes no entry: an error in it is
-logged once and the study goes on.
+writes `live.json` for `status --watch` and `health`. It decides nothing and writes no entry: an error in it
+is logged once and the study goes on.
 """
 
 from __future__ import annotations
@@ -121,13 +121,15 @@ class Pulse:
             "traffic": metrics.traffic(),
             "refused_calls": _counts(metrics.REFUSED),
             "limited_calls": _counts(metrics.LIMITED),
+            "store_write_ms": metrics.store_write_ms(),
         }
         problems = list(disk.problems())
         if jump := self._clock.look():
             metrics.CLOCK_JUMPS.inc()
             tell(_LOG, "clock_jumped", seconds=jump)
         facts["clock_jumps"] = self._clock.jumps
-        problems += ["certificate" for name, days in self._certificates.items() if days <= 0][:1]
+        if any(days <= 0 for days in self._certificates.values()):
+            problems.append("certificate")
         if self.watched is not None:
             facts |= self._study_facts(self.watched, problems)
         if ending:
@@ -173,7 +175,7 @@ class Pulse:
             "head_agrees": agrees,
             "refused_steps": self._refused,
             "outcomes": _outcomes(ledger.state),
-            "aborted": self._aborted,
+            "aborted_reasons": self._aborted,
         }
         _set_study(facts, tuple(ledger.terms.members))
         return facts
@@ -240,7 +242,7 @@ def tell_entry(entry: Entry) -> None:
 
 
 def _head_agrees(watched: Watched, problems: list[Problem]) -> bool:
-    """Compare the store's last head with the head file; they are written one after the other, and differ never."""
+    """Compare the store's last head with the head file, which are written one right after the other."""
     try:
         stored, filed = watched.store.last_head(), watched.store.head_file()
     except StoreError:
@@ -287,13 +289,13 @@ def _set_study(facts: dict[str, Any], members: tuple[str, ...]) -> None:
     metrics.COSIGNED.set(facts["cosigned_entries"])
     metrics.COSIGNED_HEADS.set(facts["cosigned_heads"])
     metrics.HEAD_AGREES.set(facts["head_agrees"])
-    for reason, count in facts["refused_steps"].items():
-        metrics.REFUSED_STEPS.labels(reason).set(count)
+    for reason in metrics.REFUSALS:
+        metrics.REFUSED_STEPS.labels(reason).set(facts["refused_steps"].get(reason, 0))
     for outcome, count in facts["outcomes"].items():
         if outcome != "aborted":
             metrics.ROUNDS.labels(outcome, "").set(count)
-    for reason, count in facts["aborted"].items():
-        metrics.ROUNDS.labels("aborted", reason).set(count)
+    for reason in metrics.ABORTS:
+        metrics.ROUNDS.labels("aborted", reason).set(facts["aborted_reasons"].get(reason, 0))
 
 
 def _counts(counter: Counter) -> dict[str, int]:

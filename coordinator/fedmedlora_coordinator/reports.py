@@ -58,6 +58,7 @@ def status(root: Path) -> dict[str, object]:
         "rolled_back": outcomes.count("rolled_back"),
         "step": now.step,
         "threshold": running.terms.threshold,
+        "members": list(running.terms.members),
         "arrived": list(now.arrived),
         "waiting_for": [site for site in now.expected if site not in now.arrived],
         "base": state.base,

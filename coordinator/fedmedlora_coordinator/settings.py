@@ -95,7 +95,7 @@ class Store(Section):
 
 
 class Metrics(Section):
-    """Where metrics and probes are shown, in plain HTTP and to anybody who can reach it; nowhere by default."""
+    """Where metrics and probes are shown, in plain HTTP to whoever can reach it; nowhere by default."""
 
     listen: str = ""  # PORT, on 127.0.0.1, or HOST:PORT
 

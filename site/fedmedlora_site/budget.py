@@ -53,7 +53,7 @@ def ledger_stamp(folder: SiteFolder, config: SiteConfig) -> tuple[int, int] | No
 
 
 def budget_of(folder: SiteFolder, config: SiteConfig, policy: PrivacyPolicy, study: Study | None) -> Budget:
-    """Read the ledger and compute what it amounts to; a ledger that cannot be read is a state, not an error."""
+    """Read the ledger and compute what it amounts to; one that cannot be read is a state, no error."""
     own, *of_study = accounts_of(study, policy)
     limits = {
         "limit_milli": own.limit_milli,

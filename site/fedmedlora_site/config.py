@@ -88,7 +88,7 @@ class PrivacySection(Section):
 
 
 class MetricsSection(Section):
-    """Where metrics and probes are shown, in plain HTTP and to anybody who can reach it; nowhere by default."""
+    """Where metrics and probes are shown, in plain HTTP to whoever can reach it; nowhere by default."""
 
     listen: str = ""  # PORT, on 127.0.0.1, or HOST:PORT
 

@@ -162,7 +162,7 @@ class SiteFolder:
 
     @property
     def live(self) -> Path:
-        """What the running agent alone knows; read by `status --watch` and `health`, worth nothing after it."""
+        """What the running agent alone knows, for `status --watch` and `health`; worth nothing after it."""
         return self.run / "live.json"
 
     @property

@@ -22,6 +22,7 @@ STEPS: Final = (
     "tally", "closed",
 )  # fmt: skip
 TRAFFIC: Final = ("events", "log", "payloads", "cosignatures")
+REFUSALS: Final[tuple[str, ...]] = get_args(RefusalReason)
 LEDGER_STATES: Final = ("none", "whole", "damaged", "unread")
 TRAINER_REASONS: Final = frozenset({"training_failed", "not_finite", "evaluation_failed"})
 TENTHS: Final = 10
@@ -55,8 +56,14 @@ LOG_ENTRIES: Final = _gauge("log_entries", "Entries of this site's mirror of the
 REFUSED_STEPS: Final = _gauge("refused_steps", "Steps that this site refused, by its journal", "reason")
 FORKED: Final = _gauge("log_forked", "1 if this site found that the log contradicts itself or the law")
 TRAINER_FAILURES: Final = _gauge("trainer_failures", "Refusals because the trainer gave nothing usable")
-EPSILON_SPENT: Final = _gauge("budget_spent_epsilon", "Epsilon that the ledger amounts to, by the site's unit")
-EPSILON_LIMIT: Final = _gauge("budget_limit_epsilon", "The hospital's own budget; absent without one")
+EPSILON_SPENT: Final = _gauge(
+    "budget_spent_epsilon", "Epsilon that the ledger amounts to, by the site's unit"
+)
+EPSILON_LIMIT: Final = _gauge("budget_limit_epsilon", "The hospital's own budget; 0 without one")
+STUDY_EPSILON_SPENT: Final = _gauge(
+    "study_budget_spent_epsilon", "Epsilon of this study's charges, by the study's unit"
+)
+STUDY_EPSILON_LIMIT: Final = _gauge("study_budget_limit_epsilon", "The study's budget; 0 without one")
 LEDGER: Final = _gauge("ledger_state", "1 for the state that the privacy ledger is in", "state")
 TRAFFIC_BYTES: Final = _counter(
     "traffic_bytes", "Bytes of messages up and down, by what they carry", "direction", "kind"
@@ -123,13 +130,7 @@ def traffic() -> dict[str, dict[str, int]]:
 
 
 def _begin() -> None:
-    """Make every series of a closed list, so that a rate of zero is seen as zero and not as nothing."""
-    for step in STEPS:
-        STEP.labels(step)
-    for reason in get_args(RefusalReason):
-        REFUSED_STEPS.labels(reason)
-    for state in LEDGER_STATES:
-        LEDGER.labels(state)
+    """Make every counter of a closed list, so that a rate of zero is seen as zero and not as nothing."""
     for way in ("up", "down"):
         for kind in TRAFFIC:
             TRAFFIC_BYTES.labels(way, kind)

@@ -125,7 +125,8 @@ class Pulse:
 
     def _find_problems(self, disk: Disk) -> list[Problem]:
         problems = list(disk.problems())
-        problems += ["certificate" for days in self._certificates.values() if days <= 0][:1]
+        if any(days <= 0 for days in self._certificates.values()):
+            problems.append("certificate")
         entries = self.held.mirror.entries
         if entries:
             newest = datetime.fromisoformat(entries[-1].event.time).astimezone(UTC).timestamp()
@@ -150,6 +151,14 @@ class Pulse:
         self._problems = problems
 
 
+_BUDGET_GAUGES: Final = (
+    (metrics.EPSILON_SPENT, "budget_spent_milli"),
+    (metrics.EPSILON_LIMIT, "budget_limit_milli"),
+    (metrics.STUDY_EPSILON_SPENT, "study_budget_spent_milli"),
+    (metrics.STUDY_EPSILON_LIMIT, "study_budget_limit_milli"),
+)
+
+
 def _refusals(held: Holdings) -> dict[str, int]:
     found: dict[str, int] = {}
     for refusal in held.journal.refusals:
@@ -168,17 +177,15 @@ def _set(facts: dict[str, Any], *, ready: bool) -> None:
         metrics.STEP.labels(step).set(step == facts["step"])
     metrics.TRAINING.set(facts["training_tenths"] / metrics.TENTHS)
     metrics.LOG_ENTRIES.set(facts["entries"])
-    for reason, count in facts["refused_steps"].items():
-        metrics.REFUSED_STEPS.labels(reason).set(count)
+    for reason in metrics.REFUSALS:
+        metrics.REFUSED_STEPS.labels(reason).set(facts["refused_steps"].get(reason, 0))
     metrics.FORKED.set("log_forked" in facts["refused_steps"])
     failed = [count for reason, count in facts["refused_steps"].items() if reason in metrics.TRAINER_REASONS]
     metrics.TRAINER_FAILURES.set(sum(failed))
     for state in metrics.LEDGER_STATES:
         metrics.LEDGER.labels(state).set(state == facts["ledger"])
-    if facts["budget_spent_milli"] is not None:
-        metrics.EPSILON_SPENT.set(facts["budget_spent_milli"] / 1000)
-    if facts["budget_limit_milli"] is not None:
-        metrics.EPSILON_LIMIT.set(facts["budget_limit_milli"] / 1000)
+    for gauge, name in _BUDGET_GAUGES:
+        gauge.set((facts[name] or 0) / 1000)
     metrics.DISK_FREE.set(facts["disk_free_bytes"])
     metrics.DISK_TOTAL.set(facts["disk_total_bytes"])
     for name, days in facts["certificate_days"].items():

@@ -28,10 +28,25 @@ def write_live(path: Path, facts: Mapping[str, Any]) -> None:
 
 
 def read_live(path: Path) -> dict[str, Any] | None:
-    """Return what a process wrote last, with `fresh`: whether that was a moment ago; None if there is nothing."""
+    """Return what a process wrote last, and as `fresh` whether that was a moment ago; None for nothing."""
     try:
         found = json.loads(path.read_bytes())
         fresh = abs(time.time() - float(found["at"])) < FRESH_SECONDS
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return {**found, "fresh": fresh}
+
+
+def ailments(path: Path) -> list[str]:
+    """Return why the process behind a live file is not well; nothing when it is (`health`, for probes)."""
+    found = read_live(path)
+    if found is None:
+        return ["not_running"]
+    if not found["fresh"]:
+        return ["silent"]
+    return [str(problem) for problem in found.get("problems", ())]
+
+
+def is_running(live: Mapping[str, Any] | None) -> bool:
+    """Tell whether the process behind what was read was there a moment ago and was not ending."""
+    return live is not None and bool(live["fresh"]) and "stopping" not in live.get("problems", ())

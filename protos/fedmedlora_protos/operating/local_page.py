@@ -1,7 +1,7 @@
 """The local page: `/metrics` for Prometheus, `/healthz` and `/readyz` for probes, over plain HTTP.
 
-It has no password and no TLS because it is for this machine: it listens on 127.0.0.1 unless the operator names
-another address, and only where a port is configured. It answers from memory and takes no argument.
+It has no password and no TLS because it is for this machine: it listens on 127.0.0.1 unless the operator
+names another address, and only where a port is configured. It answers from memory and takes no argument.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class _Handler(WSGIRequestHandler):
 
     timeout = _READ_SECONDS
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
+    def log_message(self, format: str, *args: Any) -> None:
         """Log nothing: a probe comes every few seconds."""
 
 

@@ -47,7 +47,9 @@ CATALOGUE: Final[Mapping[str, Kind]] = {
     "clock_jumped": Kind(logging.WARNING, "the clock of the day jumped by {seconds} seconds"),
     "not_ready": Kind(logging.WARNING, "not ready: {reason}"),
     "ready": Kind(logging.INFO, "ready"),
-    "watch_failed": Kind(logging.ERROR, "nothing is measured any more: {error} at {place}; restart to mend it"),
+    "watch_failed": Kind(
+        logging.ERROR, "nothing is measured any more: {error} at {place}; restart to mend it"
+    ),
     # at the coordinator
     "serving": Kind(logging.INFO, "serving from {folder}"),
     "store_lost": Kind(
@@ -71,7 +73,8 @@ CATALOGUE: Final[Mapping[str, Kind]] = {
     "study_closed": Kind(logging.INFO, "the study is closed"),
     "clipped_often": Kind(
         logging.WARNING,
-        "round {round}: the clip changed {permille} thousandths of the sites' values on average, more than {limit}",
+        "round {round}: the clip changed {permille} thousandths of the sites' values on average, "
+        "more than {limit}",
     ),
     "head_differs": Kind(logging.ERROR, "the log and its head file disagree at entry {size}"),
     "stamp_lacking": Kind(
@@ -100,7 +103,7 @@ CATALOGUE: Final[Mapping[str, Kind]] = {
 _WORD = r"[A-Za-z0-9_.:-]{1,64}"
 FIELDS: Final[Mapping[str, str]] = {
     "address": r"[A-Za-z0-9.:\[\]_-]{1,300}",
-    "detail": r"[\x20-\x7e…–’]{1,400}",
+    "detail": r"[^\x00-\x1f\x7f]{1,400}",
     "error": r"[A-Za-z_]{1,64}",
     "folder": r"[^\x00-\x1f\x7f]{1,400}",
     "limit": r"[0-9.]{1,12}",
