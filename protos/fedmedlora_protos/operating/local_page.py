@@ -23,7 +23,7 @@ from fedmedlora_protos.operating.vitals import Health
 
 _LOG = logging.getLogger(__name__)
 _READ_SECONDS: Final = 10
-_PLAIN: Final = [("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store")]
+_PLAIN: Final = (("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store"))
 LOOPBACK: Final = "127.0.0.1"
 
 
@@ -156,5 +156,5 @@ def _probe(start: Any, problems: Iterable[str]) -> Iterable[bytes]:
 
 
 def _say(start: Any, status: str, text: str) -> Iterable[bytes]:
-    start(status, _PLAIN)
+    start(status, list(_PLAIN))  # the server adds to the list that it is given
     return [f"{text}\n".encode()]
