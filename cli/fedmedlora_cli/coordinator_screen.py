@@ -26,7 +26,9 @@ def screen(facts: Facts) -> Group:
 def _progress(facts: Facts) -> list[Any]:
     done = facts["closed"] + facts["aborted"] + facts["rolled_back"]
     lasted = f", for {time_text(facts['step_seconds'])}" if "step_seconds" in facts else ""
-    needs = f"; needs {facts['threshold']} answers" if facts["step"] not in ("idle", "closed") else ""
+    needs = (
+        f"; needs {facts['threshold']} answers" if facts["step"] not in ("charter", "idle", "closed") else ""
+    )
     return [
         Text(f"round {facts['round']} of {facts['rounds']}, step {facts['step']}{lasted}{needs}"),
         bar(facts["rounds"], done),

@@ -82,6 +82,10 @@ def words(text: str) -> set[str]:
     return found | {word.removesuffix(".0") for word in numbers} | {f"{float(w):.4f}" for w in numbers}
 
 
+def test_what_must_not_be_shown_would_be_found() -> None:
+    assert {"10007", "0.3877"} <= words("fedmedlora_site_x 10007.0\nfedmedlora_site_y 0.38772")
+
+
 def test_a_federation_is_seen_and_nothing_of_a_hospital_is(tmp_path: Path) -> None:
     federation = Federation.build(tmp_path, ids=IDS, rounds=1)
     ports = {party: free_port() for party in ("coordinator", *IDS)}
@@ -100,7 +104,7 @@ def test_a_federation_is_seen_and_nothing_of_a_hospital_is(tmp_path: Path) -> No
         "--study", str(federation.package), "--until-closed",
     )  # fmt: skip
     pages: dict[str, list[str]] = {party: [] for party in ports}
-    while not scrape(ports["coordinator"], "/readyz") == "ok\n":
+    while scrape(ports["coordinator"], "/readyz") != "ok\n":
         assert centre.poll() is None
     assert health_of(federation, with_certificate=True) == "SERVING"
     assert health_of(federation, with_certificate=False) == "UNAVAILABLE"
