@@ -45,7 +45,7 @@ from fedmedlora_coordinator.witnesses import Witnesses
 from fedmedlora_core.errors import ConfigError
 from fedmedlora_protos.operating.local_page import LocalPage
 from fedmedlora_protos.operating.logbook import place_of, tell
-from fedmedlora_protos.operating.vitals import Health, can_write
+from fedmedlora_protos.operating.vitals import Health, WriteProbe
 from fedmedlora_protos.v1 import federation_pb2_grpc as pb_grpc
 
 _LOG = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ def serve(
     options = Options(until_closed, progress, None if die_at is None else DieAt.parse(die_at))
     listen = CoordinatorSettings.load(folder.config).metrics.listen
     pulse = Pulse(folder, Health())
-    with folder.locked(), LocalPage(listen, REGISTRY, pulse.health, lambda: can_write(root)):
+    with folder.locked(), LocalPage(listen, REGISTRY, pulse.health, WriteProbe(root)):
         lost: float | None = None
         while True:
             try:

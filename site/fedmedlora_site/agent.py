@@ -30,7 +30,7 @@ from fedmedlora_audit.law.state import COUNTS
 from fedmedlora_protos import wire
 from fedmedlora_protos.operating.local_page import LocalPage
 from fedmedlora_protos.operating.logbook import tell
-from fedmedlora_protos.operating.vitals import can_write
+from fedmedlora_protos.operating.vitals import WriteProbe
 from fedmedlora_site.client import FederationClient, Wire, backoff_seconds, credentials_of
 from fedmedlora_site.errors import (
     FolderError,
@@ -101,7 +101,7 @@ async def _run(held: Holdings, trainer: Trainer, faults: FaultPlan | None, out: 
     """Run one agent; SIGTERM and SIGINT end it in order."""
     agent = Agent(held, trainer, faults=faults, out=out)
     pulse = Pulse(held, agent.standing)
-    page = LocalPage(held.config.metrics.listen, REGISTRY, pulse.health, lambda: can_write(held.folder.run))
+    page = LocalPage(held.config.metrics.listen, REGISTRY, pulse.health, WriteProbe(held.folder.run))
     tell(_LOG, "taking_part", site=held.site, address=held.config.site.coordinator_address)
     seeing = asyncio.create_task(pulse.run())
     task = asyncio.create_task(agent.run())

@@ -61,7 +61,7 @@ def health_of(federation: Federation, *, with_certificate: bool) -> str:
                 health_pb2.HealthCheckRequest(service="fedmedlora.v1.Federation"), timeout=10
             )
         except grpc.RpcError as error:
-            return str(error.code().name)  # type: ignore[attr-defined]
+            return str(error.code().name)
         return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
 
 

@@ -23,6 +23,7 @@ Problem = Literal[
 """Why a process is not ready; the whole text of `/readyz`."""
 
 STALLED_SECONDS: Final = 120.0  # a loop may wait for its database for 45 (ADR 0042)
+PROBE_SECONDS: Final = 5.0  # a probe that is asked too often must not wear the disk
 FULL_BYTES: Final = 64 << 20
 JUMP_SECONDS: Final = 5.0
 SECONDS_A_DAY: Final = 86_400.0
@@ -131,6 +132,28 @@ def can_write(folder: Path) -> bool:
     except OSError:
         return False
     return True
+
+
+class WriteProbe:
+    """Asks `can_write` for whoever asks for readiness, and the disk at most once in five seconds.
+
+    Args:
+        folder: Where the durable state lies.
+        monotonic: A clock that only goes forward.
+    """
+
+    def __init__(self, folder: Path, monotonic: Callable[[], float] = time.monotonic) -> None:
+        """Ask nothing yet."""
+        self._folder = folder
+        self._monotonic = monotonic
+        self._last: tuple[float, bool] = (-PROBE_SECONDS, True)
+
+    def __call__(self) -> bool:
+        """Return whether the folder could be written to a moment ago."""
+        now = self._monotonic()
+        if now - self._last[0] >= PROBE_SECONDS:
+            self._last = (now, can_write(self._folder))
+        return self._last[1]
 
 
 def days_left(certificate: Path, now: float | None = None) -> float | None:

@@ -34,10 +34,12 @@ from fedmedlora_protos.operating.logbook import (
     tell,
 )
 from fedmedlora_protos.operating.vitals import (
+    PROBE_SECONDS,
     STALLED_SECONDS,
     ClockWatch,
     Disk,
     Health,
+    WriteProbe,
     can_write,
     days_left,
 )
@@ -201,6 +203,17 @@ def test_a_disk_is_full_read_only_or_well(tmp_path: Path) -> None:
     assert Disk(1 << 40, 1 << 40, True).problems() == ("read_only",)
     assert can_write(tmp_path) and list(tmp_path.iterdir()) == []
     assert not can_write(tmp_path / "gone")
+
+
+def test_a_probe_that_is_asked_often_asks_the_disk_seldom(tmp_path: Path) -> None:
+    now, folder = 0.0, tmp_path / "state"
+    probe = WriteProbe(folder, lambda: now)
+    assert not probe()
+    folder.mkdir()
+    now = PROBE_SECONDS - 0.1
+    assert not probe()
+    now = PROBE_SECONDS
+    assert probe()
 
 
 def test_days_of_a_certificate(tmp_path: Path) -> None:
