@@ -47,6 +47,15 @@ LAW_CHECKS: Final[Mapping[str, Check]] = {
         "charter.signed",
         "run.opened",
     ),
+    "K2": _on(
+        "Every later key of a member was brought in by the key before it, which its owner proved to hold.",
+        "key.rotated",
+    ),
+    "K3": _on(
+        "Nobody who left spoke again, and rounds went on only while a threshold of the members remained.",
+        "site.left",
+        "round.plan",
+    ),
     "R1": Check("Rounds and steps follow each other in order, one plan per round."),
     "R2": Check("Only members of the charter, and of the session, took part."),
     "R3": Check("Every member spoke once per step: one update, one consent, one answer."),

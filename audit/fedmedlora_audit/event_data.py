@@ -23,6 +23,7 @@ Vkey = Annotated[str, Field(pattern=r"^[^\s+]{1,128}\+[0-9a-f]{8}\+[A-Za-z0-9+/]
 WitnessVkey = Annotated[
     str, Field(pattern=r"^[^\s+]{1,128}\+[0-9a-f]{8}\+([A-Za-z0-9+/]{44}|[A-Za-z0-9+/]{1751}=)$")
 ]
+Proof = Annotated[str, Field(pattern=r"^([A-Za-z0-9+/]{86}==|[A-Za-z0-9+/]{3227}=)$")]
 Software = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.+-]{0,63}$")]
 Count = Annotated[int, Field(ge=0, le=MAX_INT)]
 Round = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -370,27 +371,38 @@ class DpSpent(Data):
     steps: Annotated[int, Field(ge=1, le=1_000_000)]
 
 
-# -- in the closed schema, written by later releases ----------------------------------------------------
+# -- members and keys over time -------------------------------------------------------------------------
 
 
 class KeyRotated(Data):
-    """``key.rotated``: signed with the old key."""
+    """``key.rotated``: from the next entry on this key is the member's; signed with its old event key.
 
-    event_vkey: Vkey
-    site: Id
-    witness_vkey: WitnessVkey
+    Attributes:
+        consent: Signature of the old witness key, for a witness key alone.
+        key: Which of the member's keys.
+        possession: Signature of the new key over `member_keys.rotation_message`.
+        vkey: The new key.
+    """
+
+    consent: Proof | None = None
+    key: Literal["event", "witness"]
+    possession: Proof
+    vkey: WitnessVkey
+
+
+class SiteLeft(Data):
+    """``site.left``: this member takes part in nothing further under this charter."""
+
+    charter: Digest
+
+
+# -- in the closed schema, written by later releases ----------------------------------------------------
 
 
 class KeyRevoked(Data):
     """``key.revoked``: this key signs nothing any more."""
 
     key: Annotated[str, Field(pattern=r"^[0-9a-f]{8}$")]
-    site: Id
-
-
-class SiteLeft(Data):
-    """``site.left``: this member takes part in nothing further."""
-
     site: Id
 
 

@@ -28,6 +28,7 @@ CHUNK: Final = 128
 """Events whose signatures are checked in one go."""
 
 KeyOf = Callable[[Actor], VerifierKey | None]
+Learn = Callable[[Event], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,9 @@ class _Read:
             return Opened(self.unverified.event, (error.check, error.sentence))
 
 
-def open_events(notes: Sequence[bytes], key_of: KeyOf, workers: int = 1) -> Iterator[Opened]:
+def open_events(
+    notes: Sequence[bytes], key_of: KeyOf, workers: int = 1, learn: Learn = lambda event: None
+) -> Iterator[Opened]:
     """Open the events of a log in order.
 
     Args:
@@ -70,6 +73,7 @@ def open_events(notes: Sequence[bytes], key_of: KeyOf, workers: int = 1) -> Iter
         key_of: The key an author is trusted to sign with, None for a stranger.
         workers: Processes to use, this one included; short logs are opened in this one alone.
             With more than one, the program's start must be guarded, as `multiprocessing` asks.
+        learn: Told of every event once its key was asked for, before that of the next: keys change on the way.
 
     Yields:
         One result per note, the same for any number of workers.
@@ -78,7 +82,7 @@ def open_events(notes: Sequence[bytes], key_of: KeyOf, workers: int = 1) -> Iter
     with ExitStack() as stack:
         pool = _pool(workers if len(notes) >= PARALLEL_FROM else 1, stack)
         waiting: deque[tuple[list[_Read], Future[bytes] | None]] = deque()
-        while chunk := [_read(note, key_of) for note in islice(rest, CHUNK)]:
+        while chunk := [_read(note, key_of, learn) for note in islice(rest, CHUNK)]:
             waiting.append((chunk, _submit(pool, chunk)))
             while waiting and _is_ready(waiting[0][1]):
                 yield from _judged(*waiting.popleft())
@@ -117,13 +121,14 @@ def _start_method() -> str:
     return "fork" if alone and sys.platform == "linux" else "spawn"  # a forked copy has the caller's locks
 
 
-def _read(note: bytes, key_of: KeyOf) -> _Read:
+def _read(note: bytes, key_of: KeyOf, learn: Learn) -> _Read:
     try:
         unverified = parse_event(note)
     except AuditError as error:
         return _Read(Opened(None, (error.check, error.sentence)))
     actor = unverified.event.actor
     key = key_of(actor)
+    learn(unverified.event)
     if key is None:
         return _Read(Opened(unverified.event, ("E2", f"{actor.id} has no trusted key")))
     try:

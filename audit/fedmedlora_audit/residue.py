@@ -17,7 +17,8 @@ from typing import Any, Final, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 
-from fedmedlora_audit.errors import EventError
+from fedmedlora_audit.errors import EventError, NoteError
+from fedmedlora_audit.event_data import KeyRotated
 from fedmedlora_audit.events import KINDS, Event
 from fedmedlora_audit.note import VerifierKey
 from fedmedlora_audit.trust import Trust
@@ -56,7 +57,17 @@ class Residue:
         keys = [trust.log_vkey, trust.coordinator_vkey]
         keys += [key for m in trust.members.values() for key in (m.event_vkey, m.witness_vkey)]
         key_ids = {VerifierKey.parse(key).key_id for key in keys}
+        self._members = frozenset(trust.members)
         self._known = {*vocabulary(), trust.origin, *trust.members, *keys, *key_ids}
+
+    def learn(self, data: KeyRotated) -> None:
+        """Take in a key that the log brings in later: what it is and that it is one, check K2 says."""
+        try:
+            key = VerifierKey.parse(data.vkey)
+        except NoteError:
+            return
+        if key.name in self._members:
+            self._known |= {data.vkey, key.key_id, data.possession, data.consent or ""}
 
     def texts(self, text: str) -> Iterator[str]:
         """Every string of an event's canonical JSON that no type explains."""

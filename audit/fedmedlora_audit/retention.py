@@ -55,7 +55,7 @@ class Retention:
         holds: Leaf (64 hex) of each open hold, by number.
         placed: How many holds there ever were.
         pruned: Ranges that were deleted, in order.
-        events: Indexes of all retention events; none of them may be deleted.
+        events: Indexes of all events of retention, keys and leaving; none of them may be deleted.
         closed_at: Index of ``run.closed``, or None.
         closed_on: What it says of its time.
     """

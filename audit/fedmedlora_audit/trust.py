@@ -9,7 +9,6 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -21,7 +20,8 @@ from pydantic import AfterValidator, Field, ValidationError
 from fedmedlora_audit.charter import CharterTerms, MemberKeys
 from fedmedlora_audit.errors import CharterError, NoteError, StampError, TrustError
 from fedmedlora_audit.event_data import Closed, Digest, Id
-from fedmedlora_audit.events import COORDINATOR_ID, Actor
+from fedmedlora_audit.events import COORDINATOR_ID
+from fedmedlora_audit.member_keys import KeyBook
 from fedmedlora_audit.note import VerifierKey
 from fedmedlora_audit.stamps import load_root
 
@@ -132,17 +132,9 @@ class Trust(Closed):
         """Return the file's text: canonical JSON and a newline."""
         return rfc8785.dumps(self.model_dump(mode="json", by_alias=True, exclude_none=True)) + b"\n"
 
-    def event_vkey_of(self, actor: Actor) -> str | None:
-        """Return the key that an actor's events are signed with; None for a stranger."""
-        if actor.role == "coordinator":
-            return self.coordinator_vkey
-        member = self.members.get(actor.id)
-        return member.event_vkey if member else None
-
-    def event_key_of(self, actor: Actor) -> VerifierKey | None:
-        """Return the same key, ready to open notes with; parsed once for a whole log."""
-        vkey = self.event_vkey_of(actor)
-        return None if vkey is None else _parsed(vkey)
+    def key_book(self) -> KeyBook:
+        """Open a book of the parties' keys, which follows the log from its first entry."""
+        return KeyBook.begin(self.members, coordinator_vkey=self.coordinator_vkey, log_vkey=self.log_vkey)
 
     def differences(self, terms: CharterTerms) -> list[CharterError]:
         """Name where a charter is not the one of this trust file (T1), or has other members (G32)."""
@@ -173,11 +165,6 @@ class Trust(Closed):
         return {
             party: hashlib.sha256(VerifierKey.parse(key).public).hexdigest() for party, key in keys.items()
         }
-
-
-@lru_cache(maxsize=4096)
-def _parsed(vkey: str) -> VerifierKey:
-    return VerifierKey.parse(vkey)
 
 
 def _member(keys: MemberKeys) -> TrustedMember:

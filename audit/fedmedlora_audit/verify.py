@@ -15,6 +15,7 @@ could not be made; else ``pass``. Bad bundles never raise.
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -33,9 +34,11 @@ from fedmedlora_audit.checks import (
     times_applied,
 )
 from fedmedlora_audit.errors import AuditError, BundleError, EventError
+from fedmedlora_audit.event_data import KeyRotated
 from fedmedlora_audit.events import Entry, Event
 from fedmedlora_audit.evidence import SumJudge
 from fedmedlora_audit.finding import Finding
+from fedmedlora_audit.exporters import later_keys
 from fedmedlora_audit.heads import FetchedHead, judge_heads
 from fedmedlora_audit.law import State, findings, fold
 from fedmedlora_audit.merkle import Tree
@@ -112,6 +115,7 @@ class _Audit:
     def __init__(self, trust: Trust, now: datetime | None) -> None:
         self.trust, self.now = trust, now
         self.residue = Residue(trust)
+        self.book = trust.key_book()
         self.findings: list[Finding] = []
         self.broken: set[str] = set()
         self.counts: Counter[str] = Counter()
@@ -153,12 +157,12 @@ class _Audit:
     def judge_manifest(self, files: Mapping[str, bytes]) -> None:
         """B1: the file set is the one an exporter whom the auditor knows has signed."""
         self.counts["B1"] = len(files)
-        keys = [self.trust.coordinator_vkey, *(m.event_vkey for m in self.trust.members.values())]
+        keys = later_keys(files, self.trust).events.values()
         try:
             note = files.get(of.MANIFEST)
             if note is None:
                 raise BundleError("missing", file=of.MANIFEST)
-            manifest, signer = of.open_manifest(note, [VerifierKey.parse(key) for key in keys])
+            manifest, signer = of.open_manifest(note, list(keys))
         except BundleError as error:
             self.file_problem(error)
             return
@@ -244,7 +248,9 @@ class _Audit:
             self._law_stops("Without the charter the law could not be applied.")
         if self.notes and self.tree.leaf(0).hex() != self.trust.genesis:
             self.find("K1", "the first entry is not the trusted genesis", index=0)
-        events = open_events(self.notes, self.trust.event_key_of, workers)
+        ahead = self.trust.key_book()  # events are opened in order, but ahead of those that are judged
+        follow = partial(ahead.take, 0)
+        events = open_events(self.notes, ahead.event_key_of, workers, learn=follow)
         for done, (index, note, opened) in enumerate(zip(self.indexes, self.notes, events, strict=True), 1):
             event = self._opened(index, note, opened)
             if event is None:
@@ -276,6 +282,9 @@ class _Audit:
         if opened.event is None:
             return None
         self.read.append((index, opened.event))
+        self.book.take(index, opened.event)
+        if isinstance(opened.event.data, KeyRotated):
+            self.residue.learn(opened.event.data)
         try:
             self.residue.check(note)
         except EventError as error:
@@ -309,7 +318,7 @@ class _Audit:
         """C3, E8, U1: what the witnesses' cosignatures prove."""
         demanded = self.terms is not None and "C3" in self.terms.demands
         judged = judge_witnesses(
-            files, self.trust, self.tree, entries=self.entries, state=self.state, demanded=demanded
+            files, self.trust, self.tree, self.book, entries=self.entries, state=self.state, demanded=demanded
         )
         self.witnesses = judged
         for check, sentence, index, file in judged.findings:

@@ -11,10 +11,12 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 from fedmedlora_audit import bundle as of
-from fedmedlora_audit.cosignature import CosignedHead, open_cosigned, witness_keys
+from fedmedlora_audit.checkpoint import open_checkpoint
+from fedmedlora_audit.cosignature import CosignedHead, open_cosigned
 from fedmedlora_audit.errors import AuditError
 from fedmedlora_audit.events import Entry
 from fedmedlora_audit.law import State
+from fedmedlora_audit.member_keys import KeyBook
 from fedmedlora_audit.merkle import Tree
 from fedmedlora_audit.note import VerifierKey
 from fedmedlora_audit.trust import Trust
@@ -51,7 +53,7 @@ class _Keys(NamedTuple):
     """The keys that heads are opened with, parsed once for all of them, and the one origin accepted."""
 
     log: VerifierKey
-    witnesses: Mapping[str, VerifierKey]
+    book: KeyBook
     origin: str
 
 
@@ -59,6 +61,7 @@ def judge_witnesses(
     files: Mapping[str, bytes],
     trust: Trust,
     tree: Tree,
+    book: KeyBook,
     *,
     entries: Sequence[Entry],
     state: State | None,
@@ -70,6 +73,7 @@ def judge_witnesses(
         files: The bundle's files by path.
         trust: Names the witnesses and the quorum.
         tree: The tree of the bundle's entries.
+        book: The members' keys over the whole log: each head is opened with those of its size.
         entries: The entries that could be read and folded.
         state: Where the log leads, or None if the law could not be applied.
         demanded: Whether the charter lets nothing be opened without a quorum.
@@ -77,7 +81,7 @@ def judge_witnesses(
     judged = JudgedWitnesses()
     keys = _Keys(
         VerifierKey.parse(trust.log_vkey),
-        witness_keys(trust.members),
+        book,
         trust.origin,
     )
     names = [of.CHECKPOINT, *sorted(path for path in files if path.startswith(HEADS))]
@@ -94,12 +98,12 @@ def judge_witnesses(
 def _judge_head(judged: JudgedWitnesses, name: str, note: bytes, keys: _Keys, tree: Tree) -> None:
     """C2, C3, C4: one head, its lines, and whether it is a head of this log."""
     try:
-        head = open_cosigned(note, keys.log, keys.witnesses, origin=keys.origin)
+        size = open_checkpoint(note, keys.log, origin=keys.origin).size
+        head = open_cosigned(note, keys.log, keys.book.witnesses_at(size), origin=keys.origin)
     except AuditError as error:
         if name != of.CHECKPOINT or error.check == "C3":  # the checkpoint's own signature is judged apart
             judged.findings.append((error.check, f"{name}: {error.sentence}", None, name))
         return
-    size = head.checkpoint.size
     if name not in (of.CHECKPOINT, f"{HEADS}{size}"):
         judged.findings.append(("C2", f"{name}: holds the head over {size} entries", None, name))
     elif size > tree.size or tree.root(size) != head.checkpoint.root:

@@ -382,7 +382,7 @@ class Agent:
     def _check_receipt(self, receipt: bytes, signed: Signed) -> None:
         """The answer must be the coordinator's own signed receipt for this very event."""
         try:
-            event = open_event(receipt, self._held.mirror.state.keys[COORDINATOR_ID])
+            event = open_event(receipt, self._held.mirror.state.book.events[COORDINATOR_ID])
         except AuditError as exc:
             raise ForkError("wrong_key", f"the receipt of event {signed.event.seq}: {exc}") from None
         if event.type != "receipt" or event.refs != (signed.leaf.hex(),):

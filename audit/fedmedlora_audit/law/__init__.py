@@ -25,6 +25,7 @@ from fedmedlora_audit.errors import LawError
 from fedmedlora_audit.events import Entry, Event
 from fedmedlora_audit.law import (
     envelope,
+    member_rules,
     privacy_rules,
     retention_rules,
     round_rules,
@@ -56,6 +57,7 @@ __all__ = [
 
 RULES: Final[Mapping[str, tuple[Rule, ...]]] = {
     **setup_rules.RULES,
+    **member_rules.RULES,
     **round_rules.RULES,
     **session_rules.RULES,
     **retention_rules.RULES,

@@ -77,6 +77,8 @@ ASKED: Final[Mapping[str, _Asked]] = {
 
 def duties(state: State, site: str) -> Duty | None:
     """Return what a site owes now, or None. Erasing comes first: it frees the site for the next session."""
+    if site in state.book.left:
+        return None
     if not state.run_opened:
         ready = len(state.enrolled) == state.terms.n and site in state.terms.members.keys() - state.signed
         return Duty("sign", None, None, (state.enrolled[site],)) if ready else None
@@ -101,7 +103,7 @@ def waiting(state: State) -> Waiting:
     if current is None:
         return Waiting("closed" if state.run_closed else "idle", None, None, (), (), 0)
     if not current.sessions:
-        expected = tuple(s for s in terms.member_ids if s in current.ready or s not in current.refused)
+        expected = tuple(s for s in state.remaining if s in current.ready or s not in current.refused)
         arrived = tuple(site for site in expected if site in current.ready)
         return Waiting("train", current.number, None, expected, arrived, terms.threshold)
     session = current.sessions[-1]

@@ -2,6 +2,7 @@
 
 from fedmedlora_audit.event_data import Data, Receipt
 from fedmedlora_audit.events import COORDINATOR_ID, Event
+from fedmedlora_audit.law.member_rules import has_not_left
 from fedmedlora_audit.law.retention_rules import only_keeping_after_pruning
 from fedmedlora_audit.law.rule import (
     ROUND_ANSWERS,
@@ -28,6 +29,8 @@ AFTER_RUN = frozenset(
         "retention.hold",
         "retention.release",
         "retention.pruned",
+        "key.rotated",
+        "site.left",
     }
 )
 """What may still be said once the run is closed."""
@@ -40,9 +43,9 @@ def of_this_log(state: State, event: Event, _data: Data) -> None:
 
 
 def of_a_party(state: State, event: Event, _data: Data) -> None:
-    """E2, R2, K1: the author is the coordinator or an enrolled member, with the key of the charter."""
+    """E2, R2, K1: the author is the coordinator or an enrolled member, with its key at this entry."""
     key = state.key_of(event.actor)
-    need(event.actor.key == key.key_id, "E2", f"{event.actor.id} signs with a key not in the charter")
+    need(event.actor.key == key.key_id, "E2", f"{event.actor.id} signs with a key that is not its own here")
     known = event.actor.id == COORDINATOR_ID or event.actor.id in state.enrolled
     need(known, "K1", f"{event.actor.id} speaks before it is enrolled")
 
@@ -144,6 +147,7 @@ def _question(state: State, event: Event) -> int:
 BEFORE = (
     of_this_log,
     of_a_party,
+    has_not_left,
     next_in_sequence,
     after_its_previous,
     saw_this_log,

@@ -10,6 +10,7 @@ from fedmedlora_audit.event_data import (
     DpSpent,
     Enrolled,
     InSession,
+    KeyRotated,
     KeysBroadcast,
     ModelReleased,
     RoundClosed,
@@ -78,7 +79,7 @@ def _run_opened(state: State, _entry: Entry, _data: object) -> None:
 
 def _plan(state: State, entry: Entry, _data: object) -> None:
     number = len(state.rounds) + 1
-    state.rounds[number] = Round(number, state.base, entry)
+    state.rounds[number] = Round(number, state.base, entry, refused=dict.fromkeys(state.book.left, "plan"))
 
 
 def _plan_accepted(state: State, entry: Entry, _data: object) -> None:
@@ -113,6 +114,7 @@ def _opened(state: State, entry: Entry, data: SessionOpened) -> None:
         data.ready,
         entry.index,
     )
+    session.refused |= {site: "advertise" for site in data.ready if site in state.book.left}
     _round(state).sessions.append(session)
     state.sids[data.sid] = session
 
@@ -257,6 +259,28 @@ def _run_closed(state: State, entry: Entry, _data: object) -> None:
     state.retention.closed_at, state.retention.closed_on = entry.index, entry.event.time
 
 
+def _rotated(state: State, entry: Entry, data: KeyRotated) -> None:
+    site = entry.event.actor.id
+    state.book.take(entry.index, entry.event)
+    state.rotated[site, data.key] = len(state.rounds)
+    state.retention.events.append(entry.index)
+
+
+def _left(state: State, entry: Entry, _data: object) -> None:
+    """R2.5.6: who leaves has refused what is still open, and has erased every secret that it did not open."""
+    site, current = entry.event.actor.id, state.round
+    state.book.take(entry.index, entry.event)
+    state.retention.events.append(entry.index)
+    for sid in state.unspent.pop(site, set()):
+        state.sids[sid].erased.setdefault(site, entry.index)
+    if current is None:
+        return
+    current.refused.setdefault(site, "train" if site in current.accepted else "plan")
+    for session in current.sessions:
+        if site in session.ready and (session.is_told or session is state.session):
+            session.refused.setdefault(site, session.step)
+
+
 def _hold(state: State, entry: Entry, data: RetentionHold) -> None:
     state.retention.holds[data.hold] = entry.leaf.hex()
     state.retention.placed = data.hold
@@ -312,6 +336,8 @@ FOLDS: Final[Mapping[str, Fold]] = {
     "model.released": _released,
     "run.closed": _run_closed,
     "log.closed": _log_closed,
+    "key.rotated": _rotated,
+    "site.left": _left,
     "retention.hold": _hold,
     "retention.release": _hold_released,
     "retention.pruned": _pruned,
@@ -324,6 +350,8 @@ KEPT_FOLDS: Final[Mapping[str, Fold]] = {
         "model.released",
         "run.closed",
         "log.closed",
+        "key.rotated",
+        "site.left",
         "retention.hold",
         "retention.release",
         "retention.pruned",

@@ -16,6 +16,7 @@ from fedmedlora_audit.event_data import (
 )
 from fedmedlora_audit.events import Event
 from fedmedlora_audit.law.duties import answered
+from fedmedlora_audit.law.member_rules import enough_remain
 from fedmedlora_audit.law.rule import Rule, named_round, need, open_round, summed_session
 from fedmedlora_audit.law.state import Session, State
 from fedmedlora_audit.law.validation_rules import closes_after_counting
@@ -146,7 +147,7 @@ def _always(_state: State, _event: Event, _data: Data) -> None:
 
 
 RULES: Final[Mapping[str, tuple[Rule, ...]]] = {
-    "round.plan": (one_plan_per_round, plan_starts_from_the_last_aggregate),
+    "round.plan": (one_plan_per_round, plan_starts_from_the_last_aggregate, enough_remain),
     "plan.accepted": (answers_the_plan, accepts_once),
     "update.ready": (answers_the_plan, ready_once_after_accepting, commits_to_a_contribution),
     "round.closed": (

@@ -95,7 +95,5 @@ RULES: Final[Mapping[str, tuple[Rule, ...]]] = {
     "run.closed": (between_rounds, closes_the_run),
     "audit.exported": (names_a_true_head,),
     "log.closed": (names_a_true_head,),
-    "key.rotated": (not_in_this_release,),
     "key.revoked": (not_in_this_release,),
-    "site.left": (not_in_this_release,),
 }

@@ -8,7 +8,6 @@ Rules:
 What this does not do: judge (the rules), or change anything but through `fold`.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Self
 
@@ -17,6 +16,7 @@ from fedmedlora_audit.charter import CharterTerms
 from fedmedlora_audit.errors import LawError
 from fedmedlora_audit.event_data import AggregatePublished, LeftOut, UnmaskRequest, VotesCounted
 from fedmedlora_audit.events import Actor, Entry, Saw
+from fedmedlora_audit.member_keys import KeyBook
 from fedmedlora_audit.merkle import Tree
 from fedmedlora_audit.note import VerifierKey
 from fedmedlora_audit.privacy_plan import Spending
@@ -183,7 +183,7 @@ class State:
     """Everything the law needs to judge the next event."""
 
     terms: CharterTerms
-    keys: Mapping[str, VerifierKey]
+    book: KeyBook
     tree: Tree = field(default_factory=Tree)
     positions: dict[str, int] = field(default_factory=dict)  # leaf, 64 hex -> entry index
     chains: dict[str, Chain] = field(default_factory=dict)
@@ -205,13 +205,15 @@ class State:
     unspent: dict[str, set[str]] = field(default_factory=dict)  # id -> sids whose secrets it may still hold
     spent: dict[str, Spending] = field(default_factory=dict)  # id -> its charges in this log
     retention: Retention = field(default_factory=Retention)
+    rotated: dict[tuple[str, str], int] = field(default_factory=dict)  # (id, key) -> rounds planned by then
 
     @classmethod
     def begin(cls, terms: CharterTerms) -> Self:
         """Return the state of an empty log under this charter."""
-        keys = {site: VerifierKey.parse(keys.event_vkey) for site, keys in terms.members.items()}
-        keys["coordinator"] = VerifierKey.parse(terms.coordinator_vkey)
-        return cls(terms, keys, base=terms.initial_adapter, optimiser=terms.initial_state)
+        book = KeyBook.begin(
+            terms.members, coordinator_vkey=terms.coordinator_vkey, log_vkey=terms.log_vkey
+        )
+        return cls(terms, book, base=terms.initial_adapter, optimiser=terms.initial_state)
 
     @property
     def size(self) -> int:
@@ -223,6 +225,22 @@ class State:
         """The open round, if any."""
         last = self.rounds.get(len(self.rounds))
         return last if last is not None and last.outcome is None else None
+
+    @property
+    def remaining(self) -> tuple[str, ...]:
+        """Members that have not left, in charter order."""
+        return tuple(site for site in self.terms.member_ids if site not in self.book.left)
+
+    @property
+    def shortage(self) -> str:
+        """Why those who remain cannot carry another round; empty if they can."""
+        terms, there = self.terms, self.remaining
+        if len(there) < terms.threshold:
+            return f"{len(there)} of {terms.n} members remain and a round needs {terms.threshold}"
+        custody = terms.custody
+        if custody is not None and not any(custody.decrypts(site) for site in there):
+            return f"{custody.holder}, which alone holds the CKKS key, has left"
+        return ""
 
     @property
     def session(self) -> Session | None:
@@ -256,12 +274,12 @@ class State:
         return self.chains.get(actor_id, Chain())
 
     def key_of(self, actor: Actor) -> VerifierKey:
-        """Return the key that this actor's events must be signed with.
+        """Return the key that this actor's next event must be signed with.
 
         Raises:
             LawError: The actor is no party of this charter (R2).
         """
-        key = self.keys.get(actor.id)
+        key = self.book.event_key_of(actor)
         if key is None:  # R2
             raise LawError("R2", f"{actor.id} is no member of this charter")
         return key

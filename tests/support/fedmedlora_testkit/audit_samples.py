@@ -6,7 +6,8 @@ from typing import Any, Final
 
 from fedmedlora_audit.chain import NO_EVENT
 from fedmedlora_audit.events import KINDS, Entry, Event, encode_event, entry_of, make_event, parse_event
-from fedmedlora_testkit.audit_log import ORIGIN, StudyLog, digest_of
+from fedmedlora_audit.note import ALG_COSIGNATURE, NoteSigner
+from fedmedlora_testkit.audit_log import ORIGIN, StudyLog, digest_of, seed_of
 
 SITE: Final = "site-a"
 D: Final = digest_of("a blob")
@@ -31,6 +32,12 @@ SPECIAL: Final[dict[str, dict[str, Any]]] = {
         "noise_milli": 1000,
         "sampling_micro": 20_000,
         "steps": 50,
+    },
+    "key.rotated": {
+        "consent": "A" * 86 + "==",
+        "key": "witness",
+        "possession": "A" * 86 + "==",
+        "vkey": NoteSigner.from_seed(SITE, seed_of("later"), algorithm=ALG_COSIGNATURE).vkey,
     },
     "retention.hold": {"reason": "litigation"},
 }

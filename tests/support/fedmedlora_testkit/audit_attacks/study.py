@@ -154,11 +154,9 @@ def quoted_head_of_the_future(log: StudyLog) -> bytes:
 
 
 @attack("K1")
-def key_rotation_without_a_rule(log: StudyLog) -> bytes:
+def revocation_without_a_rule(log: StudyLog) -> bytes:
     log.set_up()
-    keys = log.terms.members["site-a"]
-    data = of.KeyRotated(site="site-a", event_vkey=keys.event_vkey, witness_vkey=keys.witness_vkey)
-    return log.draft("site-a", "key.rotated", data)
+    return log.draft("coordinator", "key.revoked", of.KeyRevoked(key="0123abcd", site="site-a"))
 
 
 # -- a round

@@ -24,7 +24,7 @@ CHOSEN: Final[dict[str, Sequence[str]]] = {
     "event_without_receipt": (),
     "invented_member": (),
     "second_genesis": (),
-    "key_rotation_without_a_rule": (),
+    "revocation_without_a_rule": (),
     "second_plan_of_a_round": (),
     "round_after_the_run": (),
     "acceptance_by_a_dropped_site": (),
