@@ -18,7 +18,8 @@ from fedmedlora_audit import bundle as of
 from fedmedlora_audit.checkpoint import Checkpoint, open_checkpoint
 from fedmedlora_audit.errors import AuditError, BundleError
 from fedmedlora_audit.event_data import Receipt
-from fedmedlora_audit.events import COORDINATOR_ID, Entry, Event, entry_of, parse_event
+from fedmedlora_audit.events import Entry, entry_of, parse_event
+from fedmedlora_audit.exporters import later_keys
 from fedmedlora_audit.merkle import Tree, verify_inclusion
 from fedmedlora_audit.note import VerifierKey
 from fedmedlora_audit.tiles import read_entries
@@ -107,11 +108,17 @@ class Browser:
         self._tree = Tree.of_data(notes)
         self.unreadable: list[int] = []
         self.entries: list[Entry] = []
+        self._keys: dict[bytes, VerifierKey | None] = {}  # leaf -> the author's key at that entry
+        book = trust.key_book()
         for index, note in enumerate(notes):
             try:
-                self.entries.append(entry_of(index, note, parse_event(note).event))
+                entry = entry_of(index, note, parse_event(note).event)
             except AuditError:
                 self.unreadable.append(index)
+                continue
+            self.entries.append(entry)
+            self._keys[entry.leaf] = book.event_key_of(entry.event.actor)
+            book.take(index, entry.event)
 
     @classmethod
     def open(cls, path: Path, trust: Trust) -> Self:
@@ -133,7 +140,8 @@ class Browser:
         if problem is not None:
             raise problem
         tree = Tree.of_data(notes)
-        judged = judge_witnesses(files, trust, tree, entries=(), state=None, demanded=False)
+        book = later_keys(files, trust)
+        judged = judge_witnesses(files, trust, tree, book, entries=(), state=None, demanded=False)
         return cls(notes, trust, head, judged)
 
     @property
@@ -161,7 +169,7 @@ class Browser:
         verify_inclusion(leaf=entry.leaf, index=index, size=self.head.size, proof=proof, root=self.head.root)
         size = next((size for size in self._witnesses.quorums if size > index), None)
         times = self._witnesses.heads[size].times if size is not None else {}
-        signature = self._signature(entry.event, entry.note)
+        signature = self._signature(entry)
         return ProvenEntry(
             entry, self.head, proof, signature, self._receipt(entry), size, tuple(sorted(times))
         )
@@ -174,20 +182,17 @@ class Browser:
                 for later in self.entries
                 if isinstance(later.event.data, Receipt)
                 and leaf in later.event.refs
-                and not self._signature(later.event, later.note)
+                and not self._signature(later)
             ),
             None,
         )
 
-    def _signature(self, event: Event, note: bytes) -> str:
-        member = self._trust.members.get(event.actor.id)
-        vkey = member.event_vkey if member is not None else None
-        if event.actor.id == COORDINATOR_ID:
-            vkey = self._trust.coordinator_vkey
-        if vkey is None:
-            return f"{event.actor.id} has no trusted key"
+    def _signature(self, entry: Entry) -> str:
+        key = self._keys[entry.leaf]
+        if key is None:
+            return f"{entry.event.actor.id} has no trusted key"
         try:
-            parse_event(note).verify(VerifierKey.parse(vkey))
+            parse_event(entry.note).verify(key)
         except AuditError as error:
             return error.sentence
         return ""

@@ -105,7 +105,7 @@ class KeyBook:
 def rotation_message(
     *, origin: str, charter: str, site: str, kind: str, old: VerifierKey, new: VerifierKey
 ) -> bytes:
-    """Return what a new key signs to show that its owner takes it in: one log, one member, one predecessor."""
+    """Return what a new key signs to show who holds it: for one log, one member, after one key."""
     fields = [text.encode() for text in (origin, charter, site, kind, old.vkey, new.vkey)]
     return ROTATION_LABEL + b"".join(len(part).to_bytes(4, "big") + part for part in fields)
 

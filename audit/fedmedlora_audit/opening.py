@@ -73,7 +73,7 @@ def open_events(
         key_of: The key an author is trusted to sign with, None for a stranger.
         workers: Processes to use, this one included; short logs are opened in this one alone.
             With more than one, the program's start must be guarded, as `multiprocessing` asks.
-        learn: Told of every event once its key was asked for, before that of the next: keys change on the way.
+        learn: Told of every event once its key was asked for, before the next one's: keys change on the way.
 
     Yields:
         One result per note, the same for any number of workers.

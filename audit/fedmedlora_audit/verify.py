@@ -37,8 +37,8 @@ from fedmedlora_audit.errors import AuditError, BundleError, EventError
 from fedmedlora_audit.event_data import KeyRotated
 from fedmedlora_audit.events import Entry, Event
 from fedmedlora_audit.evidence import SumJudge
-from fedmedlora_audit.finding import Finding
 from fedmedlora_audit.exporters import later_keys
+from fedmedlora_audit.finding import Finding
 from fedmedlora_audit.heads import FetchedHead, judge_heads
 from fedmedlora_audit.law import State, findings, fold
 from fedmedlora_audit.merkle import Tree

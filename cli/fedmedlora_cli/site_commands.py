@@ -8,7 +8,13 @@ from typing import Annotated
 
 import typer
 
-from fedmedlora_cli import live_screen, site_adapt_command, site_ledger_command, site_screen
+from fedmedlora_cli import (
+    live_screen,
+    site_adapt_command,
+    site_ledger_command,
+    site_member_commands,
+    site_screen,
+)
 from fedmedlora_cli.log_options import LogFileOption, LogFormat, LogFormatOption, start_log
 from fedmedlora_cli.output import (
     FolderOption,
@@ -260,4 +266,6 @@ def trust(
 
 
 app.command("adapt")(site_adapt_command.command)
+app.command("rotate-keys")(site_member_commands.rotate_keys)
+app.command("leave")(site_member_commands.leave)
 app.command("ledger")(site_ledger_command.command)

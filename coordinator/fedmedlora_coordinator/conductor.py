@@ -156,7 +156,9 @@ class Conductor:
     def _between_rounds(self) -> Wait | None:
         """Plan the next round once enough sites are there, or release and end."""
         state = self._state
-        if len(state.rounds) < state.terms.rounds:
+        if state.shortage:
+            _LOG.warning("no round %s: %s; the run ends here", len(state.rounds) + 1, state.shortage)
+        elif len(state.rounds) < state.terms.rounds:
             # Planning while too few are there would only burn one of the charter's rounds.
             # So would one without the site that alone can decrypt its sum.
             there = self._presence.connected()

@@ -1,6 +1,6 @@
 """The coordinator's log as one object: store, tree, law and the coordinator's own pen (PROTOCOL §5).
 
-Every entry takes one path: signature by the charter's key of its author, the law, one durable transaction,
+Every entry takes one path: signature by its author's key at that entry, the law, one durable transaction,
 and only then is it folded, shown to watchers and answered. The state in memory is nothing but the fold of
 what is on the disk, so a kill at any instant loses no acknowledged event: the next start replays and goes
 on.
@@ -112,9 +112,6 @@ class Ledger:
         self._die_at = die_at
         self._tree = Tree()
         self._index_of: dict[bytes, int] = {}
-        self._verifiers = {
-            site: VerifierKey.parse(member.event_vkey) for site, member in terms.members.items()
-        } | {COORDINATOR_ID: VerifierKey.parse(terms.coordinator_vkey)}
         self._grown = asyncio.Event()
         self._replay()
 
@@ -241,7 +238,7 @@ class Ledger:
             raise PeerRefusedError(Reason.BAD_EVENT, check=error.check, detail=error.sentence) from None
         if unverified.event.actor.id != site:
             raise PeerRefusedError(Reason.WRONG_ACTOR)
-        verifier = self._verifiers.get(site)
+        verifier = self.state.book.events.get(site)
         if verifier is None or site == COORDINATOR_ID:
             raise PeerRefusedError(Reason.NOT_A_MEMBER)
         try:
@@ -321,8 +318,8 @@ class Ledger:
                 raise StoreError(f"entry {stored.index} of the store is damaged")
             try:
                 unverified = parse_event(stored.note)
-                event = unverified.verify(self._verifiers[unverified.event.actor.id])
-            except (AuditError, KeyError):
+                event = unverified.verify(self.state.key_of(unverified.event.actor))
+            except AuditError:
                 raise StoreError(f"entry {stored.index} is not signed by a party of this study") from None
             self._tree.append(leaf)
             entry = Entry(stored.index, leaf, stored.note, event)

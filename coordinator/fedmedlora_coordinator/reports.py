@@ -63,6 +63,8 @@ def status(root: Path) -> dict[str, object]:
         "waiting_for": [site for site in now.expected if site not in now.arrived],
         "base": state.base,
         **_kept(running, state),
+        "left": sorted(state.book.left),
+        "keys_changed": sorted({site for site, _ in state.rotated}),
         **_stamped(folder, entries),
         **_clipped(folder, running, state),
     }

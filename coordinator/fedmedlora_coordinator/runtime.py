@@ -267,7 +267,7 @@ class Federation:
         grace = self._settings.timing.grace_seconds
         while True:
             now = time.monotonic()
-            missing = [s for s in self._ledger.terms.members if not self._service.has_been_sent_all(s)]
+            missing = [s for s in self._ledger.state.remaining if not self._service.has_been_sent_all(s)]
             absent = [self._presence.away_since(site) for site in missing]
             late = [since + grace - now for since in absent if since is not None and since + grace > now]
             behind = self._service.behind()

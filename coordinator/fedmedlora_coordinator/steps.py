@@ -243,7 +243,7 @@ def round_aborted(state: State, reason: str) -> Draft:
 def deliveries_failed(state: State, step: str) -> list[Draft]:
     """Name each site that was asked at a step and neither answered nor refused."""
     current = open_round(state)
-    asked = state.terms.member_ids if step == "train" else tuple(ASKED[step][0](live_session(state)))
+    asked = state.remaining if step == "train" else tuple(ASKED[step][0](live_session(state)))
     silent = sorted(set(asked) - answered(state, step))
     return [
         Draft(

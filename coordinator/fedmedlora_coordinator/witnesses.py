@@ -10,7 +10,6 @@ from fedmedlora_audit.cosignature import (
     is_cosigned_after,
     open_line,
     with_cosignatures,
-    witness_keys,
 )
 from fedmedlora_audit.errors import CheckpointError
 from fedmedlora_coordinator.errors import PeerRefusedError
@@ -27,7 +26,6 @@ class Witnesses:
         self._ledger = ledger
         self._store = store
         self._terms: CharterTerms = ledger.terms
-        self._keys = witness_keys(ledger.terms.members)
         self._lines: dict[int, dict[str, bytes]] = {}
         for size, site, line in store.cosignatures():
             self._lines.setdefault(size, {})[site] = line
@@ -61,8 +59,9 @@ class Witnesses:
             self._ledger.need_head(note)
             raise PeerRefusedError(Reason.WRONG_HEAD)
         try:
-            open_line(line, self._keys[site], head)
-        except CheckpointError:
+            # R2.5.5: a key witnesses the heads of its time, and one who left witnesses none.
+            open_line(line, self._ledger.state.book.witnesses_at(head.size)[site], head)
+        except (CheckpointError, KeyError):
             raise PeerRefusedError(Reason.BAD_SIGNATURE, check="C3") from None
         lines = self._lines.setdefault(head.size, {})
         if site in lines:

@@ -188,7 +188,14 @@ class Agent:
         await self._client.close()
 
     async def run(self) -> None:
-        """Follow the log until the run is closed, reconnecting as often as it takes."""
+        """Take part until the run is closed, or this site has left."""
+        await self._follow_to_the_end()
+        state = self._held.mirror.state
+        if state.released is None and self._held.site not in state.book.left:
+            raise SiteError("the run was closed without a model")
+
+    async def _follow_to_the_end(self) -> None:
+        """Follow the log until nothing is left to do, reconnecting as often as it takes."""
         self._witness(self._held.mirror.entries[-1:])  # a head that came just before an earlier process died
         while True:
             try:
@@ -206,8 +213,6 @@ class Agent:
                 raise
             else:
                 break
-        if self._held.mirror.state.released is None:
-            raise SiteError("the run was closed without a model")
 
     async def _follow(self) -> None:
         """Act on one connection until the run is closed; a broken connection is a TransportError."""
@@ -292,7 +297,7 @@ class Agent:
                 continue
             if self._held.witness.unsent:  # of a head that came meanwhile
                 continue
-            return state.run_closed and duty is None
+            return (state.run_closed or self._held.site in state.book.left) and duty is None
 
     def _duty(self) -> Duty | None:
         """What this site owes and has not refused."""

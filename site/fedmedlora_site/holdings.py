@@ -16,6 +16,8 @@ from pathlib import Path
 from fedmedlora_audit.chain import Author, event_time
 from fedmedlora_audit.charter import CharterTerms
 from fedmedlora_audit.event_data import StepRefused
+from fedmedlora_audit.law import State
+from fedmedlora_audit.note import NoteSigner, VerifierKey
 from fedmedlora_core.policy import SitePolicy
 from fedmedlora_core.study import INITIAL_FOLDER, Study
 from fedmedlora_site.acceptance import check_members, load_accepted
@@ -28,6 +30,7 @@ from fedmedlora_site.durable import make_folder
 from fedmedlora_site.errors import FolderError
 from fedmedlora_site.folder import SiteFolder
 from fedmedlora_site.journal import Journal, Refusal
+from fedmedlora_site.key_ring import KeyRing
 from fedmedlora_site.keystore import Keystore
 from fedmedlora_site.markers import Markers
 from fedmedlora_site.mirror import Mirror
@@ -45,6 +48,7 @@ class Holdings:
     folder: SiteFolder
     config: SiteConfig
     keys: Keystore
+    ring: KeyRing
     study: Study
     terms: CharterTerms
     policy: SitePolicy
@@ -89,18 +93,25 @@ class Holdings:
         keys = Keystore.load(folder.keys, config.site.id)
         make_folder(folder.run)
         author = Author(config.site.id, "site", keys.event_signer, terms.origin)
-        if keys.event_signer.vkey != terms.members[config.site.id].event_vkey:
-            raise FolderError(f"{folder.keys}: does not hold the event key that the charter names")
+        first = VerifierKey.parse(terms.members[config.site.id].event_vkey)
+        ring, mirror = KeyRing(folder.keys, keys), Mirror(folder.mirror, terms, config.site.id)
+        ring.settle(mirror.state.book)
         held = cls(
             folder=folder,
             config=config,
             keys=keys,
+            ring=ring,
             study=study,
             terms=terms,
             policy=policy,
-            mirror=Mirror(folder.mirror, terms, config.site.id),
-            witness=Witness(folder.witness, keys.witness_signer, terms.origin, lambda: int(time.time())),
-            outbox=Outbox(folder.outbox, author),
+            mirror=mirror,
+            witness=Witness(
+                folder.witness,
+                lambda size: witness_signer(ring, mirror.state, config.site.id, size),
+                terms.origin,
+                lambda: int(time.time()),
+            ),
+            outbox=Outbox(folder.outbox, author, first=first, ring=ring),
             markers=Markers(folder.markers),
             journal=Journal(folder.journal, create=True, repair=True),
             clipping=ClippingRecord(folder.clipping, repair=True),
@@ -172,6 +183,13 @@ class Holdings:
     def update_id(self, round_number: int) -> str:
         """Name of a round's update in the markers: unique across studies."""
         return f"{self.terms.digest}/{round_number}"
+
+
+def witness_signer(ring: KeyRing, state: State, site: str, size: int) -> NoteSigner | None:
+    """Return what cosigns the head of a size, by the log up to there; None once this site has left."""
+    # R2.5.5
+    key = state.book.witnesses_at(size).get(site)
+    return None if key is None else ring.need(key)
 
 
 class FolderLock:

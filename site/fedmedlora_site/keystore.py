@@ -21,8 +21,9 @@ from fedmedlora_site.durable import create_private, make_folder
 from fedmedlora_site.errors import FolderError
 
 SECRET_BYTES = 32
-_SECRETS = ("event.seed", "witness.seed", "storage.key", "round.secret")
-_WITNESS_SEEDS = {"ed25519": "witness.seed", "ml-dsa-44": "witness-ml-dsa-44.seed"}
+EVENT_SEED = "event.seed"
+_SECRETS = (EVENT_SEED, "witness.seed", "storage.key", "round.secret")
+WITNESS_SEEDS = {"ed25519": "witness.seed", "ml-dsa-44": "witness-ml-dsa-44.seed"}
 _TLS = "tls.key"
 
 
@@ -84,11 +85,11 @@ class Keystore:
         Raises:
             FolderError: A file is missing, malformed, or readable by others (the operator's).
         """
-        held = [kind for kind, name in _WITNESS_SEEDS.items() if (folder / name).exists()]
+        held = [kind for kind, name in WITNESS_SEEDS.items() if (folder / name).exists()]
         kind = held[0] if held else "ed25519"
         if len(held) > 1:
             raise FolderError(f"{folder}: holds two witness keys; the card names one of them")
-        values = [_read_secret(folder / name) for name in _file_names(kind)]
+        values = [read_secret(folder / name) for name in _file_names(kind)]
         return cls(site, read_private(folder / _TLS), *values, witness_kind=kind)
 
     @property
@@ -155,7 +156,7 @@ class Keystore:
 
 
 def _file_names(witness_kind: str) -> tuple[str, ...]:
-    return tuple(_WITNESS_SEEDS[witness_kind] if name == "witness.seed" else name for name in _SECRETS)
+    return tuple(WITNESS_SEEDS[witness_kind] if name == "witness.seed" else name for name in _SECRETS)
 
 
 def read_private(path: Path) -> bytes:
@@ -174,8 +175,12 @@ def read_private(path: Path) -> bytes:
         return file.read()
 
 
-def _read_secret(path: Path) -> bytes:
-    """Read a 32-byte secret."""
+def read_secret(path: Path) -> bytes:
+    """Read a 32-byte secret that only its owner may read.
+
+    Raises:
+        FolderError: It is missing, of another length, or readable by others (the operator's).
+    """
     data = read_private(path)
     if len(data) != SECRET_BYTES:
         raise FolderError(f"{path}: expected {SECRET_BYTES} bytes, found {len(data)}")

@@ -1,7 +1,7 @@
 """The site's own copy of the log: verified, folded by the law, durable (PROTOCOL §5).
 
 Every batch is checked before anything of it counts: the head is signed by the charter's log key, the root
-recomputed from all entries is the head's, every note is signed by the charter's key of its author, and the
+recomputed from all entries is the head's, every note is signed by its author's key at that entry, and the
 law allows every event. A batch that fails is kept as evidence and changes nothing on disk.
 
 On disk: `entries` (length-prefixed notes, appended), `checkpoint` (the newest signed head, replaced after
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from fedmedlora_audit.charter import CharterTerms
 from fedmedlora_audit.checkpoint import Checkpoint, open_checkpoint
-from fedmedlora_audit.cosignature import open_cosigned, witness_keys
+from fedmedlora_audit.cosignature import open_cosigned
 from fedmedlora_audit.errors import AuditError, CheckpointError, LawError
 from fedmedlora_audit.events import Entry, Saw, entry_of, open_event, parse_event
 from fedmedlora_audit.law import State, apply
@@ -54,7 +54,6 @@ class Mirror:
         self._terms = terms
         self._own_id = own_id
         self._log_key = VerifierKey.parse(terms.log_vkey)
-        self._witnesses = witness_keys(terms.members)
         self._cosigned_path = root / "cosigned"
         self.witnessed = 0  # entries under the newest head with a quorum of cosignatures, in this process
         self._broken = False
@@ -130,11 +129,12 @@ class Mirror:
         if not note:
             return
         try:
-            head = open_cosigned(note, self._log_key, self._witnesses, origin=self._terms.origin)
+            size = open_checkpoint(note, self._log_key, origin=self._terms.origin).size
+            witnesses = self.state.book.witnesses_at(size)
+            head = open_cosigned(note, self._log_key, witnesses, origin=self._terms.origin)
             head.need_quorum(self._terms.threshold)
         except CheckpointError:
             return
-        size = head.checkpoint.size
         if not self.witnessed < size <= self.size:
             return
         if self.tree.root(size) != head.checkpoint.root:

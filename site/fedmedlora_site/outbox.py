@@ -8,18 +8,20 @@ effect, so no second version is ever needed.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 from fedmedlora_audit.chain import Author, Chain
 from fedmedlora_audit.errors import AuditError
-from fedmedlora_audit.event_data import Data, StepRefused
+from fedmedlora_audit.event_data import Data, KeyRotated, StepRefused
 from fedmedlora_audit.events import Event, Object, Saw, open_event
 from fedmedlora_audit.merkle import leaf_hash
+from fedmedlora_audit.note import VerifierKey
 from fedmedlora_site.durable import make_folder, write_atomic
 from fedmedlora_site.errors import FolderError
 from fedmedlora_site.journal import Refusal
+from fedmedlora_site.key_ring import KeyRing
 
 
 @dataclass(frozen=True)
@@ -43,26 +45,34 @@ class Outbox:
     Args:
         root: The folder; made when missing.
         author: Signs with this site's event key.
+        first: The key that the charter names, if a later one may be in use: the events themselves say from
+            where on (`key.rotated`).
+        ring: Holds the keys that may be in use.
 
     Raises:
-        FolderError: An event is missing or was changed.
+        FolderError: An event is missing or was changed, or the key in use is not there.
     """
 
-    def __init__(self, root: Path, author: Author) -> None:
+    def __init__(
+        self, root: Path, author: Author, *, first: VerifierKey | None = None, ring: KeyRing | None = None
+    ) -> None:
         """Read the chain of earlier runs."""
         self._root = make_folder(root)
         self._author = author
+        self._key = first or author.signer.verifier
+        self._ring = ring
         self._signed: list[Signed] = []
         self._chain = Chain()
         for torn in root.glob(".*.tmp"):
             torn.unlink()
         for path in sorted(root.glob("*.note")):
             self._take(path)
+        self._choose_signer()
 
     def _take(self, path: Path) -> None:
         note = path.read_bytes()
         try:
-            event = open_event(note, self._author.signer.verifier)
+            event = open_event(note, self._key)
         except AuditError as exc:
             raise FolderError(f"{path}: {exc}") from None
         if (event.seq, event.prev) != (self._chain.seq + 1, self._chain.prev):
@@ -72,6 +82,13 @@ class Outbox:
     def _append(self, signed: Signed) -> None:
         self._signed.append(signed)
         self._chain = Chain(signed.event.seq, signed.leaf.hex())
+        data = signed.event.data
+        if isinstance(data, KeyRotated) and data.key == "event":  # R2.5.1: all that follows is the new key's
+            self._key = VerifierKey.parse(data.vkey)
+
+    def _choose_signer(self) -> None:
+        if self._ring is not None:
+            self._author = replace(self._author, signer=self._ring.need(self._key))
 
     @property
     def last_seq(self) -> int:
@@ -126,6 +143,7 @@ class Outbox:
         write_atomic(self._root / f"{event.seq:08d}.note", note)
         signed = Signed(note, leaf_hash(note), event)
         self._append(signed)
+        self._choose_signer()
         return signed
 
     def file_receipt(self, seq: int, receipt: bytes) -> None:

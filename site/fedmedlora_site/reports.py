@@ -25,6 +25,7 @@ from fedmedlora_site.durable import write_atomic
 from fedmedlora_site.errors import FolderError
 from fedmedlora_site.folder import SiteFolder
 from fedmedlora_site.journal import Journal
+from fedmedlora_site.key_ring import KeyRing
 from fedmedlora_site.keystore import Keystore
 from fedmedlora_site.mirror import Mirror
 from fedmedlora_site.pins import Pins
@@ -77,6 +78,17 @@ def status(root: Path) -> dict[str, Any]:
         **_clipped(ClippingRecord(folder.clipping)),
         "released": state.released,
         "run_closed": state.run_closed,
+        **_members(opened),
+    }
+
+
+def _members(opened: _Opened) -> dict[str, Any]:
+    """Who has left, and the ids of the keys that this site signs with by now."""
+    book, site = opened.mirror.state.book, opened.config.site.id
+    return {
+        "left": sorted(book.left),
+        "event_key": book.key_of(site, "event").key_id,
+        "witness_key": book.key_of(site, "witness").key_id,
     }
 
 
@@ -97,13 +109,14 @@ def export_bundle(root: Path, out: Path) -> None:
         BundleError: The target is in use.
     """
     opened = _open(root)
-    head = _need_log(opened)
+    head, site = _need_log(opened), opened.config.site.id
+    keys = Keystore.load(opened.folder.keys, site)
     write_bundle(
         out,
         charter=opened.study.canonical_json(),
         entries=opened.mirror.entries,
         checkpoint=head,
-        signer=Keystore.load(opened.folder.keys, opened.config.site.id).event_signer,
+        signer=KeyRing(opened.folder.keys, keys).need(opened.mirror.state.book.events[site]),
     )
 
 

@@ -22,6 +22,7 @@ from fedmedlora_site.durable import make_folder, write_atomic
 from fedmedlora_site.errors import FolderError, ForkError
 
 _SCHEMA: Final = "fedmedlora-witness/1"
+SignerOf = Callable[[int], NoteSigner | None]
 Cosignature = tuple[bytes, bytes]
 """(head as the log signed it, this site's signature line)."""
 
@@ -31,7 +32,7 @@ class Witness:
 
     Args:
         path: Its file; the folder is made when missing.
-        signer: The site's witness key.
+        signer: Returns what signs the head of a size, or None if this site has left: keys change.
         origin: The log's origin.
         clock: Seconds since 1970.
 
@@ -39,10 +40,10 @@ class Witness:
         FolderError: The file is damaged or of another log.
     """
 
-    def __init__(self, path: Path, signer: NoteSigner, origin: str, clock: Callable[[], int]) -> None:
+    def __init__(self, path: Path, signer: SignerOf, origin: str, clock: Callable[[], int]) -> None:
         """Read what earlier processes promised."""
         self._path = path
-        self._signer = signer
+        self._signer_of = signer
         self._origin = origin
         self._clock = clock
         self._size, self._root, self._time = 0, "", 0
@@ -90,8 +91,11 @@ class Witness:
             if head.root.hex() != self._root:
                 raise ForkError("log_forked", f"another head of size {head.size} was cosigned before")
             return
+        signer = self._signer_of(head.size)
+        if signer is None:
+            return
         time = max(self._clock(), self._time)  # a clock that was set back does not order heads anew
-        line = cosign(head, self._signer, time=time)
+        line = cosign(head, signer, time=time)
         self._size, self._root, self._time = head.size, head.root.hex(), time
         self._unsent.append((note, line))
         self._store()

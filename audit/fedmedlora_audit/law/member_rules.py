@@ -43,7 +43,7 @@ def brings_in_a_fresh_key(state: State, event: Event, data: KeyRotated) -> None:
 
 # R2.5.2
 def proves_possession(state: State, event: Event, data: KeyRotated) -> None:
-    """K2: the new key signed for this log, this member and the key before it; a witness key's elder as well."""
+    """K2: the new key signed for this log, member and elder key; the elder witness key has to agree."""
     site, new = event.actor.id, _key(data)
     old = state.book.key_of(site, data.key)
     terms = state.terms

@@ -65,7 +65,9 @@ def prunes_whole_tiles_of_the_run(state: State, _event: Event, data: RetentionPr
     limit = retention.closed_at or 0
     need(end <= limit, "H1", f"the end of the run, entry {limit}, is never deleted")
     kept = [index for index in retention.events if start <= index < end]
-    need(not kept, "H1", f"entry {kept[0] if kept else 0} speaks of retention or of keys and is never deleted")
+    need(
+        not kept, "H1", f"entry {kept[0] if kept else 0} speaks of retention or of keys and is never deleted"
+    )
 
 
 def names_what_it_deletes(state: State, _event: Event, data: RetentionPruned) -> None:

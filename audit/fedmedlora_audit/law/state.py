@@ -210,9 +210,7 @@ class State:
     @classmethod
     def begin(cls, terms: CharterTerms) -> Self:
         """Return the state of an empty log under this charter."""
-        book = KeyBook.begin(
-            terms.members, coordinator_vkey=terms.coordinator_vkey, log_vkey=terms.log_vkey
-        )
+        book = KeyBook.begin(terms.members, coordinator_vkey=terms.coordinator_vkey, log_vkey=terms.log_vkey)
         return cls(terms, book, base=terms.initial_adapter, optimiser=terms.initial_state)
 
     @property

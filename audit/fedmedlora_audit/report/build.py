@@ -194,7 +194,8 @@ def _people(verdict: Verdict, trust: Trust) -> tuple[PersonRow, ...]:
         if event.type in ("site.enrolled", "charter.signed"):
             times.setdefault((about, event.type), event.time)
         elif isinstance(data, KeyRotated | KeyRevoked | SiteLeft):
-            acts.setdefault(about, []).append(f"{event.type} at event {entry.index}, {event.time}")
+            what = f" ({data.key} key, {_id(data.vkey)})" if isinstance(data, KeyRotated) else ""
+            acts.setdefault(about, []).append(f"{event.type}{what} at event {entry.index}, {event.time}")
     rows = [
         PersonRow(COORDINATOR_ID, _id(trust.coordinator_vkey), "", "", "", _acts(COORDINATOR_ID, said, acts))
     ]

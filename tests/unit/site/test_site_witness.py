@@ -34,7 +34,7 @@ class Clock:
 
 
 def opened(path: Path, clock: Clock | None = None) -> Witness:
-    return Witness(path, SIGNER, ORIGIN, clock or Clock())
+    return Witness(path, lambda size: SIGNER, ORIGIN, clock or Clock())
 
 
 def test_a_cosignature_waits_until_it_is_acknowledged_across_restarts(tmp_path: Path) -> None:
