@@ -13,6 +13,7 @@ from fedmedlora_cli.output import JsonOption, say, write_json
 from fedmedlora_cli.strategy_option import StrategyOption
 from fedmedlora_cli.study_graph import check_graph, graph_facts
 from fedmedlora_cli.study_options import (
+    AdapterOption,
     AgreementOption,
     BaseOption,
     ChooseOption,
@@ -89,6 +90,7 @@ def new(
     timestamps: Annotated[bool, typer.Option(help="Audits demand a time stamp of every round.")] = False,
     retention_years: YearsOption = DEFAULT_YEARS,
     continues: ContinuesOption = None,
+    adapter: AdapterOption = None,
     site_epsilon: SiteEpsilonOption = None,
     site_delta: SiteDeltaOption = "1e-5",
     site_clip: SiteClipOption = None,
@@ -119,6 +121,7 @@ def new(
     privacy = (dp_epsilon, dp_delta, dp_unit, dp_rate, dp_steps, dp_clip, dp_batch_units)
     kept["privacy"] = dict(zip(NO_OPTIONS, privacy, strict=True))
     kept |= {"ckks_context": ckks_context, "drop_percent": drop_percent, "continues": continues}
+    kept["adapter"] = adapter
     kept["site_budget"] = site_budget_of(site_epsilon, site_delta, site_clip)
     _write(out, overrides=overrides, **kept)
 

@@ -11,7 +11,10 @@ YearsOption = Annotated[
     int, typer.Option(min=1, max=100, help="Years for which the log is kept whole after the run.")
 ]
 ContinuesOption = Annotated[
-    Path | None, typer.Option(help="Bundle of a log that was closed on doubt; the new one names its head.")
+    Path | None, typer.Option(help="Bundle of the log that this study follows; the new one names its head.")
+]
+AdapterOption = Annotated[
+    Path | None, typer.Option(help="Adapter to go on from: the released folder of the study before.")
 ]
 BaseOption = Annotated[
     Path | None, typer.Option(help="Folder of the base model; the shipped one if left out.")

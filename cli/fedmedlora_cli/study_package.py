@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fedmedlora_cli.study_continued import continued_adapter, last_head
 from fedmedlora_cli.study_graph import check_graph, with_graph
 from fedmedlora_cli.study_privacy import NO_OPTIONS, with_privacy
 from fedmedlora_cli.study_site_noise import (
@@ -18,7 +19,6 @@ from fedmedlora_cli.study_site_noise import (
 from fedmedlora_core.adapter_parts import halves_of
 from fedmedlora_core.architectures import check_architecture
 from fedmedlora_core.config import Section, load_toml
-from fedmedlora_core.errors import ConfigError
 from fedmedlora_core.labels import label_set
 from fedmedlora_core.learning.devices import dtype_of
 from fedmedlora_core.learning.lora import LoraTerms
@@ -33,7 +33,6 @@ from fedmedlora_core.study import (
     LogTerms,
     Member,
     ModelTerms,
-    PredecessorTerms,
     Study,
     StudyInfo,
 )
@@ -72,6 +71,7 @@ def build_package(
     base: Path | None,
     ckks_context: Path | None = None,
     continues: Path | None = None,
+    adapter: Path | None = None,
     drop_percent: int = 10,
     audit: AuditTerms | None = None,
     privacy: Mapping[str, Any] | None = None,
@@ -90,7 +90,8 @@ def build_package(
         member_cards: Every member's `card.toml`, in charter order.
         base: Folder of the base model; the shipped one when None.
         ckks_context: Public CKKS context to put into the package.
-        continues: Bundle of a log that was closed on doubt, or None.
+        continues: Bundle of the log that this study follows, or None.
+        adapter: PEFT folder of the adapter to go on from; None begins anew.
         drop_percent: Drop-outs, in hundredths of the members, that a sparse graph has to survive.
         privacy: Arguments of `with_privacy`; None leaves it to the profile.
         audit: What an auditor demands; None demands witnesses and keeps the log for six years.
@@ -121,6 +122,8 @@ def build_package(
         base_name=folder.name,
         dtype=dtype_of(settings.training),
     )
+    if adapter is not None:
+        initial = continued_adapter(adapter, initial, continues)
     study = compose_study(
         settings,
         info=StudyInfo(id=study_id, title=title, seed=seed),
@@ -148,7 +151,7 @@ def _log_terms(centre: CoordinatorCard, continues: Path | None) -> LogTerms:
         origin=centre.log_vkey.split("+", 1)[0],
         log_vkey=centre.log_vkey,
         coordinator_vkey=centre.coordinator_vkey,
-        predecessor=None if continues is None else _last_head(continues),
+        predecessor=None if continues is None else last_head(continues),
     )
 
 
@@ -163,26 +166,3 @@ def ckks_table(context: Path | None, custody: str, holder: str) -> dict[str, str
     from fedmedlora_site.custody import read_context
 
     return {"custody": custody, "holder": holder, "context": read_context(context).digest}
-
-
-def _last_head(bundle: Path) -> PredecessorTerms:
-    """Read the last head of a closed log from a bundle; its verdict is `audit verify`'s business.
-
-    Raises:
-        ConfigError: It is no bundle, or its head is not signed by its log.
-    """
-    from fedmedlora_audit.bundle import CHARTER, CHECKPOINT, read_files
-    from fedmedlora_audit.charter import CharterTerms
-    from fedmedlora_audit.checkpoint import open_checkpoint
-    from fedmedlora_audit.errors import AuditError
-    from fedmedlora_audit.note import VerifierKey
-
-    try:
-        files, _ = read_files(bundle)
-        terms = CharterTerms.from_json(files[CHARTER])
-        head = open_checkpoint(files[CHECKPOINT], VerifierKey.parse(terms.log_vkey), origin=terms.origin)
-    except KeyError as lacking:
-        raise ConfigError(f"{bundle}: is no bundle of a log: {lacking.args[0]} is missing") from None
-    except (OSError, AuditError) as error:
-        raise ConfigError(f"{bundle}: is no bundle of a log: {error}") from None
-    return PredecessorTerms(origin=head.origin, size=head.size, root=head.root.hex())

@@ -204,7 +204,7 @@ class Agent:
                 self.standing.lost()
                 if self._failures == 0:
                     tell(_LOG, "connection_lost", address=self._held.config.site.coordinator_address)
-                if self._held.mirror.state.run_closed and self._failures >= FAREWELL_ATTEMPTS:
+                if self._is_over and self._failures >= FAREWELL_ATTEMPTS:
                     break  # the run is over and the coordinator gone: what is owed now binds nobody
                 await asyncio.sleep(backoff_seconds(min(self._failures, 16), self._network))
                 self._failures += 1
@@ -282,6 +282,8 @@ class Agent:
             await self._hand_in_cosignatures()
             if not await self._send():
                 return False
+            if self._held.site in state.book.left:
+                return True
             current = state.round
             # Before what it left is deleted: a training that goes on would leave a state behind.
             await self._rounds.drop_training(current.number if current and not current.sessions else None)
@@ -297,7 +299,13 @@ class Agent:
                 continue
             if self._held.witness.unsent:  # of a head that came meanwhile
                 continue
-            return (state.run_closed or self._held.site in state.book.left) and duty is None
+            return state.run_closed and duty is None
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether nothing more is asked of this site: the run was closed, or the site has left."""
+        state = self._held.mirror.state
+        return state.run_closed or self._held.site in state.book.left
 
     def _duty(self) -> Duty | None:
         """What this site owes and has not refused."""

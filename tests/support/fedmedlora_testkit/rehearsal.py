@@ -173,6 +173,7 @@ class Federation:
         cls,
         root: Path,
         *,
+        name: str = "ward.example",
         ids: tuple[str, ...] = SITE_IDS,
         rounds: int = 2,
         mode: str = "masks",
@@ -188,7 +189,7 @@ class Federation:
         federation, enrolment = (f"127.0.0.1:{free_port()}" for _ in range(2))
         made = init(
             root / "coordinator",
-            name="ward.example",
+            name=name,
             address=federation,
             enrolment_address=enrolment,
             timing=timing,

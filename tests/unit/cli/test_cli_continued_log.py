@@ -7,15 +7,18 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from fedmedlora_audit import event_data as of
 from fedmedlora_audit.charter import CharterTerms
 from fedmedlora_audit.note import ALG_COSIGNATURE, NoteSigner
 from fedmedlora_cli.study_commands import app
 from fedmedlora_coordinator import setup
+from fedmedlora_core.adapter import Adapter
 from fedmedlora_core.errors import ConfigError
 from fedmedlora_core.study import Study
 from fedmedlora_site.pins import Card
 from fedmedlora_testkit.audit_forger import Forger
 from fedmedlora_testkit.audit_log import ORIGIN, StudyLog
+from fedmedlora_testkit.rehearsal import small_adapter
 from fedmedlora_testkit.studies import make_study
 
 
@@ -57,6 +60,40 @@ def test_the_new_charter_names_the_last_head_of_the_old_log(tmp_path: Path, clos
         study.digest
         != study.model_copy(update={"log": study.log.model_copy(update={"predecessor": None})}).digest
     )
+
+
+def log_over(adapter: str, folder: Path) -> Path:
+    """The bundle of a log that ended before its first round, from this adapter."""
+    log = StudyLog(adapter={"initial_digest": adapter}).set_up()
+    log.say("coordinator", "run.closed", of.RunClosed(rounds=0))
+    return Forger(log).seal(folder)
+
+
+def test_a_study_goes_on_from_the_adapter_that_the_old_log_led_to(tmp_path: Path, closed: Path) -> None:
+    # R2.5.8
+    (tmp_path / "first").mkdir()
+    assert new_study(tmp_path / "first", "--seed", "3").exit_code == 0
+    old = tmp_path / "first" / "study" / "initial"
+    digest = Adapter.load(old).digest
+    for place, bundle, fits in (
+        ("fits", log_over(digest, tmp_path / "bundle"), True),
+        ("not", closed, False),
+    ):
+        (tmp_path / place).mkdir()
+        done = new_study(tmp_path / place, "--continues", str(bundle), "--adapter", str(old), "--seed", "4")
+        assert (done.exit_code == 0) is fits, done.output
+        if fits:
+            assert Study.load(tmp_path / place / "study").adapter.initial_digest == digest
+            assert Adapter.load(tmp_path / place / "study" / "initial").digest == digest
+        else:
+            assert "is not the adapter that the log in" in str(done.exception)
+            assert not (tmp_path / place / "study").exists()
+
+
+def test_an_adapter_of_another_layout_is_refused(tmp_path: Path) -> None:
+    small_adapter().save(tmp_path / "other")
+    done = new_study(tmp_path, "--adapter", str(tmp_path / "other"))
+    assert "has another layout" in str(done.exception)
 
 
 def test_what_is_no_bundle_of_a_log_makes_no_study(tmp_path: Path, closed: Path) -> None:

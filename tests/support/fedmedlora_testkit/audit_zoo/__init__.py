@@ -1,6 +1,15 @@
 """The attack zoo: whole bundles that somebody falsified, each with the check that must name it (AUDIT)."""
 
-from fedmedlora_testkit.audit_zoo import additions, counted, keys, noise, private, rewrites, witnessed
+from fedmedlora_testkit.audit_zoo import (
+    additions,
+    counted,
+    keys,
+    members,
+    noise,
+    private,
+    rewrites,
+    witnessed,
+)
 from fedmedlora_testkit.audit_zoo.cage import ELSEWHERE, ZOO, Scene, Specimen
 from fedmedlora_testkit.audit_zoo.switches import without
 
@@ -12,6 +21,7 @@ __all__ = [
     "additions",
     "counted",
     "keys",
+    "members",
     "noise",
     "private",
     "rewrites",
