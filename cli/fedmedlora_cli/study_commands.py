@@ -121,8 +121,7 @@ def new(
     privacy = (dp_epsilon, dp_delta, dp_unit, dp_rate, dp_steps, dp_clip, dp_batch_units)
     kept["privacy"] = dict(zip(NO_OPTIONS, privacy, strict=True))
     kept |= {"ckks_context": ckks_context, "drop_percent": drop_percent, "continues": continues}
-    kept["adapter"] = adapter
-    kept["site_budget"] = site_budget_of(site_epsilon, site_delta, site_clip)
+    kept |= {"adapter": adapter, "site_budget": site_budget_of(site_epsilon, site_delta, site_clip)}
     _write(out, overrides=overrides, **kept)
 
 

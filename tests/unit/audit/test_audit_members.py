@@ -8,13 +8,12 @@ import pytest
 
 from fedmedlora_audit import event_data as of
 from fedmedlora_audit.browsing import Browser
-from fedmedlora_audit.errors import LawError
+from fedmedlora_audit.errors import LawError, NoteError
 from fedmedlora_audit.law import duties, waiting
 from fedmedlora_audit.note import (
     ALG_COSIGNATURE,
     ALG_COSIGNATURE_MLDSA,
     ALG_ED25519,
-    NoteError,
     VerifierKey,
     key_id,
 )

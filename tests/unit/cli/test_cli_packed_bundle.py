@@ -126,10 +126,10 @@ def test_the_search_for_canaries_looks_into_a_packed_bundle(tmp_path: Path) -> N
 
 
 def test_a_packed_bundle_is_continued_by_a_new_study(tmp_path: Path) -> None:
-    from fedmedlora_cli.study_package import _last_head
+    from fedmedlora_cli.study_continued import last_head
 
     desk = Desk(tmp_path, falsified=False)
-    assert _last_head(desk.packed) == _last_head(desk.folder)
+    assert last_head(desk.packed) == last_head(desk.folder)
     desk.packed.write_bytes(desk.packed.read_bytes()[:-1])
     with pytest.raises(ConfigError, match=r"packed\.tar\.gz: is no bundle of a log: .* is cut off"):
-        _last_head(desk.packed)
+        last_head(desk.packed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from fedmedlora_site import errand
 from fedmedlora_site.errand import Errand, Message
 from fedmedlora_site.errors import FolderError, SiteError
 from fedmedlora_site.holdings import FolderLock, Holdings
-from fedmedlora_site.key_ring import NEXT, KeyRing
+from fedmedlora_site.key_ring import NEXT, KeyRing, Kind
 from fedmedlora_site.outbox import Outbox
 from fedmedlora_testkit.stage import Stage, play
 from fedmedlora_testkit.stage_site import OWN, staged_study
@@ -24,10 +25,8 @@ class Killed(BaseException):
     """The process was killed (a BaseException: nothing may handle it)."""
 
 
-def messages(*kinds: errand.Kind) -> list[Message]:
-    return [
-        Message("key.rotated", kind, lambda held, kind=kind: errand._rotation(kind, held)) for kind in kinds
-    ]
+def messages(*kinds: Kind) -> list[Message]:
+    return [Message("key.rotated", kind, partial(errand._rotation, kind)) for kind in kinds]
 
 
 LEAVE = Message("site.left", "", lambda held: of.SiteLeft(charter=held.terms.digest))
