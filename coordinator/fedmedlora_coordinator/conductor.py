@@ -157,7 +157,7 @@ class Conductor:
         """Plan the next round once enough sites are there, or release and end."""
         state = self._state
         if state.shortage:
-            _LOG.warning("no round %s: %s; the run ends here", len(state.rounds) + 1, state.shortage)
+            tell(_LOG, "round_problem", round=len(state.rounds) + 1, detail=state.shortage)
         elif len(state.rounds) < state.terms.rounds:
             # Planning while too few are there would only burn one of the charter's rounds.
             # So would one without the site that alone can decrypt its sum.
