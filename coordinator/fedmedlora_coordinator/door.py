@@ -5,8 +5,8 @@ connections would let one attacker lock everybody out. So the door takes the con
 address, lets those in that are within their limits, and carries their bytes to gRPC, which listens on the
 loopback alone. It reads nothing of what it carries: TLS ends at gRPC.
 
-The door works in a thread of its own, so that a coordinator that waits for its disk still answers pings. Bytes
-wait at most `BUFFER_BYTES` in each direction: who does not read is not read from.
+The door works in a thread of its own, so that a coordinator that waits for its disk still answers pings.
+Bytes wait at most `BUFFER_BYTES` in each direction: who does not read is not read from.
 """
 
 import asyncio

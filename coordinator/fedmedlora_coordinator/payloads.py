@@ -110,7 +110,7 @@ class Payloads:
         return {digest for digest, role in self._roles.items() if role in PUBLIC_ROLES}
 
     def most_moved(self) -> int:
-        """Return a bound of the payload bytes that a site has to move in one step: the sum, and all uploads."""
+        """Return a bound of the payload bytes that a site moves in one step: the sum, and all uploads."""
         largest = max(max(sizes.ring, sizes.upload) for sizes in self._sizes)
         return (self._terms.n + 2) * max(largest, MAX_SMALL_BYTES)
 

@@ -15,7 +15,8 @@ class Peers(Section):
     connections: int = Field(default=2048, ge=16)  # of each listener, all addresses together
     connections_per_address: int = Field(default=16, ge=1)
     new_connections_per_second: float = Field(default=5.0, gt=0)  # of one address; a burst of 8 times that
-    shared_addresses: list[str] = ["127.0.0.1", "::1"]  # many sites come from them: no limit per address
+    # Many sites come from them, as through a proxy: no limit per address.
+    shared_addresses: list[str] = Field(default=["127.0.0.1", "::1"])
     connections_per_site: int = Field(default=8, ge=1)
     streams_per_connection: int = Field(default=8, ge=2)
     calls_per_second: float = Field(default=500.0, gt=0)  # of one site; a burst of twice that

@@ -45,16 +45,16 @@ def enrolment_server(peers: Peers) -> grpc.aio.Server:
 
 
 def _options(peers: Peers, message_bytes: int, idle_seconds: int) -> tuple[tuple[str, int], ...]:
-    """Of two values of one name gRPC takes the last."""
-    return (
-        *SERVER_OPTIONS,
-        ("grpc.max_receive_message_length", message_bytes),
-        ("grpc.max_concurrent_streams", peers.streams_per_connection),
-        ("grpc.max_metadata_size", peers.header_bytes),
-        ("grpc.absolute_max_metadata_size", peers.header_bytes),
-        ("grpc.server_handshake_timeout_ms", peers.handshake_seconds * 1000),
-        ("grpc.max_connection_idle_ms", idle_seconds * 1000),
-    )
+    """Each name once: of two values of one name gRPC takes the first."""
+    own = {
+        "grpc.max_receive_message_length": message_bytes,
+        "grpc.max_concurrent_streams": peers.streams_per_connection,
+        "grpc.max_metadata_size": peers.header_bytes,
+        "grpc.absolute_max_metadata_size": peers.header_bytes,
+        "grpc.server_handshake_timeout_ms": peers.handshake_seconds * 1000,
+        "grpc.max_connection_idle_ms": idle_seconds * 1000,
+    }
+    return tuple({**dict(SERVER_OPTIONS), **own}.items())
 
 
 def mutual_credentials(folder: Folder) -> grpc.ServerCredentials:

@@ -253,6 +253,7 @@ class FederationClient:
             TransportError: The connection broke; calling again resumes.
             RejectedError: The coordinator refused a chunk.
         """
+        # R3.2.5
         query = pb.PutChunkRequest(digest=upload.digest, total_bytes=upload.total_bytes, query=True)
         reply = await self._chunk_call(self._stub.PutChunk, query)
         while not reply.complete:

@@ -53,7 +53,9 @@ class Relay:
         self._silent.set()
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._tasks.add(asyncio.current_task())  # type: ignore[arg-type]
+        task = asyncio.current_task()
+        if task is not None:
+            self._tasks.add(task)
         limit = self.cuts[self.connections] if self.connections < len(self.cuts) else None
         self.connections += 1
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.port, limit=2 * PIECE)
@@ -66,6 +68,8 @@ class Relay:
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
             if self._silent.is_set():
                 await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return  # the relay is closed; asyncio would complain of a cancelled connection
         finally:
             for task in both:
                 task.cancel()
