@@ -132,11 +132,11 @@ class Door:
     """The public side of one listener.
 
     Attributes:
-        listener: Its name in the operator's log.
+        event: What a refusal is in the operator's log: call_refused or enrolment_refused.
         limits: Whom it lets in.
     """
 
-    listener: str
+    event: str
     limits: DoorLimits
     _open: set[Connection] = field(default_factory=set)
     _by_port: dict[int, Connection] = field(default_factory=dict)
@@ -145,7 +145,7 @@ class Door:
     def __post_init__(self) -> None:
         """Make the loop of the thread; nothing listens yet."""
         self._new = Allowances(self.limits.new_per_second, BURST * self.limits.new_per_second)
-        self._refusals = RefusalLog(_LOG, self.listener)
+        self._refusals = RefusalLog(_LOG, self.event)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="door", daemon=True)
         self._sockets: list[asyncio.Server] = []

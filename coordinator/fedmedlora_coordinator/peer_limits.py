@@ -36,7 +36,7 @@ def federation_door(peers: Peers) -> Door:
         new_per_second=peers.new_connections_per_second,
         shared=frozenset(peers.shared_addresses),
     )
-    return Door("federation", limits)
+    return Door("call_refused", limits)
 
 
 def enrolment_door(peers: Peers) -> Door:
@@ -48,7 +48,7 @@ def enrolment_door(peers: Peers) -> Door:
         shared=frozenset(peers.shared_addresses),
         seconds=peers.enrolment_seconds,
     )
-    return Door("enrolment", limits)
+    return Door("enrolment_refused", limits)
 
 
 class PeerLimits:
@@ -59,7 +59,7 @@ class PeerLimits:
         self._door = door
         self._peers = peers
         self._clock = clock
-        self._refusals = RefusalLog(_LOG, door.listener)
+        self._refusals = RefusalLog(_LOG, door.event)
         self._calls = Allowances(peers.calls_per_second, CALL_BURST_SECONDS * peers.calls_per_second)
         burst = ENROLMENT_BURST * peers.enrolment_calls_per_second
         self._enrolments = Allowances(peers.enrolment_calls_per_second, burst)

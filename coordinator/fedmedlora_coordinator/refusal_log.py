@@ -8,17 +8,19 @@ import threading
 from collections import OrderedDict
 from typing import Final
 
+from fedmedlora_protos.operating.logbook import tell
+
 EVERY_SECONDS: Final = 60.0
 MOST_KINDS: Final = 1024
 
 
 class RefusalLog:
-    """Writes `refused listener=… peer=… limit=… count=…`; may be used by several threads."""
+    """Tells `peer=… limit=… count=…` as an event of the log catalogue; may be used by several threads."""
 
-    def __init__(self, logger: logging.Logger, listener: str) -> None:
-        """Take where to write, and the name of the listener."""
+    def __init__(self, logger: logging.Logger, event: str) -> None:
+        """Take where to write, and the event: call_refused or enrolment_refused."""
         self._logger = logger
-        self._listener = listener
+        self._event = event
         self._lock = threading.Lock()
         self._kinds: OrderedDict[tuple[str, str], tuple[float, int]] = OrderedDict()
 
@@ -39,11 +41,5 @@ class RefusalLog:
             if len(self._kinds) > MOST_KINDS:
                 self._kinds.popitem(last=False)
         if due:
-            self._logger.warning(
-                "refused listener=%s peer=%s limit=%s count=%d%s",
-                self._listener,
-                peer,
-                limit,
-                count,
-                f" detail={detail!r}" if detail else "",
-            )
+            said = f"peer={peer} limit={limit} count={count}{f' {detail}' if detail else ''}"
+            tell(self._logger, self._event, detail=said)

@@ -28,8 +28,8 @@ from fedmedlora_coordinator.placement import await_database, enrolment_database,
 from fedmedlora_coordinator.postgres_database import GONE_SECONDS
 from fedmedlora_coordinator.presence import Presence
 from fedmedlora_coordinator.probes import HealthProbes
-from fedmedlora_coordinator.pulse import Pulse, Watched, tell_entry
 from fedmedlora_coordinator.progress import Progress
+from fedmedlora_coordinator.pulse import Pulse, Watched, tell_entry
 from fedmedlora_coordinator.register import Register
 from fedmedlora_coordinator.service import FederationService
 from fedmedlora_coordinator.settings import CoordinatorSettings

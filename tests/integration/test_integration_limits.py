@@ -86,9 +86,7 @@ def test_silent_connections_of_one_address_are_few_and_without_the_limits_all(
     lines = [line for line in caplog.messages if ATTACKER in line]
     assert len(lines) == (0 if changes else 1), "one line for two hundred refusals"
     if lines:
-        assert (
-            lines[0] == f"refused listener=federation peer={ATTACKER} limit=connections_per_address count=1"
-        )
+        assert lines[0] == f"refused a call: peer={ATTACKER} limit=connections_per_address count=1"
 
 
 def test_a_site_that_floods_is_slowed_down_and_the_others_are_answered(tmp_path: Path) -> None:
