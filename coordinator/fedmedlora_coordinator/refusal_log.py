@@ -34,10 +34,10 @@ class RefusalLog:
             detail: One line for the operator about the newest of them.
         """
         with self._lock:
-            said, count = self._kinds.pop((peer, limit), (float("-inf"), 0))
+            last, count = self._kinds.pop((peer, limit), (float("-inf"), 0))
             count += 1
-            due = now - said >= EVERY_SECONDS
-            self._kinds[peer, limit] = (now, 0) if due else (said, count)
+            due = now - last >= EVERY_SECONDS
+            self._kinds[peer, limit] = (now, 0) if due else (last, count)
             if len(self._kinds) > MOST_KINDS:
                 self._kinds.popitem(last=False)
         if due:

@@ -23,7 +23,7 @@ def test_a_torn_chunk_is_fetched_again_and_the_rest_is_kept(tmp_path: Path) -> N
     assert (again.held, again.count) == (1, 3)
     again.append(CHUNKS[1])
     again.append(CHUNKS[2])
-    assert folder.open(DIGEST, len(DATA)).take() == DATA
+    assert bytes(folder.open(DIGEST, len(DATA)).take() or b"") == DATA
     assert not list(tmp_path.iterdir())
 
 
