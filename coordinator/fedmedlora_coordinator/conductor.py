@@ -33,6 +33,7 @@ from fedmedlora_coordinator.model import Step as ModelStep
 from fedmedlora_coordinator.neighbourhoods import party_of
 from fedmedlora_coordinator.payloads import Payloads
 from fedmedlora_coordinator.presence import Presence
+from fedmedlora_coordinator.progress import Progress
 from fedmedlora_coordinator.release import write_release
 from fedmedlora_coordinator.settings import CoordinatorSettings
 from fedmedlora_coordinator.steps import Draft
@@ -64,6 +65,7 @@ class Conductor:
         model: GlobalModel,
         presence: Presence,
         witnesses: Witnesses,
+        progress: Progress,
         settings: CoordinatorSettings,
         folder: Folder,
         monotonic: Callable[[], float],
@@ -79,6 +81,7 @@ class Conductor:
         self._model = model
         self._presence = presence
         self._witnesses = witnesses
+        self._progress = progress
         self._settings = settings
         self._folder = folder
         self._monotonic = monotonic
@@ -355,6 +358,7 @@ class Conductor:
         key = (now.step, now.round, now.sid)
         if key != self._since[0]:
             self._since = (key, self._monotonic())
+            self._progress.begin()
         measures = now.step == "advertise" and steps.live_session(self._state).purpose != "update"
         step = "evaluate" if measures else now.step  # losses, or counts, are measured before keys are made
         arrived = now.arrived
@@ -362,7 +366,8 @@ class Conductor:
             # R5.6.2: T agreements then are T cosignatures of the head that fixes the survivors.
             cosigners = self._witnesses.cosigners(steps.live_session(self._state).u3_index + 1)
             arrived = tuple(site for site in arrived if site in cosigners)
-        return Situation(step, now.expected, arrived, frozenset(), now.threshold, self._since[1])
+        earned = {site: self._progress.seconds(site) for site in now.expected}
+        return Situation(step, now.expected, arrived, frozenset(), now.threshold, self._since[1], earned)
 
     def _write(self, draft: Draft) -> None:
         self._ledger.write(

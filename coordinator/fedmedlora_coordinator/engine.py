@@ -4,7 +4,8 @@ The law says who is awaited and who has answered, presence says who is there, th
 
     * Everybody awaited has answered: go on.
     * At least T have answered, and every other one is gone: go on without them. A site is gone when it said
-      that it will not come, has been away for the grace time, or is silent beyond the step's time.
+      that it will not come, has been away for the grace time, or is silent beyond the step's time and what
+      it earned on top by moving bytes (R5.2.4).
     * Fewer than T can still be reached, counting those away for less than the abort time: give up.
     * Otherwise wait, and say until when nothing can change by itself.
 
@@ -12,8 +13,8 @@ Nothing here is remembered between calls, so a restarted coordinator decides fro
 site's absence counted from the restart.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from fedmedlora_coordinator.presence import Presence
 from fedmedlora_coordinator.settings import Timing
@@ -33,6 +34,7 @@ class Situation:
         declined: Those of them that said they will not (a refusal, an erased attempt).
         threshold: T of the charter.
         since: Monotonic time at which this process saw the step begin.
+        earned: Seconds on top of the step's time, of sites that moved bytes in it.
     """
 
     step: str
@@ -41,6 +43,7 @@ class Situation:
     declined: frozenset[str]
     threshold: int
     since: float
+    earned: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -100,7 +103,7 @@ def _deadline(
     def deadline(site: str) -> float:
         if site in situation.declined:
             return float("-inf")
-        silent = situation.since + patience
+        silent = situation.since + patience + situation.earned.get(site, 0.0)
         away = presence.away_since(site)
         return silent if away is None else min(silent, away + away_limit)
 

@@ -22,6 +22,7 @@ from fedmedlora_audit.errors import NoteError
 from fedmedlora_audit.note import ALG_ED25519, WITNESS_ALGORITHMS, VerifierKey, verify_bytes
 from fedmedlora_coordinator.authority import Authority
 from fedmedlora_coordinator.errors import CoordinatorError, PeerRefusedError
+from fedmedlora_coordinator.peer_limits import PeerLimits
 from fedmedlora_coordinator.register import Register
 from fedmedlora_coordinator.status import refuse
 from fedmedlora_protos.operating.logbook import tell
@@ -94,8 +95,9 @@ def _checked_key(vkey: str, site: str, *algorithms: int) -> VerifierKey:
 class EnrolmentService(pb_grpc.EnrolmentServicer):
     """The one call of the enrolment listener."""
 
-    def __init__(self, register: Register, authority: Authority, clock: Clock) -> None:
-        """Take the register of tokens, the CA and a clock."""
+    def __init__(self, register: Register, authority: Authority, clock: Clock, limits: PeerLimits) -> None:
+        """Take the register of tokens, the CA, a clock, and who says which address calls too often."""
+        self._limits = limits
         self._register = register
         self._authority = authority
         self._clock = clock
@@ -105,12 +107,13 @@ class EnrolmentService(pb_grpc.EnrolmentServicer):
     ) -> pb.EnrollResponse:
         """Answer with a certificate, or end the call with a reason."""
         try:
+            self._limits.admit_enrolment(context.peer())
             checked = wire.read_enroll(request)
             certificate = enroll(
                 checked, register=self._register, authority=self._authority, now=self._clock()
             )
         except (CoordinatorError, wire.WireError) as error:
-            tell(_LOG, "enrolment_refused", detail=str(error))
+            self._limits.note_refusal(context, error)
             await refuse(context, error)
         tell(_LOG, "site_enrolled", site=checked.site)
         return pb.EnrollResponse(certificate_pem=certificate, ca_pem=self._authority.pem)

@@ -109,6 +109,11 @@ class Payloads:
         """Return the digests of payloads that stay when their session is over: those that are public."""
         return {digest for digest, role in self._roles.items() if role in PUBLIC_ROLES}
 
+    def most_moved(self) -> int:
+        """Return a bound of the payload bytes that a site moves in one step: the sum, and all uploads."""
+        largest = max(max(sizes.ring, sizes.upload) for sizes in self._sizes)
+        return (self._terms.n + 2) * max(largest, MAX_SMALL_BYTES)
+
     def check_upload(self, total_bytes: int) -> None:
         """Refuse a blob that no event of this study could name.
 

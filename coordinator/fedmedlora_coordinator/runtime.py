@@ -23,10 +23,12 @@ from fedmedlora_coordinator.ledger import Keys, Ledger
 from fedmedlora_coordinator.metrics import REGISTRY
 from fedmedlora_coordinator.model import GlobalModel
 from fedmedlora_coordinator.payloads import Payloads
+from fedmedlora_coordinator.peer_limits import PeerLimits, enrolment_door, federation_door
 from fedmedlora_coordinator.placement import await_database, enrolment_database, log_database
 from fedmedlora_coordinator.postgres_database import GONE_SECONDS
 from fedmedlora_coordinator.presence import Presence
 from fedmedlora_coordinator.probes import HealthProbes
+from fedmedlora_coordinator.progress import Progress
 from fedmedlora_coordinator.pulse import Pulse, Watched, tell_entry
 from fedmedlora_coordinator.register import Register
 from fedmedlora_coordinator.service import FederationService
@@ -36,9 +38,10 @@ from fedmedlora_coordinator.stamping import StampKeeper, make_stamper
 from fedmedlora_coordinator.store import LogStore
 from fedmedlora_coordinator.study import RunningStudy, adopt_study
 from fedmedlora_coordinator.transport import (
-    bind,
     enrolment_credentials,
+    enrolment_server,
     federation_server,
+    listen,
     mutual_credentials,
 )
 from fedmedlora_coordinator.witnesses import Witnesses
@@ -141,12 +144,12 @@ async def _serve(folder: Folder, package: Path | None, options: Options, pulse: 
 async def _start_enrolment(folder: Folder, settings: CoordinatorSettings, stack: AsyncExitStack) -> None:
     register = Register(enrolment_database(folder, settings))
     stack.callback(register.close)
-    server = federation_server()
-    service = EnrolmentService(register, Authority.load(folder), _now)
+    server, door = enrolment_server(settings.peers), enrolment_door(settings.peers)
+    service = EnrolmentService(register, Authority.load(folder), _now, PeerLimits(door, settings.peers))
     pb_grpc.add_EnrolmentServicer_to_server(service, server)
-    bind(server, settings.coordinator.enrolment_listen, enrolment_credentials(folder))
-    await server.start()
+    stack.callback(door.close)
     stack.push_async_callback(server.stop, STOP_GRACE_SECONDS)
+    await listen(server, door, settings.coordinator.enrolment_listen, enrolment_credentials(folder))
 
 
 class Federation:
@@ -185,6 +188,8 @@ class Federation:
                 raise ConfigError(f"{folder.root}: entries of this log were deleted; it is kept, not served")
             self._payloads.learn(self._ledger.entries)
             self._presence = Presence(started=time.monotonic())
+            self._moved = Progress(self._payloads.most_moved())
+            self._door = federation_door(settings.peers)
             self._witnesses = Witnesses(self._ledger, self._store)
             self._conductor = Conductor(
                 ledger=self._ledger,
@@ -193,6 +198,7 @@ class Federation:
                 model=model,
                 presence=self._presence,
                 witnesses=self._witnesses,
+                progress=self._moved,
                 settings=settings,
                 folder=folder,
                 monotonic=time.monotonic,
@@ -206,6 +212,8 @@ class Federation:
                 payloads=self._payloads,
                 presence=self._presence,
                 witnesses=self._witnesses,
+                limits=PeerLimits(self._door, settings.peers),
+                progress=self._moved,
                 monotonic=time.monotonic,
                 wake=self._conductor.wake,
                 fatal=self._fail,
@@ -220,12 +228,13 @@ class Federation:
     async def start(self, stack: AsyncExitStack) -> None:
         """Open the federation listener."""
         stack.callback(self._store.close)
-        server = federation_server()
+        server = federation_server(self._settings.peers)
         pb_grpc.add_FederationServicer_to_server(self._service, server)
         self._probes.serve(server)
-        self.port = bind(server, self._settings.coordinator.listen, mutual_credentials(self._folder))
-        await server.start()
+        stack.callback(self._door.close)
         stack.push_async_callback(server.stop, STOP_GRACE_SECONDS)
+        credentials = mutual_credentials(self._folder)
+        self.port = await listen(server, self._door, self._settings.coordinator.listen, credentials)
 
     def watched(self) -> Watched:
         """Return the parts that the pulse looks at."""

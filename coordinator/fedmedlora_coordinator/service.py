@@ -18,7 +18,9 @@ from fedmedlora_coordinator.blobs import BlobStore
 from fedmedlora_coordinator.errors import CoordinatorError, PeerRefusedError, StoreError, disk_error
 from fedmedlora_coordinator.ledger import Ledger
 from fedmedlora_coordinator.payloads import Payloads
+from fedmedlora_coordinator.peer_limits import PeerLimits
 from fedmedlora_coordinator.presence import Presence
+from fedmedlora_coordinator.progress import Progress
 from fedmedlora_coordinator.status import refuse
 from fedmedlora_coordinator.transport import peer_site
 from fedmedlora_coordinator.witnesses import Witnesses
@@ -43,6 +45,8 @@ class FederationService(pb_grpc.FederationServicer):
         payloads: Payloads,
         presence: Presence,
         witnesses: Witnesses,
+        limits: PeerLimits,
+        progress: Progress,
         monotonic: Callable[[], float],
         wake: Callable[[], None],
         fatal: Callable[[Exception], None],
@@ -55,6 +59,8 @@ class FederationService(pb_grpc.FederationServicer):
             payloads: Rules about which payload goes with which event.
             presence: Told of every call and stream.
             witnesses: Takes and shows cosignatures.
+            limits: Says who calls too often.
+            progress: Told of every payload byte that was moved.
             monotonic: Clock of `presence`.
             wake: Called when something changed that the conductor may act on.
             fatal: Called with an error after which the process must end.
@@ -64,6 +70,8 @@ class FederationService(pb_grpc.FederationServicer):
         self._payloads = payloads
         self._presence = presence
         self._witnesses = witnesses
+        self._limits = limits
+        self._progress = progress
         self._monotonic = monotonic
         self._wake = wake
         self._fatal = fatal
@@ -138,6 +146,7 @@ class FederationService(pb_grpc.FederationServicer):
                 missing = self._blobs.query(chunk.digest, chunk.total_bytes)
             else:
                 self._payloads.check_chunk(chunk.total_bytes, chunk.index, chunk.data)
+                before = self._blobs.query(chunk.digest, chunk.total_bytes)
                 missing = self._blobs.put_chunk(
                     site,
                     digest=chunk.digest,
@@ -146,6 +155,8 @@ class FederationService(pb_grpc.FederationServicer):
                     data=chunk.data,
                     proof=chunk.proof,
                 )
+                if missing != before:
+                    self._progress.moved(site, len(chunk.data))
         except Exception as error:  # noqa: BLE001
             await self._end(context, error)
         return pb.PutChunkResponse(complete=missing is None, next_missing=missing or 0)
@@ -160,6 +171,7 @@ class FederationService(pb_grpc.FederationServicer):
             if not self._payloads.may_fetch(site, digest):
                 raise PeerRefusedError(Reason.UNKNOWN_BLOB)
             total, data, proof = self._blobs.chunk(digest, index)
+            self._progress.moved(site, len(data))
         except Exception as error:  # noqa: BLE001
             await self._end(context, error)
         return pb.GetChunkResponse(total_bytes=total, data=data, proof=proof)
@@ -182,6 +194,7 @@ class FederationService(pb_grpc.FederationServicer):
         site = peer_site(context)
         if site not in self._ledger.terms.members:
             raise PeerRefusedError(Reason.NOT_A_MEMBER)
+        self._limits.admit(site, context.peer())
         self._presence.heard(site, self._monotonic())
         return site
 
@@ -192,7 +205,7 @@ class FederationService(pb_grpc.FederationServicer):
         if isinstance(error, StoreError):
             self._fatal(error)
         elif isinstance(error, CoordinatorError | wire.WireError):
-            tell(_LOG, "call_refused", detail=str(error))
+            self._limits.note_refusal(context, error)
         else:
             tell(_LOG, "call_failed", error=type(error).__name__, place=place_of(error))
         await refuse(context, error)

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import Field, field_validator
 
+from fedmedlora_coordinator.peer_settings import Peers
 from fedmedlora_core.config import Section, load_toml
 from fedmedlora_core.errors import ConfigError
 from fedmedlora_protos.operating.local_page import split_listen
@@ -40,7 +41,7 @@ class Timing(Section):
     without one that was away for the grace time; with too few it is given up after the abort time.
     """
 
-    grace_seconds: float = Field(default=30.0, gt=0)  # away during key agreement, upload, unmasking
+    grace_seconds: float = Field(default=120.0, gt=0)  # away during key agreement, upload, unmasking
     ready_grace_seconds: float = Field(default=300.0, gt=0)  # away during training
     abort_seconds: float = Field(default=900.0, gt=0)  # too few sites for the threshold
     step_seconds: float = Field(default=900.0, gt=0)  # there, but silent, in a step other than training
@@ -170,6 +171,7 @@ class CoordinatorSettings(Section):
     coordinator: Listeners
     timing: Timing = Timing()
     limits: Limits = Limits()
+    peers: Peers = Peers()
     evidence: Evidence = Evidence()
     stamps: Stamps = Stamps()
     store: Store = Store()
@@ -207,4 +209,6 @@ def _literal(value: object) -> str:
     if isinstance(value, str):
         escaped = value.replace("\\", "\\\\").replace('"', '\\"')
         return f'"{escaped}"'
+    if isinstance(value, list):
+        return f"[{', '.join(_literal(item) for item in value)}]"
     return repr(value)

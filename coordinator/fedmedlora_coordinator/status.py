@@ -20,6 +20,7 @@ STATUS_OF: Final[dict[Reason, grpc.StatusCode]] = {
     Reason.UNKNOWN_BLOB: grpc.StatusCode.NOT_FOUND,
     Reason.TOO_LARGE: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Reason.TOO_MANY: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Reason.TOO_FAST: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Reason.AHEAD_OF_LOG: grpc.StatusCode.OUT_OF_RANGE,
     Reason.WRONG_HEAD: grpc.StatusCode.FAILED_PRECONDITION,
     Reason.BAD_TOKEN: grpc.StatusCode.PERMISSION_DENIED,

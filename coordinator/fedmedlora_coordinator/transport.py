@@ -1,4 +1,7 @@
-"""Listeners and callers: TLS 1.3, mutual certificates, and who is at the other end (PROTOCOL §3.1)."""
+"""Listeners and callers: TLS 1.3, mutual certificates, and who is at the other end (PROTOCOL §3.1).
+
+gRPC listens on the loopback only; the public side of each listener is a `Door`.
+"""
 
 from fedmedlora_protos import wire
 
@@ -6,22 +9,52 @@ from fedmedlora_protos import wire
 import grpc  # after fedmedlora_protos, which takes TLS 1.2 away before grpc reads its environment
 
 from fedmedlora_coordinator.counting import CallCounter
+from fedmedlora_coordinator.door import Door
 from fedmedlora_coordinator.errors import PeerRefusedError
 from fedmedlora_coordinator.folder import Folder
+from fedmedlora_coordinator.peer_settings import Peers
 from fedmedlora_core.errors import ConfigError
 from fedmedlora_protos.wire import Reason
 
 SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
     *wire.CHANNEL_OPTIONS,
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-    ("grpc.max_concurrent_streams", 64),
     ("grpc.so_reuseport", 0),  # a second server on the port must fail, not share it
 )
+MAX_REQUEST_BYTES = wire.CHUNK_BYTES + 64 * 1024  # a chunk with its proof; an event is smaller
+MAX_ENROLMENT_BYTES = 32 * 1024
+IDLE_SECONDS = 60  # a site's stream is open for as long as it takes part
+CLOSING_SECONDS = 5  # running calls of a connection whose time is over may finish
 
 
-def federation_server() -> grpc.aio.Server:
-    """Make a server without listeners, with this project's limits."""
-    return grpc.aio.server(interceptors=[CallCounter()], options=SERVER_OPTIONS)
+def federation_server(peers: Peers) -> grpc.aio.Server:
+    """Make the server of the federation, without listeners (R3.1.5)."""
+    return grpc.aio.server(
+        interceptors=[CallCounter()], options=_options(peers, MAX_REQUEST_BYTES, IDLE_SECONDS)
+    )
+
+
+def enrolment_server(peers: Peers) -> grpc.aio.Server:
+    """Make the server that enrols, without listeners: anybody may call it, so it is stricter."""
+    options = _options(peers, MAX_ENROLMENT_BYTES, peers.enrolment_seconds)
+    age = (
+        ("grpc.max_connection_age_ms", peers.enrolment_seconds * 1000),
+        ("grpc.max_connection_age_grace_ms", CLOSING_SECONDS * 1000),
+    )
+    return grpc.aio.server(options=(*options, *age), maximum_concurrent_rpcs=64)
+
+
+def _options(peers: Peers, message_bytes: int, idle_seconds: int) -> tuple[tuple[str, int], ...]:
+    """Each name once: of two values of one name gRPC takes the first."""
+    own = {
+        "grpc.max_receive_message_length": message_bytes,
+        "grpc.max_concurrent_streams": peers.streams_per_connection,
+        "grpc.max_metadata_size": peers.header_bytes,
+        "grpc.absolute_max_metadata_size": peers.header_bytes,
+        "grpc.server_handshake_timeout_ms": peers.handshake_seconds * 1000,
+        "grpc.max_connection_idle_ms": idle_seconds * 1000,
+    }
+    return tuple({**dict(SERVER_OPTIONS), **own}.items())
 
 
 def mutual_credentials(folder: Folder) -> grpc.ServerCredentials:
@@ -37,19 +70,18 @@ def enrolment_credentials(folder: Folder) -> grpc.ServerCredentials:
     return grpc.ssl_server_credentials([(key, chain)])
 
 
-def bind(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials) -> int:
-    """Bind one TLS listener and return its port.
+async def listen(
+    server: grpc.aio.Server, door: Door, address: str, credentials: grpc.ServerCredentials
+) -> int:
+    """Start a server behind its door and return the public port.
 
     Raises:
         ConfigError: The address is in use or not ours (the operator's).
     """
-    try:
-        port = server.add_secure_port(address, credentials)
-    except RuntimeError:
-        port = 0
-    if port == 0:
-        raise ConfigError(f"{address}: cannot listen there; is the port in use?")
-    return int(port)
+    inner = server.add_secure_port("127.0.0.1:0", credentials)
+    await server.start()
+    host, _, port = address.rpartition(":")
+    return door.start((host.removeprefix("[").removesuffix("]"), int(port)), int(inner))
 
 
 def peer_site(context: "grpc.aio.ServicerContext[object, object]") -> str:

@@ -1,8 +1,11 @@
-"""The site's end of the wire: calls with deadlines, resumable uploads, verified downloads (PROTOCOL §3).
+"""The site's end of the wire: resumable uploads and downloads, each chunk verified (PROTOCOL §3).
 
 A site dials out only. TLS 1.3, the pinned CA, this site's certificate; the server must show the name
 `coordinator`, which the CA gives to no site. Nothing that arrives is believed here: notes are opened by the
 mirror, chunks are checked against the digest that a signed event names before they are returned.
+
+No deadline has to fit the line: a connection on which nothing arrives is found by keep-alive pings within
+`wire.DEAD_SECONDS`, and as long as bytes move nothing ends a call but a last resort of an hour (R3.1.4).
 
 What this module does not do: decide. It raises `TransportError` (try again) or `RejectedError` (a reason).
 """
@@ -28,10 +31,12 @@ from fedmedlora_protos.v1 import federation_pb2_grpc as rpc
 from fedmedlora_site import metrics
 from fedmedlora_site.blobs import UploadFile
 from fedmedlora_site.config import NetworkSection
+from fedmedlora_site.downloads import DownloadFolder
 from fedmedlora_site.errors import ForkError, RejectedError, TransportError
 
 ENROLMENT_TIMEOUT_SECONDS = 30.0
 CHUNK_ATTEMPTS = 4
+CONNECT_SECONDS = 10.0  # for one attempt to connect; a handshake takes four times the delay of the line
 _OPTIONS: list[tuple[str, Any]] = [
     *wire.CHANNEL_OPTIONS,
     ("grpc.ssl_target_name_override", wire.SERVER_NAME),
@@ -139,7 +144,7 @@ class Wire(Protocol):
     async def put_blob(self, upload: UploadFile) -> None:
         """Upload a payload."""
 
-    async def get_blob(self, digest: str, *, total_bytes: int) -> bytes | bytearray:
+    async def get_blob(self, digest: str, *, total_bytes: int, resumed: bool = False) -> bytes | bytearray:
         """Download a payload, checked against its digest."""
 
     async def get_chunk(self, digest: str, index: int, *, total_bytes: int) -> bytes:
@@ -156,10 +161,18 @@ class FederationClient:
         address: HOST:PORT of the federation listener.
         credentials: This site's certificate and key, and the federation's CA.
         network: Deadlines and pauses.
+        downloads: Where a cut download waits for the next connection; None keeps nothing.
     """
 
-    def __init__(self, address: str, credentials: Credentials, network: NetworkSection) -> None:
+    def __init__(
+        self,
+        address: str,
+        credentials: Credentials,
+        network: NetworkSection,
+        downloads: DownloadFolder | None = None,
+    ) -> None:
         """Open a lazy channel: nothing is sent before the first call."""
+        self._downloads = downloads
         self._address = address
         self._network = network
         tls = grpc.ssl_channel_credentials(
@@ -171,7 +184,8 @@ class FederationClient:
         options = [
             *_OPTIONS,
             ("grpc.initial_reconnect_backoff_ms", int(network.reconnect_first_seconds * 1000)),
-            ("grpc.min_reconnect_backoff_ms", int(network.reconnect_first_seconds * 1000)),
+            # Not a pause, in spite of its name: how long one attempt may take.
+            ("grpc.min_reconnect_backoff_ms", int(CONNECT_SECONDS * 1000)),
             ("grpc.max_reconnect_backoff_ms", most),
         ]
         self._channel = grpc.aio.secure_channel(address, tls, options=options)
@@ -239,6 +253,7 @@ class FederationClient:
             TransportError: The connection broke; calling again resumes.
             RejectedError: The coordinator refused a chunk.
         """
+        # R3.2.5
         query = pb.PutChunkRequest(digest=upload.digest, total_bytes=upload.total_bytes, query=True)
         reply = await self._chunk_call(self._stub.PutChunk, query)
         while not reply.complete:
@@ -251,18 +266,22 @@ class FederationClient:
             )
             reply = await self._chunk_call(self._stub.PutChunk, request)
 
-    async def get_blob(self, digest: str, *, total_bytes: int) -> bytes | bytearray:
+    async def get_blob(self, digest: str, *, total_bytes: int, resumed: bool = False) -> bytes | bytearray:
         """Download a blob; every chunk is checked against the digest before it counts (PROTOCOL §3.2).
 
         Args:
             digest: Blob digest from a signed event.
             total_bytes: Its length from the same event; anything else is refused.
+            resumed: Keep what came on the disk, for another connection or process to go on with. Only for
+                what every member may read.
 
         Raises:
             TransportError: The connection broke.
             RejectedError: The coordinator does not have the blob.
             ForkError: A chunk is not what the signed event names (reason "wrong_digest").
         """
+        if resumed and self._downloads is not None:
+            return await self._resume(self._downloads, digest, total_bytes)
         out = bytearray(total_bytes)
         count = max(1, -(-total_bytes // wire.CHUNK_BYTES))
         for index in range(count):
@@ -270,6 +289,18 @@ class FederationClient:
             start = index * wire.CHUNK_BYTES
             out[start : start + len(data)] = data
         return out
+
+    async def _resume(self, downloads: DownloadFolder, digest: str, total_bytes: int) -> bytearray:
+        """R3.2.6: go on after the last chunk that is here; one damaged part is fetched again as a whole."""
+        for _ in range(2):
+            download = downloads.open(digest, total_bytes)
+            while download.held < download.count:
+                chunk = await self.get_chunk(digest, download.held, total_bytes=total_bytes)
+                await asyncio.to_thread(download.append, chunk)
+            data = await asyncio.to_thread(download.take)
+            if data is not None:
+                return data
+        raise TransportError(f"blob {digest[:12]}…: this site's disk does not keep what was written to it")
 
     async def get_chunk(self, digest: str, index: int, *, total_bytes: int) -> bytes:
         """Download one chunk of a blob, checked against the digest (PROTOCOL §3.2).
@@ -339,6 +370,8 @@ def _error_of(exc: grpc.RpcError, address: str) -> TransportError | RejectedErro
         if code is None or code in _PASSING:
             return TransportError(f"{address}: the coordinator is not reachable ({_name(code)})")
         return RejectedError(f"unexplained_{_name(code)}")
+    if details == wire.Reason.TOO_FAST.value:
+        return TransportError(f"{address}: the coordinator asks this site to call less often")
     if details in {wire.Reason.STOPPING.value, wire.Reason.INTERNAL.value}:
         return TransportError(f"{address}: the coordinator is stopping")
     return RejectedError(str(details), _check_of(exc))

@@ -57,10 +57,14 @@ class TrainerSection(Section):
 
 
 class NetworkSection(Section):
-    """Deadlines and pauses of the connection; none of them changes a result."""
+    """Last resorts and pauses of the connection; none of them changes a result, none has to fit the line.
 
-    call_timeout_seconds: Seconds = 30.0
-    chunk_timeout_seconds: Seconds = 120.0
+    A dead connection is found by keep-alive pings. The deadlines end only a call that a living coordinator
+    does not answer.
+    """
+
+    call_timeout_seconds: Seconds = 600.0
+    chunk_timeout_seconds: Seconds = 3600.0
     reconnect_first_seconds: Seconds = 0.5
     reconnect_most_seconds: Seconds = 15.0
 

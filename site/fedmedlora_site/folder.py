@@ -156,6 +156,11 @@ class SiteFolder:
         return self.run / "uploads"
 
     @property
+    def downloads(self) -> Path:
+        """Published sums on their way to this site: a cut download goes on from here."""
+        return self.run / "downloads"
+
+    @property
     def adapters(self) -> Path:
         """The global adapter after each closed round, computed here."""
         return self.run / "adapters"

@@ -182,7 +182,7 @@ class RoundSteps:
         ring_bytes = bases.ring_bytes(session.round)
         if self._held.mirror.object_bytes.get(session.ring) != ring_bytes:
             raise StepRefusal("aggregate", "bad_aggregate", "the published sum has a wrong length")
-        data = await self._context.client.get_blob(session.ring, total_bytes=ring_bytes)
+        data = await self._context.client.get_blob(session.ring, total_bytes=ring_bytes, resumed=True)
         found = await asyncio.to_thread(
             bases.derive, session.base, data, round_number=session.round, sites=len(published.inputs)
         )

@@ -99,7 +99,7 @@ class StageWire:
         data = b"".join(upload.chunk(index)[0] for index in range(upload.chunk_count))
         self._stage.blobs[upload.digest] = data
 
-    async def get_blob(self, digest: str, *, total_bytes: int) -> bytes:
+    async def get_blob(self, digest: str, *, total_bytes: int, resumed: bool = False) -> bytes:
         """Give a payload; the real client has checked it against its digest."""
         self._up()
         return self._stage.blobs[digest]

@@ -46,6 +46,7 @@ from fedmedlora_coordinator.neighbourhoods import party_of
 from fedmedlora_coordinator.payloads import Payloads
 from fedmedlora_coordinator.placement import log_database
 from fedmedlora_coordinator.presence import Presence
+from fedmedlora_coordinator.progress import Progress
 from fedmedlora_coordinator.settings import CoordinatorSettings, Evidence, Timing
 from fedmedlora_coordinator.witnesses import Witnesses
 from fedmedlora_core.adapter import Adapter
@@ -152,6 +153,7 @@ class Ward:
             model=self.model,
             presence=self.presence,
             witnesses=self.witnesses,
+            progress=Progress(1 << 30),
             settings=self.settings,
             folder=self.folder,
             monotonic=self.clock.monotonic,

@@ -100,7 +100,7 @@ class WardWire:
                 proof=tuple(tree.proof(index)),
             )
 
-    async def get_blob(self, digest: str, *, total_bytes: int) -> bytes:
+    async def get_blob(self, digest: str, *, total_bytes: int, resumed: bool = False) -> bytes:
         """Download a payload."""
         return self._ward.blobs.read(digest)
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from fedmedlora_coordinator.engine import Decision, GiveUp, Go, Situation, Wait, decide
 from fedmedlora_coordinator.presence import Presence
+from fedmedlora_coordinator.progress import Progress
 from fedmedlora_coordinator.settings import Timing
 
 TIMING = Timing(
@@ -43,6 +44,28 @@ def test_a_site_that_is_away_is_given_up_after_the_grace_time() -> None:
 def test_training_has_a_patience_of_its_own() -> None:
     assert judge("abc", connected="abc", step="train", now=49) == Wait(50)
     assert judge("abc", connected="abcd", step="train", now=999) == Wait(1000)
+
+
+def test_bytes_that_move_buy_time_and_no_more_than_there_is_to_move() -> None:
+    # R5.2.4
+    progress, presence = Progress(64 << 20), Presence(started=0)
+    for site in SITES:
+        presence.opened(site, 0)
+
+    def look(now: float) -> Decision:
+        earned = {"d": progress.seconds("d")}
+        return decide(
+            Situation("share", SITES, ("a", "b", "c"), frozenset(), 3, 0, earned), presence, TIMING, now
+        )
+
+    assert look(200) == Go(without=("d",))
+    progress.moved("d", 1 << 20)
+    assert look(200) == Wait(264)
+    assert look(264) == Go(without=("d",))
+    progress.moved("d", 1 << 40)
+    assert look(264) == Wait(200 + 64 * 64)
+    progress.begin()
+    assert look(264) == Go(without=("d",))
 
 
 def test_a_site_that_declined_is_not_awaited() -> None:

@@ -82,7 +82,7 @@ def test_settings_survive_their_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
-        ("grace_seconds = 30.0", "grace_seconds = 0", "greater than 0"),
+        ("grace_seconds = 120.0", "grace_seconds = 0", "greater than 0"),
         ('listen = "h:3"', 'listen = "h"', "HOST:PORT"),
         ('"shred"', '"burn"', "evidence.after_round"),
         ("[timing]", "[timings]", "did you mean 'timing'"),

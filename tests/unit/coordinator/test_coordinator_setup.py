@@ -69,7 +69,7 @@ def test_init_refuses_a_folder_in_use(tmp_path: Path) -> None:
 
 def test_an_unknown_key_names_the_nearest_one(tmp_path: Path) -> None:
     folder, _ = make(tmp_path)
-    text = folder.config.read_text().replace("grace_seconds = 30.0", "grace_second = 30.0", 1)
+    text = folder.config.read_text().replace("grace_seconds = 120.0", "grace_second = 30.0", 1)
     folder.config.write_text(text)
     with pytest.raises(ConfigError, match=r"timing\.grace_second'; did you mean 'grace_seconds'"):
         CoordinatorSettings.load(folder.config)

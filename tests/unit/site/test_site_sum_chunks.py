@@ -44,7 +44,7 @@ class Disk:
         self.sizes[digest] = len(data)
         return digest
 
-    async def get_blob(self, digest: str, *, total_bytes: int) -> bytes:
+    async def get_blob(self, digest: str, *, total_bytes: int, resumed: bool = False) -> bytes:
         return (self.root / digest).read_bytes()
 
     async def get_chunk(self, digest: str, *, total_bytes: int, index: int) -> bytes:

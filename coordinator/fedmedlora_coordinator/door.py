@@ -1,0 +1,316 @@
+"""The door of a listener: who may connect, how often, and how fast, before any cryptography is spent.
+
+gRPC limits what happens inside one connection; it cannot tell one address from another, and its limit of all
+connections would let one attacker lock everybody out. So the door takes the connections: it counts them by
+address, lets those in that are within their limits, and carries their bytes to gRPC, which listens on the
+loopback alone. It reads nothing of what it carries: TLS ends at gRPC.
+
+The door works in a thread of its own, so that a coordinator that waits for its disk still answers pings.
+Bytes wait at most `BUFFER_BYTES` in each direction: who does not read is not read from.
+"""
+
+import asyncio
+import logging
+import resource
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from typing import Final
+
+from fedmedlora_coordinator.allowance import Allowances
+from fedmedlora_coordinator.refusal_log import RefusalLog
+from fedmedlora_core.errors import ConfigError
+
+_LOG = logging.getLogger(__name__)
+BUFFER_BYTES: Final = 256 * 1024
+BACKLOG: Final = 512
+RESERVE: Final = 64  # connections kept for addresses that have none
+BURST: Final = 8  # seconds' worth of new connections at once
+UNSENT_SECONDS: Final = 40  # what the other end does not acknowledge for so long ends the connection
+FILES_ASIDE: Final = 256  # open files that are no connections
+WANTED_FILES: Final = 16_384
+
+
+@dataclass(frozen=True)
+class DoorLimits:
+    """What the door of one listener lets in.
+
+    Attributes:
+        connections: Of all addresses together.
+        per_address: Of one address.
+        new_per_second: New ones of one address; `BURST` seconds' worth at once.
+        shared: Addresses that many sites come from: no limit per address.
+        seconds: How long a connection may stay; None without end.
+    """
+
+    connections: int
+    per_address: int
+    new_per_second: float
+    shared: Collection[str] = ()
+    seconds: float | None = None
+
+
+class Connection:
+    """One connection that was let in; known to gRPC by the loopback port on its inner side."""
+
+    def __init__(self, address: str) -> None:
+        """Start without an inner side and without a known site."""
+        self.address = address
+        self.site: str | None = None
+        self.outer: asyncio.Transport | None = None
+        self.inner: asyncio.Transport | None = None
+        self.port = 0
+        self._held: set[str] = set()  # why nothing is read from outside
+
+    def hold(self, why: str) -> None:
+        """Stop reading from outside."""
+        self._held.add(why)
+        if self.outer is not None and not self.outer.is_closing():
+            self.outer.pause_reading()
+
+    def let_go(self, why: str) -> None:
+        """Read again, once nothing holds it any more."""
+        self._held.discard(why)
+        if not self._held and self.outer is not None and not self.outer.is_closing():
+            self.outer.resume_reading()
+
+    def end(self) -> None:
+        """Close both sides; what was written is still sent."""
+        for side in (self.outer, self.inner):
+            if side is not None:
+                side.close()
+
+
+class _Side(asyncio.Protocol):
+    """One side of a connection: hands its bytes to the other, and its congestion too."""
+
+    def __init__(self, connection: Connection, *, outer: bool, lost: Callable[[Connection], None]) -> None:
+        self._connection = connection
+        self._outer = outer
+        self._lost = lost
+
+    @property
+    def _other(self) -> asyncio.Transport | None:
+        return self._connection.inner if self._outer else self._connection.outer
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if not isinstance(transport, asyncio.Transport):
+            raise TypeError("the door carries streams")
+        transport.set_write_buffer_limits(high=BUFFER_BYTES)
+        if self._outer:
+            self._connection.outer = transport
+        else:
+            self._connection.inner = transport
+
+    def data_received(self, data: bytes) -> None:
+        other = self._other
+        if other is not None:
+            other.write(data)
+
+    def pause_writing(self) -> None:
+        if self._outer and self._connection.inner is not None:
+            self._connection.inner.pause_reading()
+        elif not self._outer:
+            self._connection.hold("congestion")
+
+    def resume_writing(self) -> None:
+        if self._outer and self._connection.inner is not None:
+            self._connection.inner.resume_reading()
+        elif not self._outer:
+            self._connection.let_go("congestion")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connection.end()
+        self._lost(self._connection)
+
+
+@dataclass
+class Door:
+    """The public side of one listener.
+
+    Attributes:
+        event: What a refusal is in the operator's log: call_refused or enrolment_refused.
+        limits: Whom it lets in.
+    """
+
+    event: str
+    limits: DoorLimits
+    _open: set[Connection] = field(default_factory=set)
+    _by_port: dict[int, Connection] = field(default_factory=dict)
+    _by_address: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        """Make the loop of the thread; nothing listens yet."""
+        self._new = Allowances(self.limits.new_per_second, BURST * self.limits.new_per_second)
+        self._refusals = RefusalLog(_LOG, self.event)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="door", daemon=True)
+        self._sockets: list[asyncio.Server] = []
+        self._dialling: set[asyncio.Task[None]] = set()  # asyncio keeps only weak references
+        self._inner_port = 0
+        self._most = min(self.limits.connections, room_for_connections())
+
+    def start(self, address: tuple[str, int], inner_port: int) -> int:
+        """Listen in public, and carry what comes to a port of the loopback.
+
+        Returns:
+            The public port.
+
+        Raises:
+            ConfigError: The address is in use or not ours (the operator's).
+        """
+        listening = _listening(*address)
+        self._inner_port = inner_port
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self._listen(listening), self._loop).result()
+        return int(listening.getsockname()[1])
+
+    def close(self) -> None:
+        """Close the listener and every connection, and end the thread."""
+        if not self._thread.is_alive():
+            self._loop.close()
+            return
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def connection(self, peer: str) -> Connection | None:
+        """Return the connection that gRPC calls `ipv4:127.0.0.1:PORT`, if it came through this door."""
+        port = peer.rpartition(":")[2]
+        return self._by_port.get(int(port)) if port.isdecimal() else None
+
+    def connections_of(self, site: str) -> int:
+        """Count the open connections on which a site has called."""
+        return sum(1 for connection in list(self._open) if connection.site == site)
+
+    def slow(self, connection: Connection, seconds: float) -> None:
+        """Read nothing more from a connection for a while; the others do not notice."""
+
+        def hold() -> None:
+            connection.hold("penalty")
+            self._loop.call_later(seconds, connection.let_go, "penalty")
+
+        self._loop.call_soon_threadsafe(hold)
+
+    async def _listen(self, listening: socket.socket) -> None:
+        server = await self._loop.create_server(self._accept, sock=listening, backlog=BACKLOG)
+        self._sockets.append(server)
+
+    async def _end(self) -> None:
+        for server in self._sockets:
+            server.close()
+        for connection in list(self._open):
+            connection.end()
+        await asyncio.sleep(0)
+
+    def _accept(self) -> asyncio.Protocol:
+        return _Caller(self._take, self._leave)
+
+    def _take(self, address: str, now: float) -> Connection | None:
+        """Let a caller in, or say which limit it is over."""
+        limit = self._over(address, now)
+        if limit is not None:
+            self._refusals.note(address, limit, now)
+            return None
+        connection = Connection(address)
+        self._open.add(connection)
+        self._by_address[address] += 1
+        task = self._loop.create_task(self._dial(connection))
+        self._dialling.add(task)
+        task.add_done_callback(self._dialling.discard)
+        return connection
+
+    def _over(self, address: str, now: float) -> str | None:
+        there = self._by_address[address]
+        shared = address in self.limits.shared
+        if not shared and there >= self.limits.per_address:
+            return "connections_per_address"
+        if not shared and self._new.take(address, now) is not None:
+            return "new_connections_per_second"
+        most = self._most if there == 0 else self._most - min(RESERVE, self._most // 4)
+        return "connections" if len(self._open) >= most else None
+
+    async def _dial(self, connection: Connection) -> None:
+        """Connect the inner side; until then nothing is read."""
+        try:
+            inner, _ = await self._loop.create_connection(
+                lambda: _Side(connection, outer=False, lost=self._leave), "127.0.0.1", self._inner_port
+            )
+        except OSError:
+            connection.end()
+            return
+        connection.port = int(inner.get_extra_info("sockname")[1])
+        if connection not in self._open:  # the caller has left meanwhile
+            inner.close()
+            return
+        self._by_port[connection.port] = connection
+        connection.let_go("dialling")
+        if self.limits.seconds is not None:
+            self._loop.call_later(self.limits.seconds, connection.end)
+
+    def _leave(self, connection: Connection) -> None:
+        if connection not in self._open:
+            return
+        self._open.discard(connection)
+        self._by_port.pop(connection.port, None)
+        self._by_address[connection.address] -= 1
+        if self._by_address[connection.address] <= 0:
+            del self._by_address[connection.address]
+
+
+class _Caller(_Side):
+    """The outer side of whoever connects: let in or closed at once."""
+
+    def __init__(
+        self, take: Callable[[str, float], Connection | None], lost: Callable[[Connection], None]
+    ) -> None:
+        super().__init__(Connection(""), outer=True, lost=lost)
+        self._take = take
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        address = transport.get_extra_info("peername")
+        taken = None if address is None else self._take(plain_address(address[0]), time.monotonic())
+        if taken is None or not isinstance(transport, asyncio.Transport):
+            transport.close()
+            return
+        self._connection = taken
+        peer = transport.get_extra_info("socket")
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNSENT_SECONDS * 1000)
+        super().connection_made(transport)
+        taken.hold("dialling")
+
+
+def plain_address(address: str) -> str:
+    """Write an IPv4 address that came over an IPv6 socket as IPv4."""
+    return address.removeprefix("::ffff:") if "." in address else address
+
+
+def room_for_connections() -> int:
+    """Raise this process's limit of open files as far as it may, and return the connections it allows.
+
+    Each connection takes three: outside, inside, and gRPC's end of the inside.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = WANTED_FILES if hard == resource.RLIM_INFINITY else min(WANTED_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    files = WANTED_FILES if soft == resource.RLIM_INFINITY else soft
+    # Both listeners share the limit.
+    return max(16, (files - FILES_ASIDE) // 6)
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """Bind a listening socket; `::` takes IPv4 as well, as gRPC does."""
+    try:
+        family, _, _, _, where = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        both = family == socket.AF_INET6 and host == "::" and socket.has_dualstack_ipv6()
+        return socket.create_server(where[:2], family=family, backlog=BACKLOG, dualstack_ipv6=both)
+    except (OSError, OverflowError):
+        raise ConfigError(f"{host}:{port}: cannot listen there; is the port in use?") from None

@@ -1,0 +1,117 @@
+"""Limits per peer inside its connections: calls of a site, its connections, enrolment calls of an address.
+
+A peer over a limit gets RESOURCE_EXHAUSTED with an enum reason, and nothing more is read from its connection
+until it is within the limit again: what it goes on sending waits at its own end and costs nobody anything.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Final
+
+from fedmedlora_protos import wire
+
+# isort: split
+import grpc
+
+from fedmedlora_coordinator.allowance import Allowances
+from fedmedlora_coordinator.door import Connection, Door, DoorLimits
+from fedmedlora_coordinator.errors import CoordinatorError, PeerRefusedError
+from fedmedlora_coordinator.peer_settings import Peers
+from fedmedlora_coordinator.refusal_log import RefusalLog
+from fedmedlora_coordinator.status import status_of
+from fedmedlora_protos.wire import Reason
+
+_LOG = logging.getLogger(__name__)
+CALL_BURST_SECONDS: Final = 2.0
+ENROLMENT_BURST: Final = 32
+LEAST_PENALTY_SECONDS: Final = 0.25
+
+
+def federation_door(peers: Peers) -> Door:
+    """Make the door of the federation listener."""
+    limits = DoorLimits(
+        connections=peers.connections,
+        per_address=peers.connections_per_address,
+        new_per_second=peers.new_connections_per_second,
+        shared=frozenset(peers.shared_addresses),
+    )
+    return Door("call_refused", limits)
+
+
+def enrolment_door(peers: Peers) -> Door:
+    """Make the door of the enrolment listener, which is open to the world."""
+    limits = DoorLimits(
+        connections=peers.connections // 4,
+        per_address=peers.enrolment_connections_per_address,
+        new_per_second=peers.enrolment_new_connections_per_second,
+        shared=frozenset(peers.shared_addresses),
+        seconds=peers.enrolment_seconds,
+    )
+    return Door("enrolment_refused", limits)
+
+
+class PeerLimits:
+    """Judges each call of one listener."""
+
+    def __init__(self, door: Door, peers: Peers, clock: Callable[[], float] = time.monotonic) -> None:
+        """Take the door that the calls came through, the limits, and monotonic seconds."""
+        self._door = door
+        self._peers = peers
+        self._clock = clock
+        self._refusals = RefusalLog(_LOG, door.event)
+        self._calls = Allowances(peers.calls_per_second, CALL_BURST_SECONDS * peers.calls_per_second)
+        burst = ENROLMENT_BURST * peers.enrolment_calls_per_second
+        self._enrolments = Allowances(peers.enrolment_calls_per_second, burst)
+
+    def admit(self, site: str, peer: str) -> None:
+        """Admit one call of a site.
+
+        Args:
+            site: Whose certificate it is.
+            peer: What gRPC calls the other end.
+
+        Raises:
+            PeerRefusedError: too_fast or too_many.
+        """
+        connection = self._door.connection(peer)
+        if connection is not None and connection.site != site:
+            if self._door.connections_of(site) >= self._peers.connections_per_site:
+                self._door.slow(connection, 1.0)
+                self._refuse(site, "connections_per_site", Reason.TOO_MANY)
+            connection.site = site
+        self._take(self._calls, site, "calls_per_second", connection)
+
+    def admit_enrolment(self, peer: str) -> None:
+        """Admit one enrolment call of an address.
+
+        Raises:
+            PeerRefusedError: too_fast.
+        """
+        connection = self._door.connection(peer)
+        address = peer if connection is None else connection.address
+        if address not in self._peers.shared_addresses:
+            self._take(self._enrolments, address, "enrolment_calls_per_second", connection)
+
+    def note_refusal(
+        self, context: "grpc.aio.ServicerContext[object, object]", error: CoordinatorError | wire.WireError
+    ) -> None:
+        """Say in the operator's log that a call was refused, for one peer and reason once a minute."""
+        if isinstance(error, PeerRefusedError) and error.reason is Reason.TOO_FAST:
+            return  # said where it was refused, with the name of the limit
+        connection = self._door.connection(context.peer())
+        peer = context.peer() if connection is None else connection.site or connection.address
+        _, reason, _ = status_of(error)
+        self._refusals.note(peer, reason, self._clock(), detail=str(error))
+
+    def _take(self, allowances: Allowances, peer: str, limit: str, connection: Connection | None) -> None:
+        wait = allowances.take(peer, self._clock())
+        if wait is None:
+            return
+        if connection is not None:
+            self._door.slow(connection, max(wait, LEAST_PENALTY_SECONDS))
+        self._refuse(peer, limit, Reason.TOO_FAST)
+
+    def _refuse(self, peer: str, limit: str, reason: Reason) -> None:
+        self._refusals.note(peer, limit, self._clock())
+        raise PeerRefusedError(reason, detail=limit)

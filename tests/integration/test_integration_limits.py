@@ -1,0 +1,126 @@
+"""Limits per peer at the real listener: who is over one is refused, and the others do not feel it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import grpc
+import pytest
+
+from fedmedlora_coordinator.runtime import Federation
+from fedmedlora_protos import wire
+from fedmedlora_protos.v1 import federation_pb2 as pb
+from fedmedlora_testkit.house import House
+
+ATTACKER = "127.0.0.66"
+WITHOUT = {"connections_per_address": 4096, "new_connections_per_second": 4096.0, "calls_per_second": 1e6}
+
+
+def with_peers(house: House, **changes: object) -> None:
+    peers = house.settings.peers.model_copy(update=changes)
+    house.settings = house.settings.model_copy(update={"peers": peers})
+
+
+def serve(house: House, act: Callable[[Federation], Awaitable[None]]) -> None:
+    async def run() -> None:
+        async with house.served() as federation:
+            await act(federation)
+
+    asyncio.run(run())
+
+
+def knock(port: int, count: int) -> list[socket.socket]:
+    """Open TCP connections from another address and say nothing."""
+    found = []
+    for _ in range(count):
+        caller = socket.socket()
+        caller.bind((ATTACKER, 0))
+        caller.settimeout(5)
+        caller.connect(("127.0.0.1", port))
+        found.append(caller)
+    return found
+
+
+def let_in(callers: list[socket.socket]) -> int:
+    """How many of them were not closed again."""
+    there = 0
+    for caller in callers:
+        caller.settimeout(0.05)
+        try:
+            there += caller.recv(1) != b""
+        except TimeoutError:
+            there += 1
+        except OSError:
+            pass
+    return there
+
+
+async def answered(house: House, federation: Federation) -> None:
+    """An honest site, from its own address, is answered."""
+    async with house.stub(federation.port, house.certificate("site-a")) as stub:
+        reply = await anext(aiter(stub.Watch(pb.WatchRequest(from_index=0), timeout=10)))
+        assert reply.notes
+
+
+@pytest.mark.parametrize(("changes", "most"), [({}, 16), (WITHOUT, 200)])
+def test_silent_connections_of_one_address_are_few_and_without_the_limits_all(
+    tmp_path: Path, changes: dict[str, object], most: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    # R3.1.5
+    house = House(tmp_path)
+    with_peers(house, **changes)
+
+    async def act(federation: Federation) -> None:
+        callers = await asyncio.to_thread(knock, federation.port, 200)
+        await answered(house, federation)
+        assert await asyncio.to_thread(let_in, callers) == most
+        for caller in callers:
+            caller.close()
+
+    with caplog.at_level(logging.WARNING):
+        serve(house, act)
+    lines = [line for line in caplog.messages if ATTACKER in line]
+    assert len(lines) == (0 if changes else 1), "one line for two hundred refusals"
+    if lines:
+        assert lines[0] == f"refused a call: peer={ATTACKER} limit=connections_per_address count=1"
+
+
+def test_a_site_that_floods_is_slowed_down_and_the_others_are_answered(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    with_peers(house, calls_per_second=5.0)
+
+    async def act(federation: Federation) -> None:
+        async with house.stub(federation.port, house.certificate("site-b")) as stub:
+            calls = [stub.GetChunk(pb.GetChunkRequest(digest="0" * 64), timeout=20) for _ in range(8)]
+            calls += [stub.GetChunk(pb.GetChunkRequest(digest="0" * 64), timeout=20) for _ in range(8)]
+            found = await asyncio.gather(*calls, return_exceptions=True)
+            await answered(house, federation)
+        reasons = [error.details() for error in found if isinstance(error, grpc.aio.AioRpcError)]
+        assert reasons.count("unknown_blob") >= 10
+        assert "too_fast" in reasons
+        refused = [
+            e.code() for e in found if isinstance(e, grpc.aio.AioRpcError) and e.details() == "too_fast"
+        ]
+        assert set(refused) == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+
+    serve(house, act)
+
+
+def test_a_giant_message_and_a_giant_header_are_refused(tmp_path: Path) -> None:
+    house = House(tmp_path)
+
+    async def act(federation: Federation) -> None:
+        async with house.stub(federation.port, house.certificate("site-b")) as stub:
+            with pytest.raises(grpc.aio.AioRpcError) as giant:
+                await stub.Submit(pb.SubmitRequest(note=bytes(wire.CHUNK_BYTES * 2)), timeout=20)
+            assert giant.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            with pytest.raises(grpc.aio.AioRpcError) as header:
+                await stub.Submit(pb.SubmitRequest(note=b"x"), metadata=(("x", "y" * 20_000),), timeout=20)
+            assert header.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        await answered(house, federation)
+
+    serve(house, act)
