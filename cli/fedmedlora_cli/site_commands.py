@@ -8,7 +8,13 @@ from typing import Annotated
 
 import typer
 
-from fedmedlora_cli import live_screen, site_adapt_command, site_ledger_command, site_screen
+from fedmedlora_cli import (
+    live_screen,
+    site_adapt_command,
+    site_ledger_command,
+    site_renew_command,
+    site_screen,
+)
 from fedmedlora_cli.log_options import LogFileOption, LogFormat, LogFormatOption, start_log
 from fedmedlora_cli.output import (
     FolderOption,
@@ -261,3 +267,4 @@ def trust(
 
 app.command("adapt")(site_adapt_command.command)
 app.command("ledger")(site_ledger_command.command)
+app.command("renew")(site_renew_command.command)

@@ -28,6 +28,7 @@ from fedmedlora_site.journal import Journal
 from fedmedlora_site.keystore import Keystore
 from fedmedlora_site.mirror import Mirror
 from fedmedlora_site.pins import Pins
+from fedmedlora_site.tls_identity import TlsIdentity
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ def status(root: Path) -> dict[str, Any]:
         "notes": folder.notes.is_file(),
         "pinned": sorted(Pins.load(folder.pins).members),
         "refusals": len(Journal(folder.journal).refusals),
+        "certificate_until": f"{TlsIdentity.load(folder).ends:%Y-%m-%dT%H:%M:%SZ}",
     }
     if not folder.charter.is_file():
         return {**found, "study": None}

@@ -3,81 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from fedmedlora_audit.blob import BlobTree, blob_leaves, verify_chunk
 from fedmedlora_audit.checkpoint import open_checkpoint
 from fedmedlora_audit.event_data import CharterSigned
 from fedmedlora_audit.merkle import leaf_hash, tree_root
 from fedmedlora_audit.note import VerifierKey
-from fedmedlora_coordinator import setup
-from fedmedlora_coordinator.authority import Authority, new_tls_key
+from fedmedlora_coordinator.authority import Authority
 from fedmedlora_coordinator.errors import StoreError
-from fedmedlora_coordinator.ledger import Keys
 from fedmedlora_coordinator.model import GlobalModel, RoundSizes
-from fedmedlora_coordinator.runtime import Federation, Options
-from fedmedlora_coordinator.study import RunningStudy
 from fedmedlora_protos import wire
 from fedmedlora_protos.v1 import federation_pb2 as pb
-from fedmedlora_protos.v1 import federation_pb2_grpc as rpc
-from fedmedlora_testkit.ward import Ward
+from fedmedlora_testkit.house import NOW, House
 
 import grpc  # isort: skip - after fedmedlora_protos
-
-NOW = dt.datetime.now(dt.UTC)
-
-
-class House:
-    """A ward's coordinator behind its real federation listener."""
-
-    def __init__(self, tmp_path: Path) -> None:
-        self.ward = Ward(tmp_path)
-        self.ward.store.close()
-        folder = self.ward.folder
-        self.authority = Authority.load(folder)
-        listeners = self.ward.settings.coordinator.model_copy(update={"listen": "127.0.0.1:0"})
-        self.settings = self.ward.settings.model_copy(update={"coordinator": listeners})
-        self.keys = Keys(setup.load_event_signer(folder), setup.load_log_signer(folder))
-        self.running = RunningStudy(self.ward.study, self.ward.terms, folder.study)
-
-    @asynccontextmanager
-    async def served(self) -> AsyncIterator[Federation]:
-        async with AsyncExitStack() as stack:
-            federation = Federation(self.ward.folder, self.settings, self.keys, self.running, Options())
-            await federation.start(stack)
-            task = asyncio.create_task(federation.run())
-            try:
-                yield federation
-            finally:
-                task.cancel()
-
-    def certificate(self, site: str, authority: Authority | None = None) -> tuple[bytes, bytes]:
-        """(key, certificate) of a site, issued by this or another authority."""
-        key, key_pem = new_tls_key()
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, site)])
-        csr = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
-        return key_pem, (authority or self.authority).issue_site(csr, site, now=NOW)
-
-    @asynccontextmanager
-    async def stub(self, port: int, pair: tuple[bytes, bytes] | None) -> AsyncIterator[Any]:
-        key, chain = pair or (None, None)
-        credentials = grpc.ssl_channel_credentials(self.authority.pem, key, chain)
-        options = (*wire.CHANNEL_OPTIONS, ("grpc.ssl_target_name_override", wire.SERVER_NAME))
-        async with grpc.aio.secure_channel(f"127.0.0.1:{port}", credentials, options=options) as channel:
-            yield rpc.FederationStub(channel)
 
 
 @pytest.fixture
