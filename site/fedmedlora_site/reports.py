@@ -40,6 +40,14 @@ class _Opened:
     mirror: Mirror
 
 
+def _certificate_until(folder: SiteFolder) -> str | None:
+    """End of the certificate in use; None for one that cannot be read, which `site run` explains."""
+    try:
+        return f"{TlsIdentity.load(folder).ends:%Y-%m-%dT%H:%M:%SZ}"
+    except FolderError:
+        return None
+
+
 def status(root: Path) -> dict[str, Any]:
     """Say where this site stands; nothing in it is a size, a score or text of a note.
 
@@ -57,7 +65,7 @@ def status(root: Path) -> dict[str, Any]:
         "notes": folder.notes.is_file(),
         "pinned": sorted(Pins.load(folder.pins).members),
         "refusals": len(Journal(folder.journal).refusals),
-        "certificate_until": f"{TlsIdentity.load(folder).ends:%Y-%m-%dT%H:%M:%SZ}",
+        "certificate_until": _certificate_until(folder),
     }
     if not folder.charter.is_file():
         return {**found, "study": None}
