@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fedmedlora_cli import coordinator_screen, live_screen
+from fedmedlora_cli import coordinator_certificate_commands, coordinator_screen, live_screen
 from fedmedlora_cli.log_options import LogFileOption, LogFormat, LogFormatOption, start_log
 from fedmedlora_cli.output import FolderOption, JsonOption, WatchOption, say, show_facts, show_health
 
@@ -62,6 +62,10 @@ def invite(
     folder: FolderOption = Path(),
     out: Annotated[Path | None, typer.Option(help="File to write.")] = None,
     hours: Annotated[float, typer.Option(help="How long the invitation is valid.")] = 72.0,
+    again: Annotated[
+        bool,
+        typer.Option("--again", help="A new certificate for an enrolled site, for its event key only."),
+    ] = False,
 ) -> None:
     """Make a one-time invitation for a site, to be carried by another route.
 
@@ -69,7 +73,10 @@ def invite(
     """
     from fedmedlora_coordinator import invites
 
-    path = invites.invite(folder, site, hours=hours, out=out)
+    path = invites.invite(folder, site, hours=hours, out=out, again=again)
+    if again:
+        say(f"wrote {path}; hand it to '{site}' by a route you trust, for `site renew --invitation`")
+        return
     say(f"wrote {path}; hand it to '{site}' by a route you trust: it holds the only copy of the token")
 
 
@@ -258,6 +265,13 @@ def restore(
     if found.problem is not None:
         say(f"made {folder}, to be exported and not to be served: {found.problem}")
         raise typer.Exit(1)
+    say("certificates that were revoked or issued after the backup: see `coordinator certificates`")
     say(
         f"made {folder} with {found.entries} entries; go on with: fedmedlora coordinator serve --dir {folder}"
     )
+
+
+app.command()(coordinator_certificate_commands.renew)
+app.command()(coordinator_certificate_commands.revoke)
+app.command()(coordinator_certificate_commands.reinstate)
+app.command()(coordinator_certificate_commands.certificates)

@@ -13,6 +13,7 @@ from fedmedlora_cli import (
     site_adapt_command,
     site_ledger_command,
     site_member_commands,
+    site_renew_command,
     site_screen,
 )
 from fedmedlora_cli.log_options import LogFileOption, LogFormat, LogFormatOption, start_log
@@ -269,3 +270,4 @@ app.command("adapt")(site_adapt_command.command)
 app.command("rotate-keys")(site_member_commands.rotate_keys)
 app.command("leave")(site_member_commands.leave)
 app.command("ledger")(site_ledger_command.command)
+app.command("renew")(site_renew_command.command)

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from fedmedlora_coordinator.errors import AuthorityExpiredError
 from fedmedlora_coordinator.folder import Folder
 from fedmedlora_core.errors import ConfigError
 from fedmedlora_protos.wire import SERVER_NAME, SITE_URI_PREFIX
@@ -40,7 +41,7 @@ class Authority:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{name} federation CA"[:64])])
         certificate = (
-            _builder(subject, subject, key.public_key(), now, CA_DAYS)
+            _builder(subject, subject, key.public_key(), now, now + dt.timedelta(days=CA_DAYS))
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(_usage(signs_certificates=True), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
@@ -75,17 +76,32 @@ class Authority:
         return self.certificate.fingerprint(hashes.SHA256()).hex()
 
     def issue_server(
-        self, public_key: ec.EllipticCurvePublicKey, hosts: Iterable[str], *, now: dt.datetime
+        self,
+        public_key: ec.EllipticCurvePublicKey,
+        hosts: Iterable[str],
+        *,
+        now: dt.datetime,
+        days: int = LEAF_DAYS,
     ) -> bytes:
-        """Issue the certificate of the coordinator's listeners, for `coordinator` and every host."""
+        """Issue the certificate of the coordinator's listeners, for `coordinator` and every host.
+
+        Raises:
+            AuthorityExpiredError: This authority is past its end.
+        """
         names: list[x509.GeneralName] = [x509.DNSName(SERVER_NAME)]
         names.extend(_host_name(host) for host in dict.fromkeys(hosts) if host != SERVER_NAME)
-        return self._issue(public_key, SERVER_NAME, names, ExtendedKeyUsageOID.SERVER_AUTH, now)
+        return self._issue(public_key, SERVER_NAME, names, ExtendedKeyUsageOID.SERVER_AUTH, now, days)
 
-    def issue_site(self, csr: x509.CertificateSigningRequest, site: str, *, now: dt.datetime) -> bytes:
-        """Issue a site's client certificate; only its key is taken from the request, its names are ours."""
+    def issue_site(
+        self, csr: x509.CertificateSigningRequest, site: str, *, now: dt.datetime, days: int = LEAF_DAYS
+    ) -> bytes:
+        """Issue a site's client certificate; only its key is taken from the request, its names are ours.
+
+        Raises:
+            AuthorityExpiredError: This authority is past its end.
+        """
         names = [x509.UniformResourceIdentifier(f"{SITE_URI_PREFIX}{site}")]
-        return self._issue(csr.public_key(), site, names, ExtendedKeyUsageOID.CLIENT_AUTH, now)
+        return self._issue(csr.public_key(), site, names, ExtendedKeyUsageOID.CLIENT_AUTH, now, days)
 
     def _issue(
         self,
@@ -94,11 +110,16 @@ class Authority:
         names: Iterable[x509.GeneralName],
         use: x509.ObjectIdentifier,
         now: dt.datetime,
+        days: int,
     ) -> bytes:
+        ends = self.certificate.not_valid_after_utc
+        if now >= ends:
+            raise AuthorityExpiredError(ends)
+        until = min(now + dt.timedelta(days=days), ends)  # nothing that it signs outlives it
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
         issuer_key = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
         certificate = (
-            _builder(subject, self.certificate.subject, public_key, now, LEAF_DAYS)
+            _builder(subject, self.certificate.subject, public_key, now, until)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(signs_certificates=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage([use]), critical=False)
@@ -123,7 +144,7 @@ def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, public_key: object, now: dt.datetime, days: int
+    subject: x509.Name, issuer: x509.Name, public_key: object, now: dt.datetime, until: dt.datetime
 ) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
@@ -132,7 +153,7 @@ def _builder(
         .public_key(public_key)  # type: ignore[arg-type]  # the request's key type was judged before
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - _BACKDATE)
-        .not_valid_after(now + dt.timedelta(days=days))
+        .not_valid_after(until)
     )
 
 

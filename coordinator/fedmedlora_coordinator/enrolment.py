@@ -34,13 +34,27 @@ _LOG = logging.getLogger(__name__)
 Clock = Callable[[], dt.datetime]
 
 
-def enroll(request: Enrolment, *, register: Register, authority: Authority, now: dt.datetime) -> bytes:
+def enroll(
+    request: Enrolment,
+    *,
+    register: Register,
+    authority: Authority,
+    now: dt.datetime,
+    current_key: str | None = None,
+) -> bytes:
     """Judge one request and return the client certificate (PEM).
+
+    Args:
+        request: What was asked.
+        register: Of tokens and certificates.
+        authority: The CA.
+        now: Current time.
+        current_key: The site's event key as the log knows it; None where no study runs.
 
     Raises:
         PeerRefusedError: The request is refused; the reason says which check failed.
     """
-    csr = _checked_csr(request)
+    csr = checked_csr(request.csr_der, request.site)
     event_key = _checked_key(request.event_vkey, request.site, ALG_ED25519)
     witness_key = _checked_key(request.witness_vkey, request.site, *WITNESS_ALGORITHMS.values())
     if event_key.public == witness_key.public:
@@ -61,13 +75,14 @@ def enroll(request: Enrolment, *, register: Register, authority: Authority, now:
         keys=(request.event_vkey, request.witness_vkey),
         now=now,
         issue=lambda: authority.issue_site(csr, request.site, now=now),
+        current_key=current_key,
     )
 
 
-def _checked_csr(request: Enrolment) -> x509.CertificateSigningRequest:
+def checked_csr(csr_der: bytes, site: str) -> x509.CertificateSigningRequest:
     """Read the certificate request: signed by its own key, a P-256 key, its name is the site's."""
     try:
-        csr = x509.load_der_x509_csr(request.csr_der)
+        csr = x509.load_der_x509_csr(csr_der)
         valid = csr.is_signature_valid
         key = csr.public_key()
         names = [a.value for a in csr.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
@@ -77,7 +92,7 @@ def _checked_csr(request: Enrolment) -> x509.CertificateSigningRequest:
         raise PeerRefusedError(Reason.BAD_PROOF, detail="the certificate request is not signed by its key")
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise PeerRefusedError(Reason.BAD_REQUEST, detail="the TLS key must be P-256")
-    if names != [request.site]:
+    if names != [site]:
         raise PeerRefusedError(Reason.BAD_REQUEST, detail="the certificate request names another site")
     return csr
 
@@ -101,6 +116,7 @@ class EnrolmentService(pb_grpc.EnrolmentServicer):
         self._register = register
         self._authority = authority
         self._clock = clock
+        self.event_vkey: Callable[[str], str | None] = lambda _site: None  # of the study that runs, if any
 
     async def Enroll(  # noqa: N802 - the name is the protocol's
         self, request: pb.EnrollRequest, context: "grpc.aio.ServicerContext[object, object]"
@@ -110,7 +126,11 @@ class EnrolmentService(pb_grpc.EnrolmentServicer):
             self._limits.admit_enrolment(context.peer())
             checked = wire.read_enroll(request)
             certificate = enroll(
-                checked, register=self._register, authority=self._authority, now=self._clock()
+                checked,
+                register=self._register,
+                authority=self._authority,
+                now=self._clock(),
+                current_key=self.event_vkey(checked.site),
             )
         except (CoordinatorError, wire.WireError) as error:
             self._limits.note_refusal(context, error)

@@ -1,5 +1,6 @@
 """Errors of the coordinator, named for whose fault they are (see `status.py` for what crosses the wire)."""
 
+import datetime as dt
 from typing import Final
 
 from fedmedlora_protos.wire import Reason
@@ -42,6 +43,21 @@ class StoreUnreachableError(StoreError):
 def disk_error(place: str, exc: OSError) -> StoreError:
     """Say that a disk refused a write."""
     return StoreError(f"{place}: cannot be written ({exc.strerror}); {NOTHING_LOST}")
+
+
+class AuthorityExpiredError(CoordinatorError):
+    """The federation's certificate authority is past its end: no certificate of it is worth anything.
+
+    Args:
+        ends: When it ended.
+    """
+
+    def __init__(self, ends: dt.datetime) -> None:
+        """Say when, and what goes on from here."""
+        super().__init__(
+            f"the federation's CA expired on {ends:%Y-%m-%d %H:%M} UTC; go on in a new coordinator's folder "
+            'with `coordinator init` and `study new --continues` (docs/OPERATIONS.md, "Certificates")'
+        )
 
 
 class TsaError(CoordinatorError):

@@ -7,6 +7,7 @@ import secrets
 from pathlib import Path
 
 from fedmedlora_coordinator.authority import Authority
+from fedmedlora_coordinator.certificates import Certificates
 from fedmedlora_coordinator.folder import Folder, write_private
 from fedmedlora_coordinator.placement import enrolment_database
 from fedmedlora_coordinator.register import Register
@@ -25,6 +26,7 @@ def invite(
     *,
     hours: float = DEFAULT_HOURS,
     out: Path | None = None,
+    again: bool = False,
     now: dt.datetime | None = None,
 ) -> Path:
     """Make an invitation for `site` and return its file (mode 0600: it holds the only copy of the token).
@@ -34,6 +36,8 @@ def invite(
         site: Id of the site: lower-case letters, digits, hyphens; at most 32.
         hours: Validity; > 0.
         out: File to write; default `invitations/<site>.json` in the folder.
+        again: Only for who holds the event key that the site has enrolled: a new certificate for the same
+            member, after the one before has expired or was revoked.
         now: Current time; the clock's when None.
 
     Raises:
@@ -49,6 +53,7 @@ def invite(
     token = secrets.token_urlsafe(TOKEN_BYTES)
     path = out or _free_name(folder, site)
     content = _content(folder, site, token, expires)
+    enrolled = _enrolled_key(folder, site) if again else None
     register = Register(enrolment_database(folder))
     try:
         try:
@@ -57,10 +62,21 @@ def invite(
             raise ConfigError(f"{path}: exists; choose another file") from None
         except OSError as exc:
             raise ConfigError(f"{path}: cannot be written ({exc.strerror})") from None
-        register.invite(site=site, token=token, expires=expires)
+        register.invite(site=site, token=token, expires=expires, event_vkey=enrolled)
     finally:
         register.close()
     return path
+
+
+def _enrolled_key(folder: Folder, site: str) -> str:
+    certificates = Certificates(enrolment_database(folder))
+    try:
+        found = certificates.event_vkey(site)
+    finally:
+        certificates.close()
+    if found is None:
+        raise ConfigError(f"'{site}' has not enrolled yet; invite it without --again")
+    return found
 
 
 def _free_name(folder: Folder, site: str) -> Path:

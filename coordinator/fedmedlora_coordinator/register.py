@@ -11,40 +11,20 @@ import hmac
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    Connection,
-    Integer,
-    LargeBinary,
-    MetaData,
-    Table,
-    Text,
-    insert,
-    select,
-    update,
-)
+from sqlalchemy import insert, select, update
 
 from fedmedlora_coordinator.database import Database, copy_tables, transaction
+from fedmedlora_coordinator.enrolment_tables import (
+    INVITATIONS,
+    METADATA,
+    create_tables,
+    make_tables,
+    record_certificate,
+)
 from fedmedlora_coordinator.errors import PeerRefusedError
 from fedmedlora_protos.wire import Reason
 
 _UNWRITABLE = "the enrolment register could not be written"
-_METADATA = MetaData()
-_INVITATIONS = Table(
-    "invitations",
-    _METADATA,
-    Column("token_hash", LargeBinary(32), primary_key=True),
-    Column("site", Text, nullable=False, index=True),
-    Column(
-        "expires", BigInteger().with_variant(Integer, "sqlite"), nullable=False
-    ),  # seconds since 1970, UTC
-    Column("request_hash", LargeBinary(32)),  # of the one request that used the token
-    Column("certificate", LargeBinary),
-    Column("event_vkey", Text),
-    Column("witness_vkey", Text),
-    sqlite_strict=True,
-)
 
 
 @dataclass(frozen=True)
@@ -68,18 +48,28 @@ class Register:
         """
         self._engine = database.open_shared()
         with transaction(self._engine, f"{database.place}: cannot be opened") as connection:
-            _make_table(connection, database)
+            make_tables(connection, database)
 
     def close(self) -> None:
         """Close the database."""
         self._engine.dispose()
 
-    def invite(self, *, site: str, token: str, expires: dt.datetime) -> None:
-        """Record an invitation; returns once it is durable."""
+    def invite(self, *, site: str, token: str, expires: dt.datetime, event_vkey: str | None = None) -> None:
+        """Record an invitation; returns once it is durable.
+
+        Args:
+            site: Who is invited.
+            token: Its token; only the hash is kept.
+            expires: From when on it is refused.
+            event_vkey: The only event key that may use it; None for whichever the site enrols.
+        """
         with transaction(self._engine, _UNWRITABLE) as connection:
             connection.execute(
-                insert(_INVITATIONS).values(
-                    token_hash=token_hash(token), site=site, expires=int(expires.timestamp())
+                insert(INVITATIONS).values(
+                    token_hash=token_hash(token),
+                    site=site,
+                    expires=int(expires.timestamp()),
+                    event_vkey=event_vkey,
                 )
             )
 
@@ -92,6 +82,7 @@ class Register:
         keys: tuple[str, str],
         now: dt.datetime,
         issue: Callable[[], bytes],
+        current_key: str | None = None,
     ) -> bytes:
         """Use a token once and return the certificate.
 
@@ -102,14 +93,16 @@ class Register:
             keys: The event and witness verifier keys of the request.
             now: Current time.
             issue: Makes the certificate; called at most once.
+            current_key: The site's event key as the log knows it; None where no study runs. It stands before
+                the key that an invitation was made for, which may have been rotated since.
 
         Raises:
-            PeerRefusedError: bad_token, expired_token or used_token.
+            PeerRefusedError: bad_token, expired_token, used_token or other_event_key.
             StoreError: The database refused; the token is as good as before.
         """
         given = token_hash(token)
         with transaction(self._engine, _UNWRITABLE) as connection:
-            rows = connection.execute(select(_INVITATIONS).where(_INVITATIONS.c.site == site)).all()
+            rows = connection.execute(select(INVITATIONS).where(INVITATIONS.c.site == site)).all()
             row = next((r for r in rows if hmac.compare_digest(r.token_hash, given)), None)
             if row is None:
                 raise PeerRefusedError(Reason.BAD_TOKEN)
@@ -120,10 +113,14 @@ class Register:
                 return bytes(row.certificate)
             if now.timestamp() >= row.expires:
                 raise PeerRefusedError(Reason.EXPIRED_TOKEN)
+            # R2.1.6: an invitation of an enrolled site is for who holds that site's event key.
+            if row.event_vkey is not None and keys[0] != (current_key or row.event_vkey):
+                raise PeerRefusedError(Reason.OTHER_EVENT_KEY)
             certificate = issue()
+            record_certificate(connection, site, certificate, now)
             connection.execute(
-                update(_INVITATIONS)
-                .where(_INVITATIONS.c.token_hash == row.token_hash)
+                update(INVITATIONS)
+                .where(INVITATIONS.c.token_hash == row.token_hash)
                 .values(
                     request_hash=request_hash,
                     certificate=certificate,
@@ -134,21 +131,17 @@ class Register:
         return certificate
 
     def enrolled(self) -> list[EnrolledSite]:
-        """List the sites that used an invitation, in order of their ids."""
+        """List the used invitations, in order of the sites' ids."""
         with transaction(self._engine, "the enrolment register could not be read") as connection:
             rows = connection.execute(
-                select(_INVITATIONS).where(_INVITATIONS.c.request_hash.is_not(None)).order_by("site")
+                select(INVITATIONS).where(INVITATIONS.c.request_hash.is_not(None)).order_by("site")
             ).all()
         return [EnrolledSite(row.site, row.event_vkey, row.witness_vkey) for row in rows]
 
 
 def copy_register(source: Database, target: Database) -> None:
     """Copy the register into a database that has none; see `copy_tables`."""
-    copy_tables(_METADATA, source, target, _make_table)
-
-
-def _make_table(connection: Connection, database: Database) -> None:
-    _METADATA.create_all(connection)
+    copy_tables(METADATA, source, target, create_tables)
 
 
 def token_hash(token: str) -> bytes:

@@ -200,7 +200,7 @@ def _enrolled(folder: Folder) -> list[str]:
         return []
     register = Register(database)
     try:
-        return [site.site for site in register.enrolled()]
+        return sorted({site.site for site in register.enrolled()})
     finally:
         register.close()
 

@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedmedlora_audit.events import Entry
+from fedmedlora_coordinator.admission import Admission
 from fedmedlora_coordinator.authority import Authority
 from fedmedlora_coordinator.blobs import BlobStore
+from fedmedlora_coordinator.certificate_watch import CertificateWatch
+from fedmedlora_coordinator.certificates import Certificates
 from fedmedlora_coordinator.conductor import Conductor
 from fedmedlora_coordinator.enrolment import EnrolmentService
 from fedmedlora_coordinator.errors import StoreHeldError, StoreUnreachableError
@@ -31,6 +34,8 @@ from fedmedlora_coordinator.probes import HealthProbes
 from fedmedlora_coordinator.progress import Progress
 from fedmedlora_coordinator.pulse import Pulse, Watched, tell_entry
 from fedmedlora_coordinator.register import Register
+from fedmedlora_coordinator.renewal import CertificateService
+from fedmedlora_coordinator.server_certificate import renew_server_if_due
 from fedmedlora_coordinator.service import FederationService
 from fedmedlora_coordinator.settings import CoordinatorSettings
 from fedmedlora_coordinator.setup import load_event_signer, load_log_signer, load_storage_key
@@ -123,11 +128,13 @@ async def _serve(folder: Folder, package: Path | None, options: Options, pulse: 
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    renew_server_if_due(folder, _now())
     async with AsyncExitStack() as stack:
-        await _start_enrolment(folder, settings, stack)
+        enrolment = await _start_enrolment(folder, settings, stack)
         tasks: list[asyncio.Task[object]] = [asyncio.create_task(stop.wait())]
         if running is not None:
             federation = Federation(folder, settings, keys, running, options)
+            enrolment.event_vkey = federation.event_vkey
             await federation.start(stack)
             pulse.watch(federation.watched())
             tasks.append(asyncio.create_task(federation.run()))
@@ -141,7 +148,9 @@ async def _serve(folder: Folder, package: Path | None, options: Options, pulse: 
             task.result()
 
 
-async def _start_enrolment(folder: Folder, settings: CoordinatorSettings, stack: AsyncExitStack) -> None:
+async def _start_enrolment(
+    folder: Folder, settings: CoordinatorSettings, stack: AsyncExitStack
+) -> EnrolmentService:
     register = Register(enrolment_database(folder, settings))
     stack.callback(register.close)
     server, door = enrolment_server(settings.peers), enrolment_door(settings.peers)
@@ -150,6 +159,7 @@ async def _start_enrolment(folder: Folder, settings: CoordinatorSettings, stack:
     stack.callback(door.close)
     stack.push_async_callback(server.stop, STOP_GRACE_SECONDS)
     await listen(server, door, settings.coordinator.enrolment_listen, enrolment_credentials(folder))
+    return service
 
 
 class Federation:
@@ -172,6 +182,7 @@ class Federation:
         self._store = LogStore(log_database(folder, settings), folder.head)
         with ExitStack() as undone:
             undone.callback(self._store.close)  # a log that cannot be used is let go of
+            self._certificates, self._admission = _admission(folder, settings, undone)
             self._blobs = _blob_store(folder, settings)
             model = GlobalModel.of_package(running.study, running.package)
             self._payloads = Payloads(running.terms, self._blobs, model.sizes())
@@ -190,6 +201,7 @@ class Federation:
             self._presence = Presence(started=time.monotonic())
             self._moved = Progress(self._payloads.most_moved())
             self._door = federation_door(settings.peers)
+            self._limits = PeerLimits(self._door, settings.peers)
             self._witnesses = Witnesses(self._ledger, self._store)
             self._conductor = Conductor(
                 ledger=self._ledger,
@@ -207,12 +219,13 @@ class Federation:
             self._stamps = self._stamp_keeper()
             self._probes = HealthProbes()
             self._service = FederationService(
+                admission=self._admission,
                 ledger=self._ledger,
                 blobs=self._blobs,
                 payloads=self._payloads,
                 presence=self._presence,
                 witnesses=self._witnesses,
-                limits=PeerLimits(self._door, settings.peers),
+                limits=self._limits,
                 progress=self._moved,
                 monotonic=time.monotonic,
                 wake=self._conductor.wake,
@@ -228,9 +241,19 @@ class Federation:
     async def start(self, stack: AsyncExitStack) -> None:
         """Open the federation listener."""
         stack.callback(self._store.close)
+        stack.callback(self._certificates.close)
         server = federation_server(self._settings.peers)
         pb_grpc.add_FederationServicer_to_server(self._service, server)
         self._probes.serve(server)
+        service = CertificateService(
+            admission=self._admission,
+            certificates=self._certificates,
+            authority=Authority.load(self._folder),
+            event_vkey=lambda site: self.event_vkey(site) or self._certificates.event_vkey(site),
+            clock=_now,
+            limits=self._limits,
+        )
+        pb_grpc.add_CertificatesServicer_to_server(service, server)
         stack.callback(self._door.close)
         stack.push_async_callback(server.stop, STOP_GRACE_SECONDS)
         credentials = mutual_credentials(self._folder)
@@ -240,10 +263,16 @@ class Federation:
         """Return the parts that the pulse looks at."""
         return Watched(self._ledger, self._store, self._presence, self._witnesses, self._probes)
 
+    def event_vkey(self, site: str) -> str | None:
+        """Return the event key of a member as the log knows it now; None for who is no member."""
+        key = self._ledger.state.book.events.get(site)
+        return None if key is None else key.vkey
+
     async def run(self) -> None:
         """Conduct the study; returns when it is closed and delivered, if that was asked for."""
         conduct = asyncio.create_task(self._conductor.run())
         stamping = asyncio.create_task(self._stamp())
+        watching = asyncio.create_task(self._watch_certificates())
         try:
             await asyncio.wait({conduct, self._fatal}, return_when=asyncio.FIRST_COMPLETED)
             if self._fatal.done():
@@ -255,8 +284,17 @@ class Federation:
         finally:
             conduct.cancel()
             stamping.cancel()
+            watching.cancel()
         if self._stamps is not None:
             await self._stamps.catch_up()  # what is still lacking then, `coordinator stamp` asks for
+
+    async def _watch_certificates(self) -> None:
+        """Follow the register; when nobody can tell any more who is revoked, nobody is served."""
+        watch = CertificateWatch(self._folder, self._admission, self._ledger.terms.members, _now)
+        try:
+            await asyncio.gather(self._admission.run(), watch.run())
+        except Exception as error:  # noqa: BLE001 - whatever it is, admission is blind without it
+            self._fail(error)
 
     async def _stamp(self) -> None:
         """Have closed rounds stamped; nothing of the study waits for it, and nothing ends with it."""
@@ -307,6 +345,14 @@ class Federation:
     def _fail(self, error: Exception) -> None:
         if not self._fatal.done():
             self._fatal.set_exception(error)
+
+
+def _admission(
+    folder: Folder, settings: CoordinatorSettings, undone: ExitStack
+) -> tuple[Certificates, Admission]:
+    certificates = Certificates(enrolment_database(folder, settings))
+    undone.callback(certificates.close)
+    return certificates, Admission(certificates, _now)
 
 
 def _now() -> dt.datetime:

@@ -14,6 +14,7 @@ from fedmedlora_protos import wire
 # isort: split
 import grpc
 
+from fedmedlora_coordinator.admission import Admission
 from fedmedlora_coordinator.blobs import BlobStore
 from fedmedlora_coordinator.errors import CoordinatorError, PeerRefusedError, StoreError, disk_error
 from fedmedlora_coordinator.ledger import Ledger
@@ -22,7 +23,7 @@ from fedmedlora_coordinator.peer_limits import PeerLimits
 from fedmedlora_coordinator.presence import Presence
 from fedmedlora_coordinator.progress import Progress
 from fedmedlora_coordinator.status import refuse
-from fedmedlora_coordinator.transport import peer_site
+from fedmedlora_coordinator.transport import peer_certificate
 from fedmedlora_coordinator.witnesses import Witnesses
 from fedmedlora_protos.operating.logbook import place_of, tell
 from fedmedlora_protos.v1 import federation_pb2 as pb
@@ -40,6 +41,7 @@ class FederationService(pb_grpc.FederationServicer):
     def __init__(
         self,
         *,
+        admission: Admission,
         ledger: Ledger,
         blobs: BlobStore,
         payloads: Payloads,
@@ -54,6 +56,7 @@ class FederationService(pb_grpc.FederationServicer):
         """Take the parts.
 
         Args:
+            admission: Whose certificate gets in.
             ledger: The log.
             blobs: Payloads by digest.
             payloads: Rules about which payload goes with which event.
@@ -65,6 +68,7 @@ class FederationService(pb_grpc.FederationServicer):
             wake: Called when something changed that the conductor may act on.
             fatal: Called with an error after which the process must end.
         """
+        self._admission = admission
         self._ledger = ledger
         self._blobs = blobs
         self._payloads = payloads
@@ -118,7 +122,9 @@ class FederationService(pb_grpc.FederationServicer):
                     cosigned=self._witnesses.newest(at),
                 )
                 self._sent[site] = at
-                await self._ledger.grown_beyond(at)
+                await self._admission.admitted_until(peer_certificate(context), self._ledger.grown_beyond(at))
+        except PeerRefusedError as error:  # revoked, renewed or expired while the stream was open
+            await self._end(context, error)
         finally:
             self._streams[site] -= 1
             self._presence.closed(site, self._monotonic())
@@ -191,7 +197,9 @@ class FederationService(pb_grpc.FederationServicer):
 
     # R3.1.2: the certificate says who calls; the ledger compares it with the event's author.
     def _caller(self, context: "grpc.aio.ServicerContext[object, object]") -> str:
-        site = peer_site(context)
+        peer = peer_certificate(context)
+        self._admission.check(peer)
+        site = peer.site
         if site not in self._ledger.terms.members:
             raise PeerRefusedError(Reason.NOT_A_MEMBER)
         self._limits.admit(site, context.peer())

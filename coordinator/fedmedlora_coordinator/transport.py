@@ -14,7 +14,7 @@ from fedmedlora_coordinator.errors import PeerRefusedError
 from fedmedlora_coordinator.folder import Folder
 from fedmedlora_coordinator.peer_settings import Peers
 from fedmedlora_core.errors import ConfigError
-from fedmedlora_protos.wire import Reason
+from fedmedlora_protos.wire import PeerCertificate, Reason
 
 SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
     *wire.CHANNEL_OPTIONS,
@@ -59,15 +59,40 @@ def _options(peers: Peers, message_bytes: int, idle_seconds: int) -> tuple[tuple
 
 def mutual_credentials(folder: Folder) -> grpc.ServerCredentials:
     """Credentials that demand a client certificate of this federation's CA."""
-    key, chain, ca = _material(folder)
     # R3.1.1
-    return grpc.ssl_server_credentials([(key, chain)], root_certificates=ca, require_client_auth=True)
+    return _credentials(folder, mutual=True)
 
 
 def enrolment_credentials(folder: Folder) -> grpc.ServerCredentials:
     """Credentials for the enrolment listener: the server proves itself, the caller brings a token."""
-    key, chain, _ = _material(folder)
-    return grpc.ssl_server_credentials([(key, chain)])
+    return _credentials(folder, mutual=False)
+
+
+def _credentials(folder: Folder, *, mutual: bool) -> grpc.ServerCredentials:
+    """Make credentials that follow the files: a renewed server certificate holds for the next connection."""
+    held = _material(folder)
+
+    def configuration() -> grpc.ServerCertificateConfiguration:
+        key, chain, ca = held
+        return grpc.ssl_server_certificate_configuration([(key, chain)], ca if mutual else None)
+
+    def fetch() -> grpc.ServerCertificateConfiguration | None:
+        nonlocal held
+        try:
+            found = _material(folder)
+        except ConfigError:
+            return None  # what was read at the start goes on
+        if found == held:
+            return None
+        held = found
+        return configuration()
+
+    first = configuration()
+    return grpc.dynamic_ssl_server_credentials(
+        first,
+        fetch,  # type: ignore[arg-type]  # None, for no change, is documented
+        require_client_authentication=mutual,
+    )
 
 
 async def listen(
@@ -84,8 +109,8 @@ async def listen(
     return door.start((host.removeprefix("[").removesuffix("]"), int(port)), int(inner))
 
 
-def peer_site(context: "grpc.aio.ServicerContext[object, object]") -> str:
-    """Return the site id in the caller's certificate, which TLS has verified.
+def peer_certificate(context: "grpc.aio.ServicerContext[object, object]") -> PeerCertificate:
+    """Return whose certificate the caller has, and which; TLS has verified it.
 
     Raises:
         PeerRefusedError: not_a_member: the certificate names no site.
@@ -95,7 +120,7 @@ def peer_site(context: "grpc.aio.ServicerContext[object, object]") -> str:
     if len(pems) != 1:
         raise PeerRefusedError(Reason.NOT_A_MEMBER)
     try:
-        return wire.site_id_of_certificate(pems[0])
+        return wire.read_certificate(bytes(pems[0]))
     except wire.WireError:
         raise PeerRefusedError(Reason.NOT_A_MEMBER) from None
 

@@ -9,9 +9,11 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
@@ -76,9 +78,25 @@ class Reason(StrEnum):
     BAD_REQUEST = "bad_request"
     WEAK_KEY = "weak_key"
     BAD_PROOF = "bad_proof"
+    OTHER_EVENT_KEY = "other_event_key"
+    CERTIFICATE_UNKNOWN = "certificate_unknown"
+    CERTIFICATE_RENEWED = "certificate_renewed"
+    CERTIFICATE_EXPIRED = "certificate_expired"
+    CERTIFICATE_REVOKED = "certificate_revoked"
     UNSUPPORTED = "unsupported"
     STOPPING = "stopping"
     INTERNAL = "internal"
+
+
+CERTIFICATE_REASONS: Final = frozenset(
+    {
+        Reason.CERTIFICATE_UNKNOWN,
+        Reason.CERTIFICATE_RENEWED,
+        Reason.CERTIFICATE_EXPIRED,
+        Reason.CERTIFICATE_REVOKED,
+    }
+)
+"""Refusals of the caller's certificate itself: no other call with it will do better."""
 
 
 class WireError(ValueError):
@@ -94,6 +112,29 @@ class ChunkUpload:
     index: int
     data: bytes | None
     proof: tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
+class Renewal:
+    """One checked Renew request; signatures are still to be judged."""
+
+    csr_der: bytes
+    event_proof: bytes
+
+
+@dataclass(frozen=True)
+class PeerCertificate:
+    """What a verified client certificate says: whose it is, and which of that site's.
+
+    Attributes:
+        site: The site's id.
+        serial: Serial number, hex.
+        digest: SHA-256 of the certificate.
+    """
+
+    site: str
+    serial: str
+    digest: bytes
 
 
 @dataclass(frozen=True)
@@ -182,6 +223,26 @@ def read_enroll(request: pb.EnrollRequest) -> Enrolment:
     )
 
 
+def read_renew(request: pb.RenewRequest) -> Renewal:
+    """Return a checked Renew request, or raise WireError."""
+    _no_unknown_fields(request)
+    _length("csr_der", request.csr_der, 64, 4096)
+    _length("event_proof", request.event_proof, 64, 64)
+    return Renewal(request.csr_der, request.event_proof)
+
+
+def read_confirm(request: pb.ConfirmRequest) -> None:
+    """Raise WireError unless a Confirm request is empty."""
+    _no_unknown_fields(request)
+
+
+def renewal_statement(csr_der: bytes, peer: PeerCertificate) -> bytes:
+    """Return the bytes that a site's event key signs to ask for its next certificate (PROTOCOL §2.1)."""
+    site = peer.site.encode()
+    digest = hashlib.sha256(csr_der).digest()
+    return b"fedmedlora/v1/renew\0" + digest + peer.digest + len(site).to_bytes(4, "big") + site
+
+
 def enrolment_statement(csr_der: bytes, site: str, event_vkey: str, witness_vkey: str) -> bytes:
     """Return the bytes that both new keys of a site sign to prove possession (PROTOCOL §2)."""
     parts = [b"fedmedlora/v1/enrol\0", hashlib.sha256(csr_der).digest()]
@@ -192,7 +253,13 @@ def enrolment_statement(csr_der: bytes, site: str, event_vkey: str, witness_vkey
 
 
 def site_id_of_certificate(pem: bytes) -> str:
-    """Return the site id in a member's certificate, or raise WireError.
+    """Return the site id in a member's certificate, or raise WireError; see `read_certificate`."""
+    return read_certificate(pem).site
+
+
+@lru_cache(maxsize=1024)
+def read_certificate(pem: bytes) -> PeerCertificate:
+    """Return whose certificate it is and which, or raise WireError.
 
     The id is the one URI `fedmedlora:site:<id>` of the alternative names; the common name is for people.
     """
@@ -206,7 +273,7 @@ def site_id_of_certificate(pem: bytes) -> str:
         raise WireError("certificate")
     site = uris[0].removeprefix(SITE_URI_PREFIX)
     _text("certificate", site, _SITE)
-    return site
+    return PeerCertificate(site, f"{certificate.serial_number:x}", certificate.fingerprint(hashes.SHA256()))
 
 
 def _no_unknown_fields(message: Message) -> None:

@@ -31,8 +31,8 @@ from fedmedlora_protos import wire
 from fedmedlora_protos.operating.local_page import LocalPage
 from fedmedlora_protos.operating.logbook import tell
 from fedmedlora_protos.operating.vitals import WriteProbe
-from fedmedlora_site.client import FederationClient, Wire, backoff_seconds, credentials_of
-from fedmedlora_site.downloads import DownloadFolder
+from fedmedlora_site.client import Wire, backoff_seconds
+from fedmedlora_site.connection import dial
 from fedmedlora_site.errors import (
     FolderError,
     ForkError,
@@ -119,13 +119,6 @@ async def _run(held: Holdings, trainer: Trainer, faults: FaultPlan | None, out: 
         seeing.cancel()
         await asyncio.gather(seeing, return_exceptions=True)
         await agent.close()
-
-
-def dial(held: Holdings) -> FederationClient:
-    """Make the connection to the coordinator of `site.toml`, with this site's certificate."""
-    credentials = credentials_of(held.folder.tls, held.keys.tls_key_pem)
-    downloads = DownloadFolder(held.folder.downloads)
-    return FederationClient(held.config.site.coordinator_address, credentials, held.config.network, downloads)
 
 
 class Agent:

@@ -16,7 +16,6 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Protocol
 
 import grpc
@@ -52,6 +51,8 @@ _PASSING = {
 _KIND_OF: dict[type, str] = {
     pb.SubmitRequest: "events",
     pb.CosignRequest: "cosignatures",
+    pb.RenewRequest: "events",  # a kind of its own would be rarer than a restart
+    pb.ConfirmRequest: "events",
     pb.PutChunkRequest: "payloads",
     pb.GetChunkRequest: "payloads",
 }
@@ -190,6 +191,7 @@ class FederationClient:
         ]
         self._channel = grpc.aio.secure_channel(address, tls, options=options)
         self._stub: Any = rpc.FederationStub(self._channel)  # types-grpcio knows the blocking stub only
+        self._certificates: Any = rpc.CertificatesStub(self._channel)
 
     async def close(self) -> None:
         """Close the channel; calls under way are cancelled."""
@@ -228,6 +230,28 @@ class FederationClient:
         finally:
             stream.cancel()
         raise TransportError(f"{self._address}: the coordinator ended the stream")
+
+    async def renew(self, csr_der: bytes, event_proof: bytes) -> CertificateAnswer:
+        """Ask for this site's next certificate; the same key again gets the same one.
+
+        Raises:
+            TransportError: No answer in time.
+            RejectedError: The coordinator refused.
+        """
+        request = pb.RenewRequest(csr_der=csr_der, event_proof=event_proof)
+        reply = await self._call(self._certificates.Renew, request, self._network.call_timeout_seconds)
+        return CertificateAnswer(reply.certificate_pem, reply.ca_pem)
+
+    async def confirm(self) -> str:
+        """Use this connection's certificate once, which ends older ones; returns its serial number.
+
+        Raises:
+            TransportError: No answer in time.
+            RejectedError: The coordinator refused.
+        """
+        call = self._certificates.Confirm
+        reply = await self._call(call, pb.ConfirmRequest(), self._network.call_timeout_seconds)
+        return str(reply.serial)
 
     async def cosign(self, checkpoint: bytes, cosignature: bytes) -> None:
         """Hand in this site's cosignature of a head; the same one again does no harm.
@@ -353,13 +377,12 @@ def backoff_seconds(attempt: int, network: NetworkSection) -> float:
 
     Jitter keeps a federation's sites from coming back in step after the coordinator restarted.
     """
-    most = min(network.reconnect_most_seconds, network.reconnect_first_seconds * 2.0**attempt)
+    return drawn_seconds(min(network.reconnect_most_seconds, network.reconnect_first_seconds * 2.0**attempt))
+
+
+def drawn_seconds(most: float) -> float:
+    """Draw a pause of half of `most` to all of it, so that a federation's sites do not come in step."""
     return most * (0.5 + 0.5 * random.random())  # noqa: S311 - a pause, not a secret
-
-
-def credentials_of(tls_folder: Path, key_pem: bytes) -> Credentials:
-    """Read certificate and CA of an enrolled site."""
-    return Credentials((tls_folder / "ca.pem").read_bytes(), (tls_folder / "cert.pem").read_bytes(), key_pem)
 
 
 def _error_of(exc: grpc.RpcError, address: str) -> TransportError | RejectedError:

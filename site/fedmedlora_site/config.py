@@ -69,6 +69,17 @@ class NetworkSection(Section):
     reconnect_most_seconds: Seconds = 15.0
 
 
+class CertificateSection(Section):
+    """How this site's certificate stays valid over the years.
+
+    With `renew` the agent gets the next one by itself once less than a third of the time is left. It looks
+    when it starts, and then every `check_hours` at most, at an instant that is drawn.
+    """
+
+    renew: bool = True
+    check_hours: Annotated[float, Field(gt=0, le=168)] = 6.0
+
+
 class PerformanceSection(Section):
     """Settings that change the time something takes, never its result."""
 
@@ -112,6 +123,7 @@ class SiteConfig(Section):
     model: ModelSection = ModelSection()
     trainer: TrainerSection = TrainerSection()
     network: NetworkSection = NetworkSection()
+    certificate: CertificateSection = CertificateSection()
     performance: PerformanceSection = PerformanceSection()
     privacy: PrivacySection = PrivacySection()
     metrics: MetricsSection = MetricsSection()

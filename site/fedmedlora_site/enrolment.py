@@ -262,6 +262,7 @@ def _sentence(exc: Exception) -> str:
             "expired_token": "the invitation has expired; ask the coordinator for a new one",
             "used_token": "the invitation was used already; ask the coordinator for a new one",
             "bad_token": "the coordinator does not know this invitation",
+            "other_event_key": "the invitation is for an enrolled site; run `site renew --invitation` there",
         }
         return known.get(exc.reason, str(exc))
     return str(exc)

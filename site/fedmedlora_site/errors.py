@@ -39,6 +39,12 @@ class AcceptanceError(SiteError):
     exit_code = 1
 
 
+class CertificateError(SiteError):
+    """This site's certificate does not let it in any more, or its next one is not acceptable."""
+
+    exit_code = 1
+
+
 class TransportError(SiteError):
     """The coordinator cannot be reached or did not answer in time; trying again may help."""
 

@@ -66,6 +66,31 @@ class SiteFolder:
         return self.root / "tls"
 
     @property
+    def certificate(self) -> Path:
+        """This site's certificate in use; which key is in use follows from it."""
+        return self.tls / "cert.pem"
+
+    @property
+    def ca(self) -> Path:
+        """The federation's CA, pinned at enrolment."""
+        return self.tls / "ca.pem"
+
+    @property
+    def tls_key(self) -> Path:
+        """The TLS key."""
+        return self.keys / "tls.key"
+
+    @property
+    def next_tls_key(self) -> Path:
+        """The TLS key that a renewal is asked for with, until its certificate is here."""
+        return self.keys / "tls.key.next"
+
+    @property
+    def renewal_lock(self) -> Path:
+        """Held by the one process that renews."""
+        return self.run / "renewal.lock"
+
+    @property
     def notes(self) -> Path:
         """The imported notes."""
         return self.root / "data" / "notes.jsonl"

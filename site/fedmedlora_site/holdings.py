@@ -197,9 +197,10 @@ class FolderLock:
 
     Args:
         path: The lock file.
+        held: What to say when another process holds it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, held: str = "another agent is running on this folder") -> None:
         """Take the lock.
 
         Raises:
@@ -211,7 +212,7 @@ class FolderLock:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             os.close(self._descriptor)
-            raise FolderError(f"{path.parent.parent}: another agent is running on this folder") from None
+            raise FolderError(f"{path.parent.parent}: {held}") from None
 
     def release(self) -> None:
         """Give the lock back."""

@@ -29,6 +29,7 @@ from fedmedlora_site.key_ring import KeyRing
 from fedmedlora_site.keystore import Keystore
 from fedmedlora_site.mirror import Mirror
 from fedmedlora_site.pins import Pins
+from fedmedlora_site.tls_identity import TlsIdentity
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,14 @@ class _Opened:
     study: Study
     terms: CharterTerms
     mirror: Mirror
+
+
+def _certificate_until(folder: SiteFolder) -> str | None:
+    """End of the certificate in use; None for one that cannot be read, which `site run` explains."""
+    try:
+        return f"{TlsIdentity.load(folder).ends:%Y-%m-%dT%H:%M:%SZ}"
+    except FolderError:
+        return None
 
 
 def status(root: Path) -> dict[str, Any]:
@@ -57,6 +66,7 @@ def status(root: Path) -> dict[str, Any]:
         "notes": folder.notes.is_file(),
         "pinned": sorted(Pins.load(folder.pins).members),
         "refusals": len(Journal(folder.journal).refusals),
+        "certificate_until": _certificate_until(folder),
     }
     if not folder.charter.is_file():
         return {**found, "study": None}

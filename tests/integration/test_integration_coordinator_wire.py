@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
 import os
 import subprocess
 import sys
@@ -25,11 +24,9 @@ from fedmedlora_coordinator.errors import StoreError
 from fedmedlora_coordinator.model import GlobalModel, RoundSizes
 from fedmedlora_protos import wire
 from fedmedlora_protos.v1 import federation_pb2 as pb
-from fedmedlora_testkit.house import House
+from fedmedlora_testkit.house import NOW, House
 
 import grpc  # isort: skip - after fedmedlora_protos
-
-NOW = dt.datetime.now(dt.UTC)
 
 
 @pytest.fixture

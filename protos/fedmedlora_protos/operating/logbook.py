@@ -50,6 +50,8 @@ CATALOGUE: Final[Mapping[str, Kind]] = {
     "watch_failed": Kind(
         logging.ERROR, "nothing is measured any more: {error} at {place}; restart to mend it"
     ),
+    "certificate_changed": Kind(logging.INFO, "{detail}"),
+    "certificate_problem": Kind(logging.WARNING, "{detail}"),
     # at the coordinator
     "serving": Kind(logging.INFO, "serving from {folder}"),
     "store_lost": Kind(

@@ -350,3 +350,123 @@ class Federation(object):
             timeout,
             metadata,
             _registered_method=True)
+
+
+class CertificatesStub(object):
+    """Served beside Federation under mutual TLS: a site's own certificate, whether or not it is a member.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.Renew = channel.unary_unary(
+                '/fedmedlora.v1.Certificates/Renew',
+                request_serializer=fedmedlora__protos_dot_v1_dot_federation__pb2.RenewRequest.SerializeToString,
+                response_deserializer=fedmedlora__protos_dot_v1_dot_federation__pb2.RenewResponse.FromString,
+                _registered_method=True)
+        self.Confirm = channel.unary_unary(
+                '/fedmedlora.v1.Certificates/Confirm',
+                request_serializer=fedmedlora__protos_dot_v1_dot_federation__pb2.ConfirmRequest.SerializeToString,
+                response_deserializer=fedmedlora__protos_dot_v1_dot_federation__pb2.ConfirmResponse.FromString,
+                _registered_method=True)
+
+
+class CertificatesServicer(object):
+    """Served beside Federation under mutual TLS: a site's own certificate, whether or not it is a member.
+    """
+
+    def Renew(self, request, context):
+        """Issues the next certificate of the calling site; the same key again gets the same certificate.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Confirm(self, request, context):
+        """Says which certificate the caller used; the first use of a newer one ends the older ones.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_CertificatesServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'Renew': grpc.unary_unary_rpc_method_handler(
+                    servicer.Renew,
+                    request_deserializer=fedmedlora__protos_dot_v1_dot_federation__pb2.RenewRequest.FromString,
+                    response_serializer=fedmedlora__protos_dot_v1_dot_federation__pb2.RenewResponse.SerializeToString,
+            ),
+            'Confirm': grpc.unary_unary_rpc_method_handler(
+                    servicer.Confirm,
+                    request_deserializer=fedmedlora__protos_dot_v1_dot_federation__pb2.ConfirmRequest.FromString,
+                    response_serializer=fedmedlora__protos_dot_v1_dot_federation__pb2.ConfirmResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'fedmedlora.v1.Certificates', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('fedmedlora.v1.Certificates', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class Certificates(object):
+    """Served beside Federation under mutual TLS: a site's own certificate, whether or not it is a member.
+    """
+
+    @staticmethod
+    def Renew(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fedmedlora.v1.Certificates/Renew',
+            fedmedlora__protos_dot_v1_dot_federation__pb2.RenewRequest.SerializeToString,
+            fedmedlora__protos_dot_v1_dot_federation__pb2.RenewResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Confirm(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fedmedlora.v1.Certificates/Confirm',
+            fedmedlora__protos_dot_v1_dot_federation__pb2.ConfirmRequest.SerializeToString,
+            fedmedlora__protos_dot_v1_dot_federation__pb2.ConfirmResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)

@@ -134,3 +134,46 @@ class FederationServicer(metaclass=_abc_1.ABCMeta):
         """Hands in a witness cosignature of a head."""
 
 def add_FederationServicer_to_server(servicer: FederationServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+
+class CertificatesStub:
+    """Served beside Federation under mutual TLS: a site's own certificate, whether or not it is a member."""
+
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> CertificatesAsyncStub: ...
+    Renew: _grpc.UnaryUnaryMultiCallable[_federation_pb2.RenewRequest, _federation_pb2.RenewResponse]
+    """Issues the next certificate of the calling site; the same key again gets the same certificate."""
+    Confirm: _grpc.UnaryUnaryMultiCallable[_federation_pb2.ConfirmRequest, _federation_pb2.ConfirmResponse]
+    """Says which certificate the caller used; the first use of a newer one ends the older ones."""
+
+@_typing.type_check_only
+class CertificatesAsyncStub(CertificatesStub):
+    """Served beside Federation under mutual TLS: a site's own certificate, whether or not it is a member."""
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    Renew: _aio.UnaryUnaryMultiCallable[_federation_pb2.RenewRequest, _federation_pb2.RenewResponse]  # type: ignore[assignment]
+    """Issues the next certificate of the calling site; the same key again gets the same certificate."""
+    Confirm: _aio.UnaryUnaryMultiCallable[_federation_pb2.ConfirmRequest, _federation_pb2.ConfirmResponse]  # type: ignore[assignment]
+    """Says which certificate the caller used; the first use of a newer one ends the older ones."""
+
+class CertificatesServicer(metaclass=_abc_1.ABCMeta):
+    """Served beside Federation under mutual TLS: a site's own certificate, whether or not it is a member."""
+
+    @_abc_1.abstractmethod
+    def Renew(
+        self,
+        request: _federation_pb2.RenewRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_federation_pb2.RenewResponse, _abc.Awaitable[_federation_pb2.RenewResponse]]:
+        """Issues the next certificate of the calling site; the same key again gets the same certificate."""
+
+    @_abc_1.abstractmethod
+    def Confirm(
+        self,
+        request: _federation_pb2.ConfirmRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_federation_pb2.ConfirmResponse, _abc.Awaitable[_federation_pb2.ConfirmResponse]]:
+        """Says which certificate the caller used; the first use of a newer one ends the older ones."""
+
+def add_CertificatesServicer_to_server(servicer: CertificatesServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

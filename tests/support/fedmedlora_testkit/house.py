@@ -15,7 +15,11 @@ from cryptography.x509.oid import NameOID
 
 from fedmedlora_coordinator import setup
 from fedmedlora_coordinator.authority import Authority, new_tls_key
+from fedmedlora_coordinator.database import transaction
+from fedmedlora_coordinator.enrolment_tables import record_certificate
 from fedmedlora_coordinator.ledger import Keys
+from fedmedlora_coordinator.placement import enrolment_database
+from fedmedlora_coordinator.register import Register
 from fedmedlora_coordinator.runtime import Federation, Options
 from fedmedlora_coordinator.study import RunningStudy
 from fedmedlora_protos import wire
@@ -39,6 +43,7 @@ class House:
         self.settings = self.ward.settings.model_copy(update={"coordinator": listeners})
         self.keys = Keys(setup.load_event_signer(folder), setup.load_log_signer(folder))
         self.running = RunningStudy(self.ward.study, self.ward.terms, folder.study)
+        Register(enrolment_database(folder)).close()
 
     @asynccontextmanager
     async def served(self) -> AsyncIterator[Federation]:
@@ -51,12 +56,24 @@ class House:
             finally:
                 task.cancel()
 
-    def certificate(self, site: str, authority: Authority | None = None) -> tuple[bytes, bytes]:
-        """(key, certificate) of a site, issued by this or another authority."""
+    def certificate(
+        self, site: str, authority: Authority | None = None, *, days_ago: float = 0
+    ) -> tuple[bytes, bytes]:
+        """(key, certificate) of a site, issued by this or another authority, now or some days ago."""
         key, key_pem = new_tls_key()
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, site)])
         csr = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
-        return key_pem, (authority or self.authority).issue_site(csr, site, now=NOW)
+        pem = (authority or self.authority).issue_site(csr, site, now=NOW - dt.timedelta(days=days_ago))
+        if authority is None:
+            self.enter(site, pem)
+        return key_pem, pem
+
+    def enter(self, site: str, pem: bytes) -> None:
+        """Put a certificate into the register, as enrolment does."""
+        engine = enrolment_database(self.ward.folder).open_shared()
+        with transaction(engine, "entering") as connection:
+            record_certificate(connection, site, pem, NOW)
+        engine.dispose()
 
     @asynccontextmanager
     async def stub(self, port: int, pair: tuple[bytes, bytes] | None) -> AsyncIterator[Any]:
