@@ -27,6 +27,7 @@ from sqlalchemy import (
 
 from fedmedlora_coordinator.database import Database, copy_tables, transaction
 from fedmedlora_coordinator.errors import PeerRefusedError
+from fedmedlora_coordinator.layout import ENROLMENT
 from fedmedlora_protos.wire import Reason
 
 _UNWRITABLE = "the enrolment register could not be written"
@@ -148,7 +149,9 @@ def copy_register(source: Database, target: Database) -> None:
 
 
 def _make_table(connection: Connection, database: Database) -> None:
+    ENROLMENT.require_known(connection, database)
     _METADATA.create_all(connection)
+    ENROLMENT.record(connection)
 
 
 def token_hash(token: str) -> bytes:

@@ -29,6 +29,7 @@ STATUS_OF: Final[dict[Reason, grpc.StatusCode]] = {
     Reason.WEAK_KEY: grpc.StatusCode.INVALID_ARGUMENT,
     Reason.BAD_PROOF: grpc.StatusCode.INVALID_ARGUMENT,
     Reason.UNSUPPORTED: grpc.StatusCode.UNIMPLEMENTED,
+    Reason.WRONG_VERSION: grpc.StatusCode.FAILED_PRECONDITION,
     Reason.STOPPING: grpc.StatusCode.UNAVAILABLE,
     Reason.INTERNAL: grpc.StatusCode.INTERNAL,
 }

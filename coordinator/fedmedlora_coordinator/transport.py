@@ -8,6 +8,7 @@ import grpc  # after fedmedlora_protos, which takes TLS 1.2 away before grpc rea
 from fedmedlora_coordinator.counting import CallCounter
 from fedmedlora_coordinator.errors import PeerRefusedError
 from fedmedlora_coordinator.folder import Folder
+from fedmedlora_coordinator.version_gate import VersionGate
 from fedmedlora_core.errors import ConfigError
 from fedmedlora_protos.wire import Reason
 
@@ -21,7 +22,7 @@ SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
 
 def federation_server() -> grpc.aio.Server:
     """Make a server without listeners, with this project's limits."""
-    return grpc.aio.server(interceptors=[CallCounter()], options=SERVER_OPTIONS)
+    return grpc.aio.server(interceptors=[CallCounter(), VersionGate()], options=SERVER_OPTIONS)
 
 
 def mutual_credentials(folder: Folder) -> grpc.ServerCredentials:

@@ -72,6 +72,7 @@ class Reason(StrEnum):
     WEAK_KEY = "weak_key"
     BAD_PROOF = "bad_proof"
     UNSUPPORTED = "unsupported"
+    WRONG_VERSION = "wrong_version"
     STOPPING = "stopping"
     INTERNAL = "internal"
 
