@@ -1,9 +1,8 @@
 """Which layout a store's tables have, so that a newer release's store is refused instead of misread.
 
-A row per store (`log`, `enrolment`) in one small table. A store of an older layout, or of before this table, is
-brought up to date when it is opened for writing, in the transaction that opens it, and is read as it is. The
-way back from an upgrade is the backup that was made before it
-(docs/OPERATIONS.md).
+A row per store (`log`, `enrolment`) in one small table. A store of an older layout, or of before this table,
+is brought up to date when it is opened for writing, in the transaction that opens it, and is read as it is.
+The way back from an upgrade is the backup that was made before it (docs/OPERATIONS.md).
 
 Layouts of the log: 1 had no cosignatures (until November 2026); 2 has them. The register has one, 1.
 """
@@ -14,7 +13,7 @@ from typing import Final
 from sqlalchemy import Column, Connection, Integer, MetaData, Table, Text, insert, select, update
 
 from fedmedlora_coordinator.database import Database, has_table
-from fedmedlora_coordinator.errors import StoreError
+from fedmedlora_coordinator.errors import UnservableStoreError
 
 _TABLE: Final = Table(
     "layouts",
@@ -41,14 +40,14 @@ class Layout:
         """Refuse tables that a newer release has made or brought up to date; changes nothing.
 
         Raises:
-            StoreError: They are newer than this release knows.
+            UnservableStoreError: They are newer than this release knows.
         """
         found = self._found(connection)
         if found is not None and found > self.version:
-            raise StoreError(
+            raise UnservableStoreError(
                 f"{database.place}: a newer release of fedmedlora has written this store (layout {found} of "
-                f"'{self.store}'; this release knows {self.version}): run that release, or restore a backup of "
-                "before the upgrade"
+                f"'{self.store}'; this release knows {self.version}): run that release, or restore a backup "
+                "of before the upgrade"
             )
 
     def record(self, connection: Connection) -> None:

@@ -108,4 +108,7 @@ def parse_speaks(metadata: Metadata) -> Speaks:
 def disagreement(*, site: Speaks, coordinator: Speaks) -> str:
     """Say in one line that two ends have no version in common, and which one to upgrade."""
     older = "coordinator" if coordinator.highest < site.lowest else "site"
-    return f"the site speaks {site}, the coordinator {coordinator}; they have none in common: upgrade the {older}"
+    return (
+        f"the site speaks {site}, the coordinator {coordinator}; "
+        f"they have none in common: upgrade the {older}"
+    )

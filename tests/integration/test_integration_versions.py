@@ -133,7 +133,7 @@ def test_without_the_gate_the_message_would_be_read(house: House, monkeypatch: p
         return await continuation(details)  # type: ignore[operator]
 
     monkeypatch.setattr(VersionGate, "intercept_service", open_gate)
-    with pytest.raises(RejectedError, match="bad_event|malformed|bad_signature"):
+    with pytest.raises(RejectedError, match=r"bad_event|malformed|bad_signature"):
         house.submitted(Speaks(2, 2, "0.9.0"))
 
 

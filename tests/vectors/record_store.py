@@ -2,7 +2,7 @@
 
 Run with the code of that release on the path (its `git archive`), once; the result is committed:
 
-    PYTHONPATH=OLD/coordinator:…:OLD/tests/support python tests/vectors/record_store.py tests/vectors/store/NAME
+    PYTHONPATH=OLD/coordinator:…:OLD/tests/support python tests/vectors/record_store.py OUT
 
 It holds what the log needs: store, head, settings, card, study, public keys' seeds. They are keys of a test
 and of nothing else.

@@ -60,7 +60,7 @@ def test_anything_else_is_refused(metadata: list[tuple[str, str | bytes]]) -> No
 def test_a_disagreement_names_both_and_the_older_one() -> None:
     old, new = Speaks(1, 2, "0.2.0"), Speaks(3, 4, "0.4.0")
     assert disagreement(site=old, coordinator=new) == (
-        "the site speaks protocol 1 to 2 (fedmedlora 0.2.0), the coordinator protocol 3 to 4 (fedmedlora 0.4.0); "
-        "they have none in common: upgrade the site"
+        "the site speaks protocol 1 to 2 (fedmedlora 0.2.0), the coordinator protocol 3 to 4 "
+        "(fedmedlora 0.4.0); they have none in common: upgrade the site"
     )
     assert disagreement(site=new, coordinator=old).endswith("upgrade the coordinator")
