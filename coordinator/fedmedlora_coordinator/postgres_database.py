@@ -29,7 +29,7 @@ _LOCK_CLASS: Final = 0x666D6C  # "fml": advisory locks of this program
 _LOG_LOCK: Final = 1
 _TURN_LOCK: Final = 2
 _HOLDS: Final = (  # our own numbers
-    "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND pid = pg_backend_pid() "  # noqa: S608
+    "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND pid = pg_backend_pid() "  # noqa: S608 # our numbers # nosec B608
     f"AND classid = {_LOCK_CLASS} AND objid = {_LOG_LOCK} AND objsubid = 2 "
     "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 )
