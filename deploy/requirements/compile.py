@@ -1,8 +1,8 @@
 """Writes the hash-checked requirements of each role: every package that it needs, with its files' SHA-256.
 
 Versions are those of constraints.txt. Run by `make requirements` after a change of pyproject.toml or
-constraints.txt; it needs a package index, and the files do not say which one. `--check` writes nothing and
-compares names and versions with what is committed, without an index.
+constraints.txt; it needs a package index, and the files do not say which one.
+`--check` writes nothing and compares names and versions with what is committed, without an index.
 """
 
 from __future__ import annotations
@@ -23,9 +23,17 @@ ROLES = {
 }
 LISTS = ("build", "tools")
 OPTIONS = (
-    "--quiet --generate-hashes --strip-extras --allow-unsafe --no-header --no-annotate "
-    "--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options"
-).split()
+    "--quiet",
+    "--generate-hashes",
+    "--strip-extras",
+    "--allow-unsafe",
+    "--no-header",
+    "--no-annotate",
+    "--no-emit-index-url",
+    "--no-emit-trusted-host",
+    "--no-emit-find-links",
+    "--no-emit-options",
+)
 _SELF = re.compile(r"fedmedlora\[([a-z,]+)\]")
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 
@@ -65,13 +73,16 @@ def write(name: str, requirements: list[str], *, constrained: bool) -> None:
     """Have pip-compile write one file."""
     pip_compile = Path(sys.executable).with_name("pip-compile")
     limits = ["--constraint", str(ROOT / "constraints.txt")] if constrained else []
+    out = HERE / f"{name}.txt"
     subprocess.run(
-        [str(pip_compile), *OPTIONS, *limits, "--output-file", str(HERE / f"{name}.txt"), "-"],
+        [str(pip_compile), *OPTIONS, *limits, "--output-file", str(out), "-"],
         input="\n".join(requirements),
         text=True,
         check=True,
         cwd=HERE,
     )
+    lines = out.read_text(encoding="utf-8").splitlines()
+    out.write_text("\n".join(line for line in lines if line and line[0] != "#") + "\n", encoding="utf-8")
 
 
 def listed(name: str) -> list[str]:
@@ -84,14 +95,17 @@ def stale() -> list[str]:
     """Say what is wrong with the committed files: a direct requirement missing, a version that is not ours."""
     ours = pinned(ROOT / "constraints.txt")
     wrong = []
-    for name, wanted in [*((r, requirements_of(e)) for r, e in ROLES.items()), *((n, listed(n)) for n in LISTS)]:
+    for name, wanted in [
+        *((r, requirements_of(e)) for r, e in ROLES.items()),
+        *((n, listed(n)) for n in LISTS),
+    ]:
         have = pinned(HERE / f"{name}.txt")
         wrong += [f"{name}.txt lacks {need}" for need in wanted if name_of(need) not in have]
         if name != "tools":
             wrong += [
                 f"{name}.txt has {package} {version}, constraints.txt {ours.get(package, 'does not name it')}"
                 for package, version in have.items()
-                if ours.get(package) != version
+                if ours.get(package) != version.partition("+")[0]
             ]
     return wrong
 
