@@ -92,13 +92,11 @@ def listed(name: str) -> list[str]:
 
 
 def stale() -> list[str]:
-    """Say what is wrong with the committed files: a direct requirement missing, a version that is not ours."""
+    """Say what is wrong with the committed files: a missing requirement, a version that is not ours."""
     ours = pinned(ROOT / "constraints.txt")
     wrong = []
-    for name, wanted in [
-        *((r, requirements_of(e)) for r, e in ROLES.items()),
-        *((n, listed(n)) for n in LISTS),
-    ]:
+    needs = {role: requirements_of(extras) for role, extras in ROLES.items()}
+    for name, wanted in (needs | {name: listed(name) for name in LISTS}).items():
         have = pinned(HERE / f"{name}.txt")
         wrong += [f"{name}.txt lacks {need}" for need in wanted if name_of(need) not in have]
         if name != "tools":

@@ -25,11 +25,12 @@ from fedmedlora_audit.errors import AuditError
 from fedmedlora_protos import wire
 from fedmedlora_protos.v1 import federation_pb2 as pb
 from fedmedlora_protos.v1 import federation_pb2_grpc as rpc
+from fedmedlora_protos.versions import Speaks
 from fedmedlora_site import metrics
 from fedmedlora_site.blobs import UploadFile
 from fedmedlora_site.config import NetworkSection
 from fedmedlora_site.errors import ForkError, RejectedError, TransportError
-from fedmedlora_site.protocol_version import Speaks, check_agreed, ours, refused_for_version
+from fedmedlora_site.protocol_version import check_agreed, ours, refused_for_version
 
 ENROLMENT_TIMEOUT_SECONDS = 30.0
 CHUNK_ATTEMPTS = 4
