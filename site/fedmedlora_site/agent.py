@@ -113,9 +113,6 @@ async def _run(held: Holdings, trainer: Trainer, faults: FaultPlan | None, out: 
     try:
         with page:
             await task
-    except asyncio.CancelledError:
-        raise SiteError("stopped by a signal; run the same command to go on") from None
-        await task
     except asyncio.CancelledError as exc:
         raise StoppedError(*exc.args) from None
     finally:
