@@ -8,7 +8,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # One thread per training process: sites run in parallel instead.
 export OMP_NUM_THREADS := 1
 
-.PHONY: demo test check lint types layers unit suite protos format base-model vectors bench-peer fuzz coverage help
+TOOLS := .venv-tools
+
+.PHONY: security security-offline sbom requirements demo test check lint types layers unit suite protos format base-model vectors bench-peer fuzz coverage help
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -25,6 +27,7 @@ demo: $(READY) ## four hospitals and a coordinator train one adapter, for real
 test: $(READY) ## lint, types, layers, coverage of crypto/ by its own tests, and all other tests
 	@$(MAKE) --no-print-directory -j 2 lint types layers coverage
 	@$(MAKE) --no-print-directory suite
+test: $(READY) lint types layers security-offline suite coverage ## lint, types, layers, the whole test suite, coverage of crypto/
 
 check: $(READY) lint types layers unit ## the fast part of `make test`, for while you work
 
@@ -71,6 +74,37 @@ $(PEER)/.ready: benchmarks/peer-constraints.txt
 	@echo "installing the peer into $(PEER) …"
 	@$(PEER)/bin/python -m pip install --quiet --requirement benchmarks/peer-constraints.txt
 	@touch $@
+
+$(TOOLS)/.ready: deploy/requirements/tools.txt
+	@test -x $(TOOLS)/bin/python || $(PYTHON) -m venv $(TOOLS)
+	@echo "installing the tools of the security review into $(TOOLS) …"
+	@$(TOOLS)/bin/python -m pip install --quiet --require-hashes --requirement deploy/requirements/tools.txt
+	@touch $@
+
+PACKAGES := cli benchmarks coordinator site protos fedmedlora_core crypto audit hatch_build.py
+# Recorded vectors and results are digests and test keys by the thousand; the rules for key files hold there too.
+SECRETS := --disable-plugin HexHighEntropyString --disable-plugin Base64HighEntropyString --disable-plugin KeywordDetector
+
+security-offline: $(TOOLS)/.ready ## bandit, secret scan, container files: what needs no network
+	@$(TOOLS)/bin/bandit -q -c pyproject.toml -r $(PACKAGES)
+	@git ls-files -z | xargs -0 $(TOOLS)/bin/detect-secrets-hook $(SECRETS) --baseline .secrets.baseline
+	@$(TOOLS)/bin/hadolint -c deploy/container/hadolint.yaml deploy/container/Containerfile.*
+	@$(TOOLS)/bin/check-jsonschema --builtin-schema vendor.compose-spec deploy/container/compose.yaml
+	@$(TOOLS)/bin/python deploy/requirements/compile.py --check
+
+security: security-offline ## the same, and known vulnerabilities of every pinned package (needs the network)
+	@for role in coordinator site reviewer build; do \
+		$(TOOLS)/bin/pip-audit --disable-pip --require-hashes -r deploy/requirements/$$role.txt \
+		|| { echo "pip-audit: $$role.txt has findings, or the advisory service was not reached (see above)"; exit 1; }; done
+
+sbom: $(TOOLS)/.ready ## CycloneDX bill of materials of each role, the same bytes each time (sbom/)
+	@mkdir -p sbom
+	@for role in coordinator site reviewer; do $(TOOLS)/bin/cyclonedx-py requirements \
+		deploy/requirements/$$role.txt --pyproject pyproject.toml --output-reproducible --of JSON \
+		-o sbom/$$role.cdx.json; done
+
+requirements: $(TOOLS)/.ready ## write the hash-checked requirements again (needs the package index)
+	@$(TOOLS)/bin/python deploy/requirements/compile.py
 
 format: $(READY) ## format and sort imports
 	@$(BIN)/ruff format .

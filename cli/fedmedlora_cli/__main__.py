@@ -1,7 +1,7 @@
 """Entry point of `fedmedlora`: runs one command and turns every known error into one line and an exit code.
 
 Exit codes: 0 done, 1 the answer is no (a verification failed, a site refused), 2 could not run (bad
-arguments, a missing file, an unreachable peer), 130 interrupted.
+arguments, a missing file, an unreachable peer), 130 interrupted, 143 ended by SIGTERM.
 """
 
 from __future__ import annotations

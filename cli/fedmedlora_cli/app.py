@@ -10,6 +10,8 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated
 
 import typer
 
@@ -65,6 +67,7 @@ def build_app(arguments: Sequence[str]) -> typer.Typer:
         add_completion=False,
         rich_markup_mode=None,
     )
+    app.callback(help=ROOT_HELP)(_root)
     wanted = _named(arguments)
     for name, entry in ENTRIES.items():
         if name == wanted:
@@ -111,6 +114,33 @@ def missing_extra(arguments: Sequence[str], exc: ModuleNotFoundError) -> str | N
 def _named(arguments: Sequence[str]) -> str | None:
     """Name of the top level that the arguments ask for."""
     return next((a for a in arguments if not a.startswith("-")), None)
+
+
+def _show_version(wanted: bool) -> None:
+    """Print the release, and the wire's protocol where the packages that speak it are installed."""
+    if not wanted:
+        return
+    try:
+        release = version("fedmedlora")
+    except PackageNotFoundError:
+        release = "0+source"
+    protocol = ""
+    try:
+        ours = importlib.import_module("fedmedlora_protos.versions").ours()
+        protocol = f", protocol {ours.spoken}"
+    except ModuleNotFoundError:  # a reviewer's installation speaks to nobody
+        pass
+    typer.echo(f"fedmedlora {release}{protocol}")
+    raise typer.Exit()
+
+
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_show_version, help="Show the release and exit."),
+    ] = False,
+) -> None:
+    """Take the options that stand before a command's name."""
 
 
 def _not_loaded() -> None:

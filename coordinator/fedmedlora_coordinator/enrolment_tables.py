@@ -25,6 +25,7 @@ from sqlalchemy import (
 )
 
 from fedmedlora_coordinator.database import Database
+from fedmedlora_coordinator.layout import ENROLMENT
 
 _SECONDS: Final = BigInteger().with_variant(Integer, "sqlite")  # since 1970, UTC
 METADATA: Final = MetaData()
@@ -59,8 +60,14 @@ CERTIFICATES: Final = Table(
 
 
 def create_tables(connection: Connection, database: Database) -> None:
-    """Make the tables that are missing, without a row in them."""
+    """Make the tables that are missing, without a row in them.
+
+    Raises:
+        UnservableStoreError: A newer release has written them.
+    """
+    ENROLMENT.require_known(connection, database)
     METADATA.create_all(connection)
+    ENROLMENT.record(connection)
 
 
 def make_tables(connection: Connection, database: Database) -> None:

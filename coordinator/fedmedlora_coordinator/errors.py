@@ -32,6 +32,12 @@ class StoreError(CoordinatorError):
     """The durable state is damaged, forked or rolled back; the coordinator stops rather than go on."""
 
 
+class UnservableStoreError(StoreError):
+    """Going on would fork or spoil the log, now and at every later start: a person has to decide (exit 1)."""
+
+    exit_code = 1
+
+
 class StoreHeldError(StoreError):
     """Another process writes the log - or this one's last session, which the server believes to be alive."""
 

@@ -24,7 +24,7 @@ from fedmedlora_audit.law import State, apply, check, is_late
 from fedmedlora_audit.law.remains import pass_over, recall
 from fedmedlora_audit.merkle import Tree, leaf_hash
 from fedmedlora_audit.note import NoteSigner, VerifierKey
-from fedmedlora_coordinator.errors import ForbiddenError, PeerRefusedError, StoreError
+from fedmedlora_coordinator.errors import ForbiddenError, PeerRefusedError, StoreError, UnservableStoreError
 from fedmedlora_coordinator.faults import DieAt
 from fedmedlora_coordinator.store import LogStore
 from fedmedlora_protos.wire import BATCH_BYTES, BATCH_NOTES, Reason
@@ -66,16 +66,16 @@ def need_continued(tree: Tree, head: Checkpoint) -> None:
     """Check that a log holds everything that one of its own signed heads promised.
 
     Raises:
-        StoreError: It does not: whoever goes on with it forks the log.
+        UnservableStoreError: It does not: whoever goes on with it forks the log.
     """
     if head.size > tree.size:
-        raise StoreError(
+        raise UnservableStoreError(
             f"the log has {tree.size} entries but a head was signed for {head.size}: it was rolled back, and "
             f"to go on would fork it. Restore a backup that has all {head.size}; if there is none, export "
             "this log and begin a new one that names it (OPERATIONS, Backup)"
         )
     if tree.root(head.size) != head.root:
-        raise StoreError(
+        raise UnservableStoreError(
             f"the log was changed below entry {head.size}: two histories were signed. Nobody goes on with "
             "it: export it, have it judged, and begin a new one (OPERATIONS, Backup)"
         )

@@ -6,6 +6,7 @@ writing transaction asks the server whether this session holds the lock, so a po
 to other sessions is noticed, too.
 """
 
+import os
 import stat
 import threading
 from collections.abc import Callable
@@ -28,7 +29,7 @@ _LOCK_CLASS: Final = 0x666D6C  # "fml": advisory locks of this program
 _LOG_LOCK: Final = 1
 _TURN_LOCK: Final = 2
 _HOLDS: Final = (  # our own numbers
-    "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND pid = pg_backend_pid() "  # noqa: S608
+    "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND pid = pg_backend_pid() "  # noqa: S608 # our numbers # nosec B608
     f"AND classid = {_LOCK_CLASS} AND objid = {_LOG_LOCK} AND objsubid = 2 "
     "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 )
@@ -202,7 +203,9 @@ def read_password(path: Path) -> str:
         ConfigError: There is none, or others can read it (the operator's).
     """
     try:
-        if stat.S_IMODE(path.stat().st_mode) & 0o077:
+        # What a service manager hands over has an access list; its folder is the service's alone.
+        handed_over = os.environ.get("CREDENTIALS_DIRECTORY") == str(path.parent)
+        if stat.S_IMODE(path.stat().st_mode) & 0o077 and not handed_over:
             raise ConfigError(f"{path}: others can read it; set its mode to 0600")
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):

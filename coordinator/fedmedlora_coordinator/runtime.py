@@ -203,35 +203,41 @@ class Federation:
             self._door = federation_door(settings.peers)
             self._limits = PeerLimits(self._door, settings.peers)
             self._witnesses = Witnesses(self._ledger, self._store)
-            self._conductor = Conductor(
-                ledger=self._ledger,
-                blobs=self._blobs,
-                payloads=self._payloads,
-                model=model,
-                presence=self._presence,
-                witnesses=self._witnesses,
-                progress=self._moved,
-                settings=settings,
-                folder=folder,
-                monotonic=time.monotonic,
-                on_clipped=self._observe_clipped,
-            )
+            self._conductor = self._make_conductor(model)
             self._stamps = self._stamp_keeper()
             self._probes = HealthProbes()
-            self._service = FederationService(
-                admission=self._admission,
-                ledger=self._ledger,
-                blobs=self._blobs,
-                payloads=self._payloads,
-                presence=self._presence,
-                witnesses=self._witnesses,
-                limits=self._limits,
-                progress=self._moved,
-                monotonic=time.monotonic,
-                wake=self._conductor.wake,
-                fatal=self._fail,
-            )
+            self._service = self._make_service()
             undone.pop_all()
+
+    def _make_conductor(self, model: GlobalModel) -> Conductor:
+        return Conductor(
+            ledger=self._ledger,
+            blobs=self._blobs,
+            payloads=self._payloads,
+            model=model,
+            presence=self._presence,
+            witnesses=self._witnesses,
+            progress=self._moved,
+            settings=self._settings,
+            folder=self._folder,
+            monotonic=time.monotonic,
+            on_clipped=self._observe_clipped,
+        )
+
+    def _make_service(self) -> FederationService:
+        return FederationService(
+            admission=self._admission,
+            ledger=self._ledger,
+            blobs=self._blobs,
+            payloads=self._payloads,
+            presence=self._presence,
+            witnesses=self._witnesses,
+            limits=self._limits,
+            progress=self._moved,
+            monotonic=time.monotonic,
+            wake=self._conductor.wake,
+            fatal=self._fail,
+        )
 
     def _stamp_keeper(self) -> StampKeeper | None:
         settings = self._settings.stamps

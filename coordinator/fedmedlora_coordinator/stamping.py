@@ -77,7 +77,7 @@ class TimeStamper:
             url, data=request, headers={"Content-Type": QUERY_TYPE, "Accept": REPLY_TYPE}
         )
         try:
-            with urllib.request.urlopen(call, timeout=self._settings.timeout_seconds) as reply:  # noqa: S310
+            with urllib.request.urlopen(call, timeout=self._settings.timeout_seconds) as reply:  # noqa: S310 # http(s) # nosec B310
                 answer: bytes = reply.read(MAX_STAMP_BYTES + 1)
         except (OSError, ValueError, HTTPException) as error:  # URLError and a time-out are OSErrors
             raise TsaError(f"{url}: no answer ({type(error).__name__})") from None

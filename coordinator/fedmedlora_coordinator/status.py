@@ -35,6 +35,7 @@ STATUS_OF: Final[dict[Reason, grpc.StatusCode]] = {
     Reason.CERTIFICATE_EXPIRED: grpc.StatusCode.PERMISSION_DENIED,
     Reason.CERTIFICATE_REVOKED: grpc.StatusCode.PERMISSION_DENIED,
     Reason.UNSUPPORTED: grpc.StatusCode.UNIMPLEMENTED,
+    Reason.WRONG_VERSION: grpc.StatusCode.FAILED_PRECONDITION,
     Reason.STOPPING: grpc.StatusCode.UNAVAILABLE,
     Reason.INTERNAL: grpc.StatusCode.INTERNAL,
 }

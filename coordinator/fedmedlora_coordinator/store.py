@@ -35,6 +35,7 @@ from sqlalchemy import (
 from fedmedlora_coordinator.database import Database, copy_tables, has_table, transaction
 from fedmedlora_coordinator.errors import StoreError, disk_error
 from fedmedlora_coordinator.folder import write_atomic
+from fedmedlora_coordinator.layout import LOG
 from fedmedlora_coordinator.metrics import store_write
 
 _UNREADABLE = "the log could not be read"
@@ -233,12 +234,18 @@ def copy_log(source: Database, target: Database) -> None:
 
 
 def _make_tables(connection: Connection, database: Database) -> None:
-    """Make what is missing, each table with the database's refusal to change it."""
+    """Make what is missing, each table with the database's refusal to change it.
+
+    Raises:
+        StoreError: A newer release has written the store; nothing is changed.
+    """
+    LOG.require_known(connection, database)
     for table in _METADATA.sorted_tables:
         if not has_table(connection, table):
             table.create(connection)
             for act in ("UPDATE", "DELETE"):
                 connection.exec_driver_sql(database.refusal(table.name, act))
+    LOG.record(connection)
 
 
 def _read_only(database: Database, table: Table, query: Select[Any]) -> Sequence[Row[Any]]:
@@ -247,6 +254,7 @@ def _read_only(database: Database, table: Table, query: Select[Any]) -> Sequence
     engine = database.open_for_reading()
     try:
         with transaction(engine, f"{database.place}: cannot be read") as connection:
+            LOG.require_known(connection, database)
             return connection.execute(query).all() if has_table(connection, table) else []
     finally:
         engine.dispose()

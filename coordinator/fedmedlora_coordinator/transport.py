@@ -13,6 +13,7 @@ from fedmedlora_coordinator.door import Door
 from fedmedlora_coordinator.errors import PeerRefusedError
 from fedmedlora_coordinator.folder import Folder
 from fedmedlora_coordinator.peer_settings import Peers
+from fedmedlora_coordinator.version_gate import VersionGate
 from fedmedlora_core.errors import ConfigError
 from fedmedlora_protos.wire import PeerCertificate, Reason
 
@@ -29,9 +30,8 @@ CLOSING_SECONDS = 5  # running calls of a connection whose time is over may fini
 
 def federation_server(peers: Peers) -> grpc.aio.Server:
     """Make the server of the federation, without listeners (R3.1.5)."""
-    return grpc.aio.server(
-        interceptors=[CallCounter()], options=_options(peers, MAX_REQUEST_BYTES, IDLE_SECONDS)
-    )
+    options = _options(peers, MAX_REQUEST_BYTES, IDLE_SECONDS)
+    return grpc.aio.server(interceptors=[CallCounter(), VersionGate("call_refused")], options=options)
 
 
 def enrolment_server(peers: Peers) -> grpc.aio.Server:
@@ -41,7 +41,11 @@ def enrolment_server(peers: Peers) -> grpc.aio.Server:
         ("grpc.max_connection_age_ms", peers.enrolment_seconds * 1000),
         ("grpc.max_connection_age_grace_ms", CLOSING_SECONDS * 1000),
     )
-    return grpc.aio.server(options=(*options, *age), maximum_concurrent_rpcs=64)
+    return grpc.aio.server(
+        interceptors=[CallCounter(), VersionGate("enrolment_refused")],
+        options=(*options, *age),
+        maximum_concurrent_rpcs=64,
+    )
 
 
 def _options(peers: Peers, message_bytes: int, idle_seconds: int) -> tuple[tuple[str, int], ...]:

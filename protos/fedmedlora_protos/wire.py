@@ -84,6 +84,7 @@ class Reason(StrEnum):
     CERTIFICATE_EXPIRED = "certificate_expired"
     CERTIFICATE_REVOKED = "certificate_revoked"
     UNSUPPORTED = "unsupported"
+    WRONG_VERSION = "wrong_version"
     STOPPING = "stopping"
     INTERNAL = "internal"
 

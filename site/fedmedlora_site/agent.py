@@ -39,6 +39,7 @@ from fedmedlora_site.errors import (
     RejectedError,
     SiteError,
     StepRefusal,
+    StoppedError,
     TransportError,
 )
 from fedmedlora_site.faults import FaultPlan
@@ -109,12 +110,12 @@ async def _run(held: Holdings, trainer: Trainer, faults: FaultPlan | None, out: 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         with suppress(NotImplementedError, RuntimeError, ValueError):  # not in a side thread
-            loop.add_signal_handler(number, task.cancel)
+            loop.add_signal_handler(number, task.cancel, number)
     try:
         with page:
             await task
-    except asyncio.CancelledError:
-        raise SiteError("stopped by a signal; run the same command to go on") from None
+    except asyncio.CancelledError as exc:
+        raise StoppedError(*exc.args) from None
     finally:
         seeing.cancel()
         await asyncio.gather(seeing, return_exceptions=True)

@@ -27,11 +27,13 @@ from fedmedlora_audit.errors import AuditError
 from fedmedlora_protos import wire
 from fedmedlora_protos.v1 import federation_pb2 as pb
 from fedmedlora_protos.v1 import federation_pb2_grpc as rpc
+from fedmedlora_protos.versions import Speaks
 from fedmedlora_site import metrics
 from fedmedlora_site.blobs import UploadFile
 from fedmedlora_site.config import NetworkSection
 from fedmedlora_site.downloads import DownloadFolder
 from fedmedlora_site.errors import ForkError, RejectedError, TransportError
+from fedmedlora_site.protocol_version import check_agreed, ours, refused_for_version
 
 ENROLMENT_TIMEOUT_SECONDS = 30.0
 CHUNK_ATTEMPTS = 4
@@ -124,7 +126,10 @@ def request_certificate(request: EnrolmentRequest) -> CertificateAnswer:
     )
     with grpc.secure_channel(request.address, credentials, options=_OPTIONS) as channel:
         try:
-            reply = rpc.EnrolmentStub(channel).Enroll(message, timeout=ENROLMENT_TIMEOUT_SECONDS)
+            reply, call = rpc.EnrolmentStub(channel).Enroll.with_call(
+                message, timeout=ENROLMENT_TIMEOUT_SECONDS, metadata=ours().metadata()
+            )
+            check_agreed(ours(), call.initial_metadata())
         except grpc.RpcError as exc:
             raise _error_of(exc, request.address) from None
     return CertificateAnswer(reply.certificate_pem, reply.ca_pem)
@@ -163,6 +168,7 @@ class FederationClient:
         credentials: This site's certificate and key, and the federation's CA.
         network: Deadlines and pauses.
         downloads: Where a cut download waits for the next connection; None keeps nothing.
+        speaks: Versions of the protocol; what the software speaks when None.
     """
 
     def __init__(
@@ -171,9 +177,11 @@ class FederationClient:
         credentials: Credentials,
         network: NetworkSection,
         downloads: DownloadFolder | None = None,
+        speaks: Speaks | None = None,
     ) -> None:
         """Open a lazy channel: nothing is sent before the first call."""
         self._downloads = downloads
+        self._speaks = speaks or ours()
         self._address = address
         self._network = network
         tls = grpc.ssl_channel_credentials(
@@ -218,15 +226,16 @@ class FederationClient:
             TransportError: The stream broke; open another from the mirror's size.
             RejectedError: The coordinator refused, for instance because its log is shorter.
         """
-        stream = self._stub.Watch(pb.WatchRequest(from_index=from_index))
+        stream = self._stub.Watch(pb.WatchRequest(from_index=from_index), metadata=self._speaks.metadata())
         try:
             async for reply in stream:
+                check_agreed(self._speaks, await stream.initial_metadata())
                 metrics.received("log", reply.ByteSize())
                 yield Batch(
                     int(reply.start_index), tuple(reply.notes), bytes(reply.checkpoint), bytes(reply.cosigned)
                 )
         except grpc.RpcError as exc:
-            raise _error_of(exc, self._address) from None
+            raise _error_of(exc, self._address, self._speaks) from None
         finally:
             stream.cancel()
         raise TransportError(f"{self._address}: the coordinator ended the stream")
@@ -365,9 +374,9 @@ class FederationClient:
         kind = _KIND_OF[type(request)]
         metrics.sent(kind, request.ByteSize())
         try:
-            reply = await method(request, timeout=timeout)
+            reply = await method(request, timeout=timeout, metadata=self._speaks.metadata())
         except grpc.RpcError as exc:
-            raise _error_of(exc, self._address) from None
+            raise _error_of(exc, self._address, self._speaks) from None
         metrics.received(kind, reply.ByteSize())
         return reply
 
@@ -385,7 +394,9 @@ def drawn_seconds(most: float) -> float:
     return most * (0.5 + 0.5 * random.random())  # noqa: S311 - a pause, not a secret
 
 
-def _error_of(exc: grpc.RpcError, address: str) -> TransportError | RejectedError:
+def _error_of(
+    exc: grpc.RpcError, address: str, speaks: Speaks | None = None
+) -> TransportError | RejectedError:
     """Sort a gRPC error: worth another try, or a refusal with a known reason."""
     code = exc.code() if isinstance(exc, grpc.Call | grpc.aio.AioRpcError) else None
     details = exc.details() if isinstance(exc, grpc.Call | grpc.aio.AioRpcError) else None
@@ -397,6 +408,8 @@ def _error_of(exc: grpc.RpcError, address: str) -> TransportError | RejectedErro
         return TransportError(f"{address}: the coordinator asks this site to call less often")
     if details in {wire.Reason.STOPPING.value, wire.Reason.INTERNAL.value}:
         return TransportError(f"{address}: the coordinator is stopping")
+    if details == wire.Reason.WRONG_VERSION.value and isinstance(exc, grpc.Call | grpc.aio.AioRpcError):
+        return refused_for_version(speaks or ours(), exc.trailing_metadata())
     return RejectedError(str(details), _check_of(exc))
 
 

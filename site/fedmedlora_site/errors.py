@@ -6,6 +6,8 @@ crosses the wire is never a message but the `reason` of a `StepRefusal` (an enum
 
 from __future__ import annotations
 
+import signal
+
 
 class SiteError(Exception):
     """The root of this package's errors.
@@ -15,6 +17,19 @@ class SiteError(Exception):
     """
 
     exit_code = 2
+
+
+class StoppedError(SiteError):
+    """The agent was told to end and did so in order; nothing is lost.
+
+    Args:
+        number: The signal; the exit code is 128 and it, as a shell says it.
+    """
+
+    def __init__(self, number: int = signal.SIGTERM) -> None:
+        """Take the signal's number."""
+        self.exit_code = 128 + number
+        super().__init__("stopped by a signal; run the same command to go on")
 
 
 class FolderError(SiteError):

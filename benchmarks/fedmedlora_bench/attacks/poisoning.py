@@ -98,7 +98,7 @@ class Poisoning:
     def run(self, work: Path, draft: Path) -> dict[str, Any]:
         """Run the rounds under each check, and score what is left."""
         folder = adapter_of(self.release, work)
-        assert folder is not None  # noqa: S101 - a release always leaves one
+        assert folder is not None  # noqa: S101 # a release always leaves one # nosec B101
         start = Adapter.load(folder)
         victim = victim_of(self.setting, self.options)
         study = victim.prepared.made.study

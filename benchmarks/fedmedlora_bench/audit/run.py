@@ -15,7 +15,7 @@ from fedmedlora_bench.progress import Progress
 from fedmedlora_bench.secagg.case import cores
 from fedmedlora_bench.secagg.run import machine
 
-MEMORY_FOLDER = Path("/dev/shm")  # noqa: S108 - nothing in it outlives the run or is trusted afterwards
+MEMORY_FOLDER = Path("/dev/shm")  # noqa: S108 # nothing outlives the run # nosec B108
 """Where the log that only gets judged is made, where there is one; durable writes are measured apart."""
 WRITTEN_ROUNDS = 3
 

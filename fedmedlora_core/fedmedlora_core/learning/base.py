@@ -74,7 +74,7 @@ def load_base(
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
         with reproducible(0), quiet():
-            tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True, **options)
+            tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True, **options)  # a local folder # nosec B615
             if settings is not None:
                 options |= {"quantization_config": settings, "device_map": {"": device}}
             model = _load_model(folder, kind, tags, dtype, options)
@@ -94,9 +94,9 @@ def _load_model(
     """Load the model of a kind with the output layer it needs."""
     common = {**options, "use_safetensors": True, "dtype": dtype}
     if kind == "causal":
-        return AutoModelForCausalLM.from_pretrained(folder, **common)
+        return AutoModelForCausalLM.from_pretrained(folder, **common)  # a local folder # nosec B615
     names = dict(enumerate(tags))
-    return AutoModelForTokenClassification.from_pretrained(
+    return AutoModelForTokenClassification.from_pretrained(  # a local folder # nosec B615
         folder, num_labels=len(tags), id2label=names, label2id={v: k for k, v in names.items()}, **common
     )
 

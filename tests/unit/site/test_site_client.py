@@ -40,21 +40,21 @@ class FakeStub:
         self.calls: list[Any] = []
         self.change: Callable[[bytes], bytes] = lambda data: data
 
-    async def PutChunk(self, request: Any, timeout: float) -> Any:  # noqa: N802 - the name of the RPC
+    async def PutChunk(self, request: Any, timeout: float, metadata: Any = ()) -> Any:  # noqa: N802 - the name of the RPC
         self._call(request)
         if not request.query:
             self.held[request.index] = request.data
         missing = [index for index in range(3) if index not in self.held]
         return pb.PutChunkResponse(complete=not missing, next_missing=missing[0] if missing else 0)
 
-    async def GetChunk(self, request: Any, timeout: float) -> Any:  # noqa: N802 - the name of the RPC
+    async def GetChunk(self, request: Any, timeout: float, metadata: Any = ()) -> Any:  # noqa: N802 - the name of the RPC
         self._call(request)
         data = DATA[request.index * CHUNK_BYTES : (request.index + 1) * CHUNK_BYTES]
         return pb.GetChunkResponse(
             total_bytes=len(DATA), data=self.change(data), proof=TREE.proof(request.index)
         )
 
-    async def Submit(self, request: Any, timeout: float) -> Any:  # noqa: N802 - the name of the RPC
+    async def Submit(self, request: Any, timeout: float, metadata: Any = ()) -> Any:  # noqa: N802 - the name of the RPC
         self._call(request)
         return pb.SubmitResponse(receipt=b"receipt", index=7)
 
