@@ -9,8 +9,8 @@ from contextlib import suppress
 
 from fedmedlora_audit.events import Entry
 from fedmedlora_bench.faults.disk import Disk
-from fedmedlora_bench.faults.folders import Folders
 from fedmedlora_bench.faults.hosts import Host
+from fedmedlora_bench.federation_folders import Folders
 from fedmedlora_coordinator import setup
 from fedmedlora_coordinator.blobs import BlobStore
 from fedmedlora_coordinator.conductor import Conductor

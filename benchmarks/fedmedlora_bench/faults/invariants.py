@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -183,9 +182,7 @@ class _Case:
     def _wrong_sum(self, session: Session, blobs: BlobStore) -> Iterator[Breach]:
         packing, index = self._packing(session.purpose, session.round), self._terms.member_ids.index
         total = packing.read_bytes(blobs.read(session.ring))
-        true = sum(
-            self._masked[session.sid, index(site) + 1].true.astype(np.int64) for site in session.u3
-        )
+        true = sum(self._masked[session.sid, index(site) + 1].true.astype(np.int64) for site in session.u3)
         if np.any((total.astype(np.int64) - true) % (1 << packing.bits)):
             yield Breach("true sums", f"the sum of round {session.round} is not that of its survivors")
         if len(session.u3) < self._terms.threshold:

@@ -54,7 +54,7 @@ class HearingLink(Link):
             self.seen.payloads[request.digest] = (self.number, bytes(request.data))
         return await super()._serve(method, request)
 
-    async def call(self, method: str, request: Any, timeout: float) -> Any:  # noqa: ASYNC109 - gRPC's own
+    async def call(self, method: str, request: Any, timeout: float) -> Any:
         """Make one call, and note a receipt that reached its site."""
         answer = await super().call(method, request, timeout)
         if isinstance(answer, pb.SubmitResponse):

@@ -249,7 +249,7 @@ class _Stub:
         self._link = link
 
     def __getattr__(self, method: str) -> Any:
-        async def call(request: Any, timeout: float) -> Any:  # noqa: ASYNC109 - gRPC's own parameter
+        async def call(request: Any, timeout: float) -> Any:
             return await self._link.call(method, request, timeout)
 
         return self._link.stream if method == "Watch" else call

@@ -17,7 +17,6 @@ from fedmedlora_audit.events import Entry
 from fedmedlora_audit.law import waiting
 from fedmedlora_bench.faults.centre import RESTART_SECONDS, Centre
 from fedmedlora_bench.faults.disk import Disk
-from fedmedlora_bench.faults.folders import Folders
 from fedmedlora_bench.faults.hosts import Host, Killed, Life
 from fedmedlora_bench.faults.inputs import Inputs
 from fedmedlora_bench.faults.schedule import COORDINATOR, Operation, Schedule
@@ -25,6 +24,7 @@ from fedmedlora_bench.faults.seen import HearingClient, HearingLink, Seen
 from fedmedlora_bench.faults.virtual_time import StuckError, VirtualLoop
 from fedmedlora_bench.faults.wall_clock import WallClock
 from fedmedlora_bench.faults.wire import KEEPALIVE_SECONDS, LATENCY_SECONDS, Link
+from fedmedlora_bench.federation_folders import Folders
 from fedmedlora_site.agent import Agent
 from fedmedlora_site.errors import ForkError, SiteError
 from fedmedlora_site.holdings import Holdings
