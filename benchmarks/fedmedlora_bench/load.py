@@ -1,7 +1,7 @@
 """`bench load`: one coordinator process under the load of many sites, over TLS on this machine.
 
-The coordinator is `fedmedlora coordinator serve`; the sites live in a few processes (`load_sites`). Nothing is
-left out but the training and the network's slowness. The coordinator's memory is what the kernel says of its
+The coordinator is `fedmedlora coordinator serve`; the sites live in a few processes (`load_sites`). Nothing
+is left out but the training and the network's slowness. The coordinator's memory is what the kernel says of its
 process; its seconds are processor time, so they hold on a busy machine, while a round's time is the wall's.
 """
 
@@ -105,8 +105,8 @@ def load_line(run: Mapping[str, Any]) -> str:
     return (
         f"{run['sites']} sites: a round in {run['round_seconds']:.0f} s, coordinator "
         f"{coordinator['seconds']:.0f} s of processor time and {coordinator['peak_bytes'] / 1e6:.0f} MB "
-        f"({coordinator['ready_bytes'] / 1e6:.0f} MB before the round), {coordinator['sent_bytes'] / 1e9:.2f} GB "
-        f"sent; a site {run['site']['seconds']:.1f} s"
+        f"({coordinator['ready_bytes'] / 1e6:.0f} MB before the round), "
+        f"{coordinator['sent_bytes'] / 1e9:.2f} GB sent; a site {run['site']['seconds']:.1f} s"
     )
 
 

@@ -1,1 +1,1 @@
-"""Fault schedules: the real coordinator and real sites under one simulated clock, network and disk (ADR 0050)."""
+"""Fault schedules: real coordinator and sites on a simulated clock, network and disk (ADR 0050)."""

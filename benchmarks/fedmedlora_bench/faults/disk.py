@@ -7,8 +7,8 @@ them. Each is a moment at which the process can be killed; a write that is hit i
 What a power cut takes:
     * bytes written since the file was last synced, and a new file's name until its folder was synced;
     * a renaming or deletion until the folder was synced.
-What it does not take: a folder that was renamed whole, and what SQLite has committed (its own file goes through
-C; `store.LogStore.append` is one access, durable or not at all).
+What it does not take: a folder that was renamed whole, and what SQLite has committed (its file goes through C;
+an append to the log is one access before and one after, durable in between).
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ class Disk:
         """Stand under the file calls of this process."""
         kept = {name: getattr(os, name) for name in _OS_CALLS}
         opened = Path.open
-        for name in kept:
-            setattr(os, name, getattr(self, f"_{name}")(kept[name]))
+        for name, real in kept.items():
+            setattr(os, name, getattr(self, f"_{name}")(real))
         Path.open = self._path_open(opened)  # type: ignore[method-assign, assignment] # the seam of this module
         try:
             yield

@@ -1,4 +1,4 @@
-"""The date as each simulated process reads it: the simulated time, and what its machine's clock is wrong by."""
+"""The date as a simulated process reads it: the simulated time, and what its machine's clock is wrong by."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The network between one site and the coordinator: the real client above, the real service below.
 
 Between them stands what gRPC would be: messages as bytes, deadlines, statuses, a stream. Nothing is decided
-here. A message that meets a cut waits for its end, as TCP sends it again, until keepalive gives the connection
-up; an answer can be lost when its request has long been served.
+here. A message that meets a cut waits for its end, as TCP sends it again, until keepalive gives the
+connection up; an answer can be lost when its request has long been served.
 """
 
 from __future__ import annotations
