@@ -1,8 +1,8 @@
 """`bench load`: one coordinator process under the load of many sites, over TLS on this machine.
 
 The coordinator is `fedmedlora coordinator serve`; the sites live in a few processes (`load_sites`). Nothing
-is left out but the training and the network's slowness. The coordinator's memory is what the kernel says of its
-process; its seconds are processor time, so they hold on a busy machine, while a round's time is the wall's.
+is left out but the training and the network's slowness. The coordinator's memory is what the kernel says of
+its process; its seconds are processor time and hold on a busy machine, while a round's time is the wall's.
 """
 
 from __future__ import annotations

@@ -11,11 +11,11 @@ from fedmedlora_bench.faults.run import (
     Played,
     keep_failures,
     load_schedules,
-    play_kept,
-    play_seeds,
+    play,
     shrink,
     summary,
 )
+from fedmedlora_bench.faults.schedule import draw
 from fedmedlora_cli.output import JsonOption, say, write_json
 
 
@@ -32,15 +32,20 @@ def command(
 
     Example: fedmedlora bench faults --schedules 200 --seed 1 --json faults.json
     """
-    if kept is not None:
-        played = play_kept(load_schedules(kept), said=_say)
-    else:
-        played = play_seeds(range(seed, seed + schedules), said=_say)
+    drawn = [draw(number) for number in range(seed, seed + schedules)]
+    to_file = json_file is not None and str(json_file) != "-"
+    played: list[Played] = []
+    for each in play(drawn if kept is None else load_schedules(kept)):
+        _say(each)
+        played.append(each)
+        if to_file:  # what is done is there, whatever ends the run
+            write_json(json_file, summary(played))
     result, failed = summary(played), [each.schedule for each in played if not each.holds]
-    write_json(json_file, result)
+    if not to_file:
+        write_json(json_file, result)
     if failures is not None and failed:
         keep_failures(failures, [shrink(schedule) for schedule in failed])
-    if json_file is None or str(json_file) != "-":
+    if json_file is None or to_file:
         say(
             f"{result['schedules']} schedules, {result['operations']} faults, {result['deaths']} deaths, "
             f"{result['acknowledged_events']} acknowledged events: {len(failed)} failed"

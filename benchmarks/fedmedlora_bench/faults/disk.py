@@ -7,8 +7,8 @@ them. Each is a moment at which the process can be killed; a write that is hit i
 What a power cut takes:
     * bytes written since the file was last synced, and a new file's name until its folder was synced;
     * a renaming or deletion until the folder was synced.
-What it does not take: a folder that was renamed whole, and what SQLite has committed (its file goes through C;
-an append to the log is one access before and one after, durable in between).
+What it does not take: a folder that was renamed whole, and what SQLite has committed. Its file goes through
+C; an append to the log is one access before and one after, durable in between.
 """
 
 from __future__ import annotations

@@ -30,6 +30,7 @@ from fedmedlora_coordinator.store import read_entries
 from fedmedlora_core.packing import Packing
 from fedmedlora_core.vote import vote_packing
 from fedmedlora_crypto.secagg.session import SessionTerms
+from fedmedlora_site.folder import SiteFolder
 
 __all__ = ["Breach", "Judgement", "judge"]
 
@@ -110,10 +111,17 @@ class _Case:
         )
 
     def _lost(self) -> Iterator[Breach]:
-        """Every event whose receipt a site got stands where the receipt says."""
+        """Every event whose receipt a site got stands where the receipt says, and in its outbox."""
+        kept = {site: self._outbox(site) for site in self._terms.member_ids}
         for site, note, index in self._seen.receipts:
             if index >= len(self._notes) or self._notes[index] != note:
                 yield Breach("acknowledged", f"entry {index}, acknowledged to {site}, is not in the log")
+            if note not in kept[site]:
+                yield Breach("acknowledged", f"{site} has forgotten entry {index}, which it signed")
+
+    def _outbox(self, site: str) -> set[bytes]:
+        folder = SiteFolder(self._world.folders.site(site))
+        return {path.read_bytes() for path in folder.outbox.glob("*.note")}
 
     def _forked(self) -> Iterator[Breach]:
         """Every head that anybody saw is one of this history."""

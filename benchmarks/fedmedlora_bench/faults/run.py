@@ -7,14 +7,14 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from fedmedlora_bench.faults.invariants import Judgement, judge
-from fedmedlora_bench.faults.schedule import Schedule, Setup, draw
+from fedmedlora_bench.faults.schedule import Schedule, Setup
 from fedmedlora_bench.faults.world import World
 from fedmedlora_bench.federation_folders import FederationPlan, Folders, make_folders
 from fedmedlora_coordinator.settings import Timing
@@ -25,8 +25,7 @@ __all__ = [
     "Stage",
     "keep_failures",
     "load_schedules",
-    "play_kept",
-    "play_seeds",
+    "play",
     "shrink",
     "summary",
 ]
@@ -141,20 +140,12 @@ class Stage:
         )
 
 
-def play_seeds(seeds: Iterable[int], *, said: Callable[[Played], None]) -> list[Played]:
-    """Draw and play a schedule for each seed; `said` is called after each."""
-    return play_kept((draw(seed) for seed in seeds), said=said)
-
-
-def play_kept(schedules: Iterable[Schedule], *, said: Callable[[Played], None]) -> list[Played]:
-    """Play these schedules; `said` is called after each."""
+def play(schedules: Iterable[Schedule]) -> Iterator[Played]:
+    """Play schedules one after the other."""
     with _scratch() as folder:
-        stage, found = Stage(folder), []
+        stage = Stage(folder)
         for schedule in schedules:
-            played = stage.play(schedule)
-            said(played)
-            found.append(played)
-        return found
+            yield stage.play(schedule)
 
 
 def shrink(schedule: Schedule, world_type: type[World] = World) -> Schedule:

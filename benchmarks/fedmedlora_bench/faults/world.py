@@ -32,7 +32,7 @@ from fedmedlora_site.training import RehearsalTrainer, Report, TrainingJob, Trai
 
 __all__ = ["World"]
 
-MOST_SECONDS = 60_000.0
+MOST_SECONDS = 20_000.0
 """Simulated time after which a study that has not ended never will: each patience is an hour at most."""
 TRAINING_SECONDS = 20.0
 _POWER_CUT = "power-cut"
@@ -77,6 +77,7 @@ class World:
     """
 
     centre_type = Centre
+    most_seconds = MOST_SECONDS
 
     def __init__(self, folders: Folders, schedule: Schedule) -> None:
         """Lay everything out; nothing runs."""
@@ -181,11 +182,11 @@ class World:
     async def _play(self) -> None:
         centre = asyncio.create_task(self.centre.keep())
         over = asyncio.gather(*(self._keep(self.hosts[site]) for site in self.links))
-        done, _ = await asyncio.wait({centre, over}, timeout=MOST_SECONDS, return_when="FIRST_COMPLETED")
+        done, _ = await asyncio.wait({centre, over}, timeout=self.most_seconds, return_when="FIRST_COMPLETED")
         for task in done:
             task.result()
         if not done:
-            self.seen.stuck = f"not over after {MOST_SECONDS:.0f} s; {self.standing()}"
+            self.seen.stuck = f"not over after {self.most_seconds:.0f} s; {self.standing()}"
         for host in self.hosts.values():
             host.die(0.0, "the end")
         for task in (centre, over):
