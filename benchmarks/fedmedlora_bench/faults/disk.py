@@ -69,6 +69,13 @@ class Disk:
 
     def lose(self, host: Host) -> None:
         """Cut a host's power: what was not synced is gone."""
+        within = LIFE.set(None)  # the process that is hit does none of this
+        try:
+            self._lose(host)
+        finally:
+            LIFE.reset(within)
+
+    def _lose(self, host: Host) -> None:
         for path in [path for path in self._unsynced if path.is_relative_to(host.root)]:
             before = self._unsynced.pop(path).before
             if not path.parent.is_dir() or path.is_dir():
@@ -236,7 +243,7 @@ class Disk:
         life = LIFE.get()
         if life is None or not isinstance(path, str | Path):
             return None
-        return life.host if str(path).startswith(life.host.prefix) else None
+        return life.host if f"{path}/".startswith(life.host.prefix) else None
 
     @staticmethod
     def _path_of(descriptor: int) -> Path | None:
