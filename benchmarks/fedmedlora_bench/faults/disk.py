@@ -59,7 +59,7 @@ class Disk:
         opened = Path.open
         for name, real in kept.items():
             setattr(os, name, getattr(self, f"_{name}")(real))
-        Path.open = self._path_open(opened)  # type: ignore[method-assign, assignment] # the seam of this module
+        Path.open = self._path_open(opened)  # type: ignore[method-assign] # the seam of this module
         try:
             yield
         finally:

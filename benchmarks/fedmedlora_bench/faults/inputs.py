@@ -54,7 +54,7 @@ class Inputs:
             real(party, vector, threads=threads)
             self._keep(party, before, vector.copy(), streams)
 
-        Party.mask = mask  # type: ignore[method-assign] # an observer only
+        Party.mask = mask  # type: ignore[method-assign, assignment] # an observer only
         try:
             yield
         finally:

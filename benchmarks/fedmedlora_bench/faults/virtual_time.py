@@ -23,7 +23,7 @@ class StuckError(RuntimeError):
     """Nobody will ever do anything again: there is no timer, no call and no work left."""
 
 
-class _Selector(selectors.DefaultSelector):  # type: ignore[misc, valid-type] # which one it is, the system says
+class _Selector(selectors.DefaultSelector):
     """Waits for nothing: where the loop would sleep, its clock is moved."""
 
     loop: VirtualLoop

@@ -181,7 +181,7 @@ class World:
 
     async def _play(self) -> None:
         centre = asyncio.create_task(self.centre.keep())
-        over = asyncio.gather(*(self._keep(self.hosts[site]) for site in self.links))
+        over = asyncio.ensure_future(self._keep_all())
         done, _ = await asyncio.wait({centre, over}, timeout=self.most_seconds, return_when="FIRST_COMPLETED")
         for task in done:
             task.result()
@@ -193,6 +193,9 @@ class World:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
+
+    async def _keep_all(self) -> None:
+        await asyncio.gather(*(self._keep(self.hosts[site]) for site in self.links))
 
     async def _keep(self, host: Host) -> None:
         """Take part until the run is over, starting again whenever the process is gone."""

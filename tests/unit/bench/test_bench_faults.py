@@ -133,7 +133,8 @@ def test_a_full_disk_says_so_and_a_kill_tears_the_write(tmp_path: Path) -> None:
 
 def sums(openings: list[tuple[tuple[int, ...], tuple[int, ...]]]) -> list[Derived]:
     """Sums of one family: each of these survivors, opened by these; returns what is derivable from them."""
-    inputs, payloads, families, uploads = Inputs(), {}, {}, {}
+    inputs, families, uploads = Inputs(), {}, {}
+    payloads: dict[str, tuple[int, bytes]] = {}
     terms = SessionTerms(bytes(32), 4, 3, 1, MASKED_SUITE)
     vectors = np.random.default_rng(1).integers(0, 1 << 20, (5, 8), dtype=np.uint32)
     for number, (survivors, openers) in enumerate(openings, start=1):
@@ -149,7 +150,7 @@ def sums(openings: list[tuple[tuple[int, ...], tuple[int, ...]]]) -> list[Derive
                 party.fix(shares)
                 if i in survivors:
                     party.mask(vectors[i].copy())
-                    payloads[f"upload {sid} {i}"] = uploads[sid, i] = f"upload {sid} {i}"
+                    uploads[sid, i] = f"upload {sid} {i}"
         held = {f"shares {sid} {i}": (i, data) for i, data in shares.items()}
         held |= {f"upload {sid} {i}": (i, b"") for i in survivors}
         for i in openers:
