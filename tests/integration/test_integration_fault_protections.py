@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 from fedmedlora_audit.law import session_rules
 from fedmedlora_bench.faults.centre import Centre, SimulatedStore
 from fedmedlora_bench.faults.hosts import LIFE
-from fedmedlora_bench.faults.run import Played, Stage
+from fedmedlora_bench.faults.run import Played, Stage, shrink
 from fedmedlora_bench.faults.schedule import COORDINATOR, Operation, Schedule, Setup, When
 from fedmedlora_bench.faults.world import World
 from fedmedlora_crypto.secagg.dealing import Dealer
@@ -84,6 +85,11 @@ def broken(played: Played) -> set[str]:
 def test_receipts_before_the_log_is_durable_lose_acknowledged_events(tmp_path: Path) -> None:
     assert "acknowledged" in broken(play(tmp_path / "lazy", KILLED, LazyWorld))
     assert play(tmp_path / "real", KILLED).holds
+
+
+def test_a_failing_schedule_is_shrunk_to_what_it_takes() -> None:
+    delay = Operation(When("call", 3), "delay", "site-c", 1.0)
+    assert shrink(replace(KILLED, operations=(delay, *KILLED.operations)), LazyWorld) == KILLED
 
 
 def test_a_site_that_does_not_sync_forgets_what_it_signed_in_a_power_cut(tmp_path: Path) -> None:
