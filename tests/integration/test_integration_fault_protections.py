@@ -94,6 +94,11 @@ def test_a_failing_schedule_is_shrunk_to_what_it_takes(monkeypatch: pytest.Monke
     assert shrink(replace(TOO_LATE, operations=(delay, *TOO_LATE.operations))) == TOO_LATE
 
 
+def test_a_site_that_does_not_sync_forgets_what_it_signed_in_a_power_cut(tmp_path: Path) -> None:
+    assert "acknowledged" in broken(play(tmp_path / "unsynced", POWER_CUT, UnsyncedWorld))
+    assert play(tmp_path / "real", POWER_CUT).holds
+
+
 def without_the_rules_of_subtraction(monkeypatch: pytest.MonkeyPatch) -> None:
     """G14 and G37, at the coordinator and at every site."""
     for rule in (session_rules.no_subtraction, session_rules.one_survivor_set_per_base):
