@@ -15,12 +15,15 @@ from fedmedlora_coordinator import setup
 from fedmedlora_coordinator.blobs import BlobStore
 from fedmedlora_coordinator.conductor import Conductor
 from fedmedlora_coordinator.database import Database
+from fedmedlora_coordinator.door import Door
 from fedmedlora_coordinator.folder import Folder
 from fedmedlora_coordinator.ledger import Keys, Ledger
 from fedmedlora_coordinator.model import GlobalModel
 from fedmedlora_coordinator.payloads import Payloads
+from fedmedlora_coordinator.peer_limits import PeerLimits, federation_door
 from fedmedlora_coordinator.placement import log_database
 from fedmedlora_coordinator.presence import Presence
+from fedmedlora_coordinator.progress import Progress
 from fedmedlora_coordinator.service import FederationService
 from fedmedlora_coordinator.settings import CoordinatorSettings
 from fedmedlora_coordinator.store import LogStore
@@ -103,6 +106,7 @@ class Centre:
         self._disk = disk
         self._observe = observe
         self._store: LogStore | None = None
+        self._door: Door | None = None
         self._clock = clock
 
     async def keep(self) -> None:
@@ -122,7 +126,9 @@ class Centre:
             await asyncio.sleep(pause)
 
     def close(self) -> None:
-        """Let go of the store at the end of the simulation."""
+        """Let go of store and door at the end of the simulation."""
+        if self._door is not None:
+            self._door.close()
         if self._store is not None:
             self._store.close()
 
@@ -177,6 +183,9 @@ class Centre:
         )
         payloads.learn(ledger.entries)
         presence, witnesses = Presence(started=monotonic()), Witnesses(ledger, store)
+        moved = Progress(payloads.most_moved())
+        if self._door is None:  # stands in front of no listener here
+            self._door = federation_door(settings.peers)
         conductor = Conductor(
             ledger=ledger,
             blobs=blobs,
@@ -184,6 +193,7 @@ class Centre:
             model=model,
             presence=presence,
             witnesses=witnesses,
+            progress=moved,
             settings=settings,
             folder=folder,
             monotonic=monotonic,
@@ -194,6 +204,8 @@ class Centre:
             payloads=payloads,
             presence=presence,
             witnesses=witnesses,
+            limits=PeerLimits(self._door, settings.peers, monotonic),
+            progress=moved,
             monotonic=monotonic,
             wake=conductor.wake,
             fatal=fail,

@@ -49,6 +49,9 @@ class _Context:
     def auth_context(self) -> dict[str, list[bytes]]:
         return {"x509_pem_cert": [self._certificate]}
 
+    def peer(self) -> str:
+        return "ipv4:127.0.0.1:1"
+
     async def abort(self, code: grpc.StatusCode, details: str = "", metadata: Any = ()) -> NoReturn:
         raise _Abort(code, details, metadata)
 
