@@ -17,6 +17,7 @@ from typing import Any
 
 from fedmedlora_site.agent import Agent
 from fedmedlora_site.client import Batch, FederationClient, credentials_of
+from fedmedlora_site.downloads import DownloadFolder
 from fedmedlora_site.holdings import Holdings
 from fedmedlora_site.training import RehearsalTrainer
 
@@ -33,7 +34,8 @@ class CountingClient(FederationClient):
     def __init__(self, held: Holdings, counted: Counter[str]) -> None:
         """Dial as the agent does."""
         credentials = credentials_of(held.folder.tls, held.keys.tls_key_pem)
-        super().__init__(held.config.site.coordinator_address, credentials, held.config.network)
+        downloads = DownloadFolder(held.folder.downloads)
+        super().__init__(held.config.site.coordinator_address, credentials, held.config.network, downloads)
         self.counted = counted
 
     async def watch(self, from_index: int) -> AsyncIterator[Batch]:

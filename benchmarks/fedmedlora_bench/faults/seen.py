@@ -11,6 +11,7 @@ from fedmedlora_bench.faults.wire import Link, SimulatedClient
 from fedmedlora_protos.v1 import federation_pb2 as pb
 from fedmedlora_site.client import Batch
 from fedmedlora_site.config import NetworkSection
+from fedmedlora_site.downloads import DownloadFolder
 
 __all__ = ["HearingClient", "HearingLink", "Seen"]
 
@@ -65,9 +66,9 @@ class HearingLink(Link):
 class HearingClient(SimulatedClient):
     """A client that notes which heads its site is shown."""
 
-    def __init__(self, link: HearingLink, network: NetworkSection) -> None:
+    def __init__(self, link: HearingLink, network: NetworkSection, downloads: DownloadFolder) -> None:
         """Take the line."""
-        super().__init__(link, network)
+        super().__init__(link, network, downloads)
         self._seen = link.seen
 
     async def watch(self, from_index: int) -> AsyncIterator[Batch]:

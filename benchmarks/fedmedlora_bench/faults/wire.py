@@ -24,6 +24,7 @@ from fedmedlora_protos import wire
 from fedmedlora_protos.v1 import federation_pb2 as pb
 from fedmedlora_site.client import FederationClient
 from fedmedlora_site.config import NetworkSection
+from fedmedlora_site.downloads import DownloadFolder
 
 if TYPE_CHECKING:
     from fedmedlora_bench.faults.centre import Centre
@@ -261,8 +262,9 @@ class _Stub:
 class SimulatedClient(FederationClient):
     """The site's own client over a simulated link instead of a channel."""
 
-    def __init__(self, link: Link, network: NetworkSection) -> None:
+    def __init__(self, link: Link, network: NetworkSection, downloads: DownloadFolder) -> None:
         """Take the line; no channel is made."""
+        self._downloads = downloads
         self._address = "coordinator"
         self._network = network
         self._stub = _Stub(link)

@@ -26,6 +26,7 @@ from fedmedlora_bench.faults.wall_clock import WallClock
 from fedmedlora_bench.faults.wire import KEEPALIVE_SECONDS, LATENCY_SECONDS, Link
 from fedmedlora_bench.federation_folders import Folders
 from fedmedlora_site.agent import Agent
+from fedmedlora_site.downloads import DownloadFolder
 from fedmedlora_site.errors import ForkError, SiteError
 from fedmedlora_site.holdings import Holdings
 from fedmedlora_site.training import RehearsalTrainer, Report, TrainingJob, TrainingOutcome
@@ -228,7 +229,8 @@ class World:
 
     async def _take_part(self, host: Host) -> None:
         held = Holdings.open(host.root)
-        client = HearingClient(self.links[host.name], held.config.network)
+        downloads = DownloadFolder(held.folder.downloads)
+        client = HearingClient(self.links[host.name], held.config.network, downloads)
         strikes: Any = _Strikes(self, host)
         agent = Agent(held, SimulatedTrainer(self._dice), client=client, faults=strikes)
         try:
