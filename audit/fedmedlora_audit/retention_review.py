@@ -15,7 +15,7 @@ from typing import Final
 
 from fedmedlora_audit.chain import event_time
 from fedmedlora_audit.charter import CharterTerms
-from fedmedlora_audit.events import Event, entry_of
+from fedmedlora_audit.events import COORDINATOR_ID, Event, entry_of
 from fedmedlora_audit.finding import Finding
 from fedmedlora_audit.law import State
 from fedmedlora_audit.law.remains import pass_over, recall
@@ -27,18 +27,28 @@ from fedmedlora_audit.tiles import Remains
 GONE: Final = "{count} entries were deleted (H1): what needs them cannot be judged."
 
 NO_CLOCK: Final = "Without the auditor's clock nobody can tell a deletion that was dated ahead."
-KEPT_TAIL: Final = "A quorum has cosigned all but the last entries, which speak of the log's keeping alone."
+KEPT_TAIL: Final = (
+    "A quorum has cosigned all but the last entries, which came after the run's end and change no result."
+)
+_WITHOUT_RESULT: Final = AFTER_PRUNING | {"receipt", "evidence.kept", "evidence.shredded"}
 
 
 def is_keeping(events: Sequence[tuple[int, Event]], start: int) -> bool:
-    """Say whether all that follows speaks of the log's keeping alone: members are gone by then.
+    """Say whether all that follows changes no result: the log's keeping, and late words of a site.
+
+    Members are gone by then. A site that comes back after the run's end still says what it owes (ADR 0011):
+    the law takes nothing else from it any more.
 
     Args:
         events: The events that are left, with their indexes.
         start: Number of entries that a quorum has cosigned; the run has to be closed by then.
     """
     closed = any(event.type == "run.closed" and index < start for index, event in events)
-    return closed and all(event.type in AFTER_PRUNING for index, event in events if index >= start)
+    return closed and all(
+        event.type in _WITHOUT_RESULT or (event.actor.id != COORDINATOR_ID and event.type != "dp.spent")
+        for index, event in events
+        if index >= start
+    )
 
 
 @dataclass(slots=True)

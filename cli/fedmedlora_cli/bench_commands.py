@@ -14,7 +14,9 @@ from fedmedlora_cli import (
     bench_attacks_command,
     bench_audit_command,
     bench_cost_command,
+    bench_faults_command,
     bench_ie_command,
+    bench_load_command,
     bench_privacy_command,
     bench_report_command,
     bench_secagg_command,
@@ -104,4 +106,6 @@ app.command("attacks")(bench_attacks_command.command)
 app.command("privacy")(bench_privacy_command.command)
 app.command("cost")(bench_cost_command.command)
 app.command("audit")(bench_audit_command.command)
+app.command("faults")(bench_faults_command.command)
+app.command("load")(bench_load_command.command)
 app.command("report")(bench_report_command.command)

@@ -83,7 +83,10 @@ def test_a_site_that_is_too_new_is_told_to_wait_for_the_coordinator(
     sentence = str(caught.value)
     assert "the site speaks protocol 2 to 3 (fedmedlora 0.9.0), the coordinator protocol 1" in sentence
     assert sentence.endswith("upgrade the coordinator")
-    assert f"refused site 'site-a': {sentence}" in caplog.text  # both operators read the same line
+    # Both operators read the same line.
+    assert (
+        f"peer=site 'site-a' limit=wrong_version count=1 {sentence}" in caplog.text
+    )  # both operators read the same line
 
 
 def test_a_site_that_is_too_old_is_told_to_upgrade(house: Doorstep, monkeypatch: pytest.MonkeyPatch) -> None:
