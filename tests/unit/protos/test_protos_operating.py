@@ -88,7 +88,16 @@ def test_every_line_that_is_logged_is_of_the_catalogue() -> None:
             fields = CATALOGUE[str(name)].fields
             assert given <= fields if spread else given == fields, (path, name)
         told |= set(names)
+    told |= refusals()
     assert told == CATALOGUE.keys()
+
+
+def refusals() -> set[str]:
+    """The events that a log of refusals is told to write them as."""
+    files = [path for path in shells() if path.name in ("peer_limits.py", "transport.py")]
+    found = [node for path in files for node in ast.walk(parsed(path)) if isinstance(node, ast.Call)]
+    named = [call for call in found if ast.unparse(call.func) in ("Door", "VersionGate")]
+    return {str(call.args[0].value) for call in named if isinstance(call.args[0], ast.Constant)}
 
 
 def test_nobody_logs_past_the_catalogue() -> None:
