@@ -24,10 +24,9 @@ $(READY): pyproject.toml constraints.txt hatch_build.py fedmedlora_core/fedmedlo
 demo: $(READY) ## four hospitals and a coordinator train one adapter, for real
 	@$(BIN)/fedmedlora demo --out demo-run
 
-test: $(READY) ## lint, types, layers, coverage of crypto/ by its own tests, and all other tests
-	@$(MAKE) --no-print-directory -j 2 lint types layers coverage
+test: $(READY) $(TOOLS)/.ready ## lint, types, layers, security review, coverage of crypto/, all other tests
+	@$(MAKE) --no-print-directory -j 2 lint types layers coverage security-offline
 	@$(MAKE) --no-print-directory suite
-test: $(READY) lint types layers security-offline suite coverage ## lint, types, layers, the whole test suite, coverage of crypto/
 
 check: $(READY) lint types layers unit ## the fast part of `make test`, for while you work
 

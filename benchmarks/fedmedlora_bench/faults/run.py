@@ -215,6 +215,6 @@ def summary(played: Sequence[Played]) -> dict[str, Any]:
 @contextmanager
 def _scratch() -> Iterator[Path]:
     """A folder in memory if there is room for one, else on the disk."""
-    shared = Path("/dev/shm")  # noqa: S108 - a new folder of this process alone in it
+    shared = Path("/dev/shm")  # noqa: S108  # nosec B108 - a new folder of this process alone in it
     with tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else None) as folder:
         yield Path(folder)
