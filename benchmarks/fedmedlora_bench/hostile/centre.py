@@ -22,7 +22,7 @@ from fedmedlora_coordinator.folder import Folder
 from fedmedlora_coordinator.settings import CoordinatorSettings
 from fedmedlora_core.errors import ConfigError
 
-__all__ = ["Centre", "WITHOUT_LIMITS"]
+__all__ = ["WITHOUT_LIMITS", "Centre"]
 
 WITHOUT_LIMITS: Final = {
     "connections": 100_000,
@@ -88,7 +88,9 @@ class Centre:
         for line in self._coordinator.stdout or ():
             yield json.loads(line)["event"], time.monotonic()
         if self._coordinator.wait(60):
-            raise ConfigError(f"the coordinator ended with {self._coordinator.returncode}: {self._last_words()}")
+            raise ConfigError(
+                f"the coordinator ended with {self._coordinator.returncode}: {self._last_words()}"
+            )
 
     def attack(self, name: str) -> None:
         """Begin an attack."""

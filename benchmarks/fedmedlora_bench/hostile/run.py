@@ -1,6 +1,6 @@
 """`bench hostile`: honest rounds without and with each attack, in turn, within one study.
 
-Blocks of rounds alternate: without an attack, with one, without, with the next, and all of it again, so that
+Blocks of rounds alternate: without an attack, with one, without, with the next; a repeat is a new study. So
 whatever else the machine does meets both sides alike. The first round of a block is not counted: the attack
 before it may still be felt in it. The sites only rehearse training; real training takes minutes, and an
 attack would be a smaller part of such a round.
@@ -8,10 +8,12 @@ attack would be a smaller part of such a round.
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
+import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -23,11 +25,13 @@ from fedmedlora_bench.hostile.centre import Centre
 from fedmedlora_bench.progress import Progress
 from fedmedlora_bench.secagg.run import machine
 from fedmedlora_core.errors import ConfigError
+from fedmedlora_core.policy import Policy
 
 __all__ = ["SCHEMA", "HostilePlan", "run_hostile"]
 
 SCHEMA: Final = "fedmedlora-bench-hostile/1"
 SETTLING: Final = 1  # rounds at the beginning of a block that are not counted
+MOST_ROUNDS: Final = Policy().max_rounds
 _RESAMPLES: Final = 2000
 
 
@@ -42,6 +46,7 @@ class HostilePlan:
         repeats: How often each attack has its turn.
         dimension: Values of an update; even.
         limits: False takes the limits of `[peers]` away.
+        seconds: After which no further attack is begun; what was measured until then is the result.
     """
 
     attacks: Sequence[str] = ATTACKS
@@ -50,6 +55,7 @@ class HostilePlan:
     repeats: int = 3
     dimension: int = 100_000
     limits: bool = True
+    seconds: float = math.inf
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run.
@@ -64,6 +70,13 @@ class HostilePlan:
             raise ConfigError("three sites, one round, one repeat and one attack are the least")
         if self.dimension < 2 or self.dimension % 2:
             raise ConfigError("--dimension is even")
+        if self.rounds_of_study > MOST_ROUNDS:
+            raise ConfigError(f"{self.rounds_of_study} rounds in one study; sites allow {MOST_ROUNDS}")
+
+    @property
+    def rounds_of_study(self) -> int:
+        """Rounds of one repeat, which is a study of its own."""
+        return 2 * len(self.attacks) * (self.rounds + SETTLING)
 
 
 @dataclass
@@ -89,16 +102,24 @@ def run_hostile(plan: HostilePlan, *, progress: Progress) -> dict[str, Any]:
     Raises:
         ConfigError: A process ended early; the message is its last line.
     """
-    before = os.getloadavg()[0]
-    blocks = [(name, on) for _ in range(plan.repeats) for name in plan.attacks for on in (False, True)]
-    total = len(blocks) * (plan.rounds + SETTLING)
-    progress.begin("honest rounds", total)
-    with tempfile.TemporaryDirectory() as folder:
-        centre = Centre(
-            Path(folder), sites=plan.sites, rounds=total, dimension=plan.dimension, limits=plan.limits
-        )
-        with centre:
-            sides = _play(centre, blocks, plan.rounds, progress)
+    before, end = os.getloadavg()[0], time.monotonic() + plan.seconds
+    blocks = [(name, on) for name in plan.attacks for on in (False, True)]
+    sides: Sides = {block: Side() for block in blocks}
+    for _ in range(plan.repeats):
+        if time.monotonic() > end:
+            break
+        progress.begin("honest rounds", plan.rounds_of_study)
+        with tempfile.TemporaryDirectory() as folder:
+            centre = Centre(
+                Path(folder),
+                sites=plan.sites,
+                rounds=plan.rounds_of_study,
+                dimension=plan.dimension,
+                limits=plan.limits,
+            )
+            with centre:
+                _play(centre, sides, plan, end, progress)
+    reached = [name for name in plan.attacks if sides[name, True].seconds]
     return {
         "schema": SCHEMA,
         "sites": plan.sites,
@@ -106,17 +127,19 @@ def run_hostile(plan: HostilePlan, *, progress: Progress) -> dict[str, Any]:
         "repeats": plan.repeats,
         "dimension": plan.dimension,
         "limits": plan.limits,
-        "attacks": {name: figures(sides[name, False], sides[name, True]) for name in plan.attacks},
+        "attacks": {name: figures(sides[name, False], sides[name, True]) for name in reached},
+        "not_reached": [name for name in plan.attacks if name not in reached],
         "load": {"before": before, "after": os.getloadavg()[0]},
         "machine": machine(),
     }
 
 
-def _play(centre: Centre, blocks: Sequence[tuple[str, bool]], rounds: int, progress: Progress) -> Sides:
-    sides: Sides = {block: Side() for block in blocks}
+def _play(centre: Centre, sides: Sides, plan: HostilePlan, end: float, progress: Progress) -> None:
+    """Run one study: every block once, until the time is over."""
     times, started = _round_times(centre, progress), False
-    for name, on in blocks:
-        side = sides[name, on]
+    for (name, on), side in sides.items():
+        if not on and time.monotonic() > end:
+            return
         refused = centre.refused() if started else {}
         started = True
         if on:
@@ -124,15 +147,15 @@ def _play(centre: Centre, blocks: Sequence[tuple[str, bool]], rounds: int, progr
         for _ in range(SETTLING):
             next(times)
         used = centre.coordinator_seconds()
-        side.seconds.extend(next(times) for _ in range(rounds))
-        side.cpu_seconds.append((centre.coordinator_seconds() - used) / rounds)
+        side.seconds.extend(next(times) for _ in range(plan.rounds))
+        side.cpu_seconds.append((centre.coordinator_seconds() - used) / plan.rounds)
         after = centre.refused()
         side.refused.update({key: int(after[key] - refused.get(key, 0)) for key in after})
         if on:
             side.attacker.update(centre.end_attack())
+            progress.say(f"{name}: {_line(sides, name)}")
     for _ in times:
         raise ConfigError("the study has more rounds than were planned")
-    return sides
 
 
 def _round_times(centre: Centre, progress: Progress) -> Iterator[float]:
@@ -146,6 +169,11 @@ def _round_times(centre: Centre, progress: Progress) -> Iterator[float]:
             yield at - begun
         elif event == "round.aborted":
             raise ConfigError("a round was given up")
+
+
+def _line(sides: Sides, name: str) -> str:
+    without, under = (np.median(sides[name, on].seconds) for on in (False, True))
+    return f"{without:.2f} s without, {under:.2f} s under it"
 
 
 def figures(without: Side, under: Side) -> dict[str, Any]:
@@ -179,8 +207,3 @@ def _interval(without: Sequence[float], under: Sequence[float]) -> tuple[float, 
     ]
     low, high = np.quantile(sides[0] / sides[1], (0.025, 0.975))
     return float(low), float(high)
-
-
-def worst(result: Mapping[str, Any]) -> float:
-    """The largest ratio of all attacks."""
-    return max(float(found["ratio"]) for found in result["attacks"].values())
