@@ -7,6 +7,7 @@ bounded number; an attacker with more machines has more of each. What became of 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import random
 import ssl
@@ -265,8 +266,6 @@ def _client_hello() -> bytes:
     """The first message of a TLS handshake, as OpenSSL makes it."""
     outgoing = ssl.MemoryBIO()
     tls = ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="coordinator")
-    try:
+    with contextlib.suppress(ssl.SSLWantReadError):
         tls.do_handshake()
-    except ssl.SSLWantReadError:
-        pass
     return outgoing.read()

@@ -25,13 +25,13 @@ from fedmedlora_bench.hostile.centre import Centre
 from fedmedlora_bench.progress import Progress
 from fedmedlora_bench.secagg.run import machine
 from fedmedlora_core.errors import ConfigError
-from fedmedlora_core.policy import Policy
+from fedmedlora_core.policy import SitePolicy
 
 __all__ = ["SCHEMA", "HostilePlan", "run_hostile"]
 
 SCHEMA: Final = "fedmedlora-bench-hostile/1"
 SETTLING: Final = 1  # rounds at the beginning of a block that are not counted
-MOST_ROUNDS: Final = Policy().max_rounds
+MOST_ROUNDS: Final = SitePolicy().max_rounds
 _RESAMPLES: Final = 2000
 
 
