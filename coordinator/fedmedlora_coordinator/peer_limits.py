@@ -26,6 +26,7 @@ from fedmedlora_protos.wire import Reason
 _LOG = logging.getLogger(__name__)
 CALL_BURST_SECONDS: Final = 2.0
 ENROLMENT_BURST: Final = 32
+REFUSALS_PER_SECOND: Final = 20.0  # of callers whose certificate does not get in, by address
 LEAST_PENALTY_SECONDS: Final = 0.25
 
 
@@ -62,7 +63,7 @@ class PeerLimits:
         self._clock = clock
         self._refusals = RefusalLog(_LOG, door.event)
         self._calls = Allowances(peers.calls_per_second, CALL_BURST_SECONDS * peers.calls_per_second)
-        self._strangers = Allowances(peers.calls_per_second, CALL_BURST_SECONDS * peers.calls_per_second)
+        self._refused = Allowances(REFUSALS_PER_SECOND, CALL_BURST_SECONDS * REFUSALS_PER_SECOND)
         burst = ENROLMENT_BURST * peers.enrolment_calls_per_second
         self._enrolments = Allowances(peers.enrolment_calls_per_second, burst)
 
@@ -92,7 +93,7 @@ class PeerLimits:
         """
         connection = self._door.connection(peer)
         address = peer if connection is None else connection.address
-        self._take(self._strangers, address, "calls_per_second", connection)
+        self._take(self._refused, address, "refusals_per_second", connection)
 
     def admit_enrolment(self, peer: str) -> None:
         """Admit one enrolment call of an address.
