@@ -12,9 +12,7 @@ from fedmedlora_bench.progress import Progress
 @pytest.mark.parametrize("limits", [True, False])
 def test_honest_rounds_end_under_two_attacks_and_only_limits_refuse(limits: bool) -> None:
     # R3.1.5
-    plan = HostilePlan(
-        ("slow_tls", "flood"), sites=3, rounds=1, repeats=1, dimension=1000, limits=limits
-    )
+    plan = HostilePlan(("slow_tls", "flood"), sites=3, rounds=1, repeats=1, dimension=1000, limits=limits)
     with Progress(enabled=False) as progress:
         result = run_hostile(plan, progress=progress)
     assert result["not_reached"] == []

@@ -110,6 +110,22 @@ def test_a_site_that_floods_is_slowed_down_and_the_others_are_answered(tmp_path:
     serve(house, act)
 
 
+def test_a_site_that_is_no_member_is_refused_a_few_times_and_then_not_read_from(tmp_path: Path) -> None:
+    # R3.1.5
+    house = House(tmp_path)
+
+    async def act(federation: Federation) -> None:
+        async with house.stub(federation.port, house.certificate("stranger")) as stub:
+            calls = [stub.GetChunk(pb.GetChunkRequest(digest="0" * 64), timeout=60) for _ in range(60)]
+            found = await asyncio.gather(*calls, return_exceptions=True)
+            await answered(house, federation)
+        reasons = {error.details() for error in found if isinstance(error, grpc.aio.AioRpcError)}
+        assert len(reasons) == 2, reasons
+        assert "too_fast" in reasons
+
+    serve(house, act)
+
+
 def test_a_giant_message_and_a_giant_header_are_refused(tmp_path: Path) -> None:
     house = House(tmp_path)
 

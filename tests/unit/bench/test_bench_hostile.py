@@ -40,7 +40,9 @@ def test_every_attack_has_a_row_with_its_ratio_and_what_was_refused() -> None:
         assert row[6] == "connections 1,200", "what was not refused is not named"
 
 
-@pytest.mark.parametrize(("under", "said"), [([2.3] * 3, "Over 1.2: none."), ([2.5] * 3, "Over 1.2: slow_tls,")])
+@pytest.mark.parametrize(
+    ("under", "said"), [([2.3] * 3, "Over 1.2: none."), ([2.5] * 3, "Over 1.2: slow_tls,")]
+)
 def test_conditions_name_each_attack_over_the_bound(under: list[float], said: str) -> None:
     found = conditions(result(under))
     assert said in found
