@@ -1,4 +1,4 @@
-"""`bench hostile`: its table says what was measured, its bytes are HTTP/2, and it refuses what it cannot run."""
+"""`bench hostile`: its table, its bytes of HTTP/2, and what it refuses to run."""
 
 from __future__ import annotations
 
