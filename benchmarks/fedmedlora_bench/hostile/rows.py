@@ -32,7 +32,7 @@ WHAT: Final = {
 
 def hostile_rows(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """Lay a result out, one attack a row under `HEAD`."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for name, found in result["attacks"].items():
         without, under, attacker = found["without"], found["under"], found["attacker"]
         low, high = found["interval"]
