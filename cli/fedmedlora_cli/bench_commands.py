@@ -15,6 +15,7 @@ from fedmedlora_cli import (
     bench_audit_command,
     bench_cost_command,
     bench_faults_command,
+    bench_hostile_command,
     bench_ie_command,
     bench_load_command,
     bench_privacy_command,
@@ -108,4 +109,5 @@ app.command("cost")(bench_cost_command.command)
 app.command("audit")(bench_audit_command.command)
 app.command("faults")(bench_faults_command.command)
 app.command("load")(bench_load_command.command)
+app.command("hostile")(bench_hostile_command.command)
 app.command("report")(bench_report_command.command)

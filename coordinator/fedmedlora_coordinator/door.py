@@ -20,6 +20,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Final
 
+from fedmedlora_coordinator import metrics
 from fedmedlora_coordinator.allowance import Allowances
 from fedmedlora_coordinator.refusal_log import RefusalLog
 from fedmedlora_core.errors import ConfigError
@@ -215,6 +216,7 @@ class Door:
         limit = self._over(address, now)
         if limit is not None:
             self._refusals.note(address, limit, now)
+            metrics.limited("rate" if limit == "new_connections_per_second" else "connections")
             return None
         connection = Connection(address)
         self._open.add(connection)

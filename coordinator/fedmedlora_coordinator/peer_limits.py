@@ -14,6 +14,7 @@ from fedmedlora_protos import wire
 # isort: split
 import grpc
 
+from fedmedlora_coordinator import metrics
 from fedmedlora_coordinator.allowance import Allowances
 from fedmedlora_coordinator.door import Connection, Door, DoorLimits
 from fedmedlora_coordinator.errors import CoordinatorError, PeerRefusedError
@@ -25,6 +26,7 @@ from fedmedlora_protos.wire import Reason
 _LOG = logging.getLogger(__name__)
 CALL_BURST_SECONDS: Final = 2.0
 ENROLMENT_BURST: Final = 32
+REFUSALS_PER_SECOND: Final = 20.0  # of callers whose certificate does not get in, by address
 LEAST_PENALTY_SECONDS: Final = 0.25
 
 
@@ -61,6 +63,7 @@ class PeerLimits:
         self._clock = clock
         self._refusals = RefusalLog(_LOG, door.event)
         self._calls = Allowances(peers.calls_per_second, CALL_BURST_SECONDS * peers.calls_per_second)
+        self._refused = Allowances(REFUSALS_PER_SECOND, CALL_BURST_SECONDS * REFUSALS_PER_SECOND)
         burst = ENROLMENT_BURST * peers.enrolment_calls_per_second
         self._enrolments = Allowances(peers.enrolment_calls_per_second, burst)
 
@@ -81,6 +84,16 @@ class PeerLimits:
                 self._refuse(site, "connections_per_site", Reason.TOO_MANY)
             connection.site = site
         self._take(self._calls, site, "calls_per_second", connection)
+
+    def admit_refused(self, peer: str) -> None:
+        """Admit the refusal of one call; a site's allowance is not for those who only bear its name.
+
+        Raises:
+            PeerRefusedError: too_fast; the connection is not read for a while.
+        """
+        connection = self._door.connection(peer)
+        address = peer if connection is None else connection.address
+        self._take(self._refused, address, "refusals_per_second", connection)
 
     def admit_enrolment(self, peer: str) -> None:
         """Admit one enrolment call of an address.
@@ -114,4 +127,5 @@ class PeerLimits:
 
     def _refuse(self, peer: str, limit: str, reason: Reason) -> None:
         self._refusals.note(peer, limit, self._clock())
+        metrics.limited("rate" if reason is Reason.TOO_FAST else "connections")
         raise PeerRefusedError(reason, detail=limit)

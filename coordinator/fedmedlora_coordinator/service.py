@@ -198,10 +198,14 @@ class FederationService(pb_grpc.FederationServicer):
     # R3.1.2: the certificate says who calls; the ledger compares it with the event's author.
     def _caller(self, context: "grpc.aio.ServicerContext[object, object]") -> str:
         peer = peer_certificate(context)
-        self._admission.check(peer)
         site = peer.site
-        if site not in self._ledger.terms.members:
-            raise PeerRefusedError(Reason.NOT_A_MEMBER)
+        try:
+            self._admission.check(peer)
+            if site not in self._ledger.terms.members:
+                raise PeerRefusedError(Reason.NOT_A_MEMBER)
+        except PeerRefusedError:
+            self._limits.admit_refused(context.peer())
+            raise
         self._limits.admit(site, context.peer())
         self._presence.heard(site, self._monotonic())
         return site

@@ -11,6 +11,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from fedmedlora_coordinator import peer_limits
 from fedmedlora_coordinator.runtime import Federation
 from fedmedlora_protos import wire
 from fedmedlora_protos.v1 import federation_pb2 as pb
@@ -106,6 +107,25 @@ def test_a_site_that_floods_is_slowed_down_and_the_others_are_answered(tmp_path:
             e.code() for e in found if isinstance(e, grpc.aio.AioRpcError) and e.details() == "too_fast"
         ]
         assert set(refused) == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+
+    serve(house, act)
+
+
+def test_a_site_that_is_no_member_is_refused_a_few_times_and_then_not_read_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # R3.1.5
+    monkeypatch.setattr(peer_limits, "REFUSALS_PER_SECOND", 1.0)
+    house = House(tmp_path)
+
+    async def act(federation: Federation) -> None:
+        async with house.stub(federation.port, house.certificate("stranger")) as stub:
+            calls = [stub.GetChunk(pb.GetChunkRequest(digest="0" * 64), timeout=60) for _ in range(16)]
+            found = await asyncio.gather(*calls, return_exceptions=True)
+            await answered(house, federation)
+        reasons = {error.details() for error in found if isinstance(error, grpc.aio.AioRpcError)}
+        assert len(reasons) == 2, reasons
+        assert "too_fast" in reasons
 
     serve(house, act)
 

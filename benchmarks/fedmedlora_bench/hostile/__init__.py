@@ -1,0 +1,1 @@
+"""What a hostile client does to honest rounds: real processes, real attacks, limits on."""
