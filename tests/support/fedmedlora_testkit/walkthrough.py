@@ -24,7 +24,7 @@ from fedmedlora_testkit.repository import ROOT
 
 HEADING: Final = "From bare hosts to a released adapter"
 LEFT_RUNNING: Final = ", left running"
-PATIENCE_SECONDS: Final = 300.0
+PATIENCE_SECONDS: Final = 600.0
 """Until a typed command or a process counts as stuck; far more than any takes."""
 
 _BLOCK = re.compile(r"^\*\*At ([^*]+):\*\*\n\n```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
