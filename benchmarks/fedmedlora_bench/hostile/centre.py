@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -82,6 +83,9 @@ class Centre:
         for process in self._processes:
             process.kill()
             process.wait()
+            for pipe in filter(None, (process.stdin, process.stdout)):
+                with suppress(BrokenPipeError):  # what the dead one has not read
+                    pipe.close()
 
     def events(self) -> Iterator[tuple[str, float]]:
         """Read the coordinator's progress to its end: each event with the monotonic second it was seen."""
