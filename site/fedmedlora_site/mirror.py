@@ -5,9 +5,9 @@ recomputed from all entries is the head's, every note is signed by its author's 
 law allows every event. A batch that fails is kept as evidence and changes nothing on disk.
 
 On disk: `entries` (length-prefixed notes, appended), `checkpoint` (the newest signed head, replaced after
-the entries are synced) and `cosigned` (the newest head that T witnesses stand behind). A crash between the
-first two leaves entries beyond the head, which are dropped and fetched again; a head beyond the entries
-means that entries were lost, and the site stops.
+the entries are synced), `cosigned` (the newest head that T witnesses stand behind) and `heads/` (all of those
+that came). A crash between the first two leaves entries beyond the head, which are dropped and fetched again;
+a head beyond the entries means that entries were lost, and the site stops.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ class Mirror:
         self._own_id = own_id
         self._log_key = VerifierKey.parse(terms.log_vkey)
         self._cosigned_path = root / "cosigned"
+        self._heads = root / "heads"
         self.witnessed = 0  # entries under the newest head with a quorum of cosignatures, in this process
         self._broken = False
         self.state = State.begin(terms)
@@ -141,8 +142,20 @@ class Mirror:
             self._broken = True
             self._keep_evidence(size, [], note)
             raise ForkError("log_forked", f"a quorum cosigned another history of {size} entries")
+        make_folder(self._heads)
+        write_atomic(self._heads / str(size), note)  # what a reviewer of this site's own bundle judges by
         write_atomic(self._cosigned_path, note)
         self.witnessed = size
+
+    def cosigned_heads(self) -> dict[int, bytes]:
+        """Return every head that T witnesses were seen to stand behind, by size.
+
+        Those that were sent while this site was away are not among them: the coordinator sends the newest.
+        """
+        if not self._heads.is_dir():
+            return {}
+        found = {int(file.name): file for file in self._heads.iterdir() if file.name.isdecimal()}
+        return {size: found[size].read_bytes() for size in sorted(found) if size <= self.size}
 
     def _check_head(self, start_index: int, notes: Sequence[bytes], checkpoint: bytes) -> Checkpoint:
         """Recompute the root with the new leaves and compare it with the signed head."""

@@ -17,6 +17,7 @@ from fedmedlora_audit.errors import StampError
 from fedmedlora_audit.law import duties, waiting
 from fedmedlora_audit.stamps import read_roots
 from fedmedlora_audit.trust import Trust
+from fedmedlora_audit.witnessing import HEADS
 from fedmedlora_core.study import Study
 from fedmedlora_site.acceptance import check_members, load_accepted
 from fedmedlora_site.clipping import ClippingRecord
@@ -110,6 +111,9 @@ def _clipped(record: ClippingRecord) -> dict[str, Any]:
 def export_bundle(root: Path, out: Path) -> None:
     """Write this site's own mirror of the log as a bundle, its manifest signed by this site.
 
+    Heads that a quorum cosigned go along, so that nobody needs the coordinator to judge what was opened;
+    those of the time that this site was away are missing, and the verifier says so.
+
     Args:
         root: The site's folder.
         out: Folder to write; must not exist or be empty. Or ``FILE.tar.gz``, for one packed file.
@@ -121,12 +125,14 @@ def export_bundle(root: Path, out: Path) -> None:
     opened = _open(root)
     head, site = _need_log(opened), opened.config.site.id
     keys = Keystore.load(opened.folder.keys, site)
+    heads = opened.mirror.cosigned_heads()
     write_bundle(
         out,
         charter=opened.study.canonical_json(),
         entries=opened.mirror.entries,
-        checkpoint=head,
+        checkpoint=heads.pop(opened.mirror.size, head),
         signer=KeyRing(opened.folder.keys, keys).need(opened.mirror.state.book.events[site]),
+        extra={f"{HEADS}{size}": note for size, note in heads.items()},
     )
 
 

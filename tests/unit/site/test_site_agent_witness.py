@@ -99,6 +99,9 @@ def test_a_head_with_a_quorum_is_kept(log: StudyLog, mirror: Mirror, tmp_path: P
     assert (tmp_path / "cosigned").read_bytes() == note
     mirror.take_cosigned(cosigned(log, 5, QUORUM))  # an older one says nothing new
     assert mirror.witnessed == 9
+    later = cosigned(log, log.tree.size, QUORUM)
+    mirror.take_cosigned(later)
+    assert mirror.cosigned_heads() == {9: note, log.tree.size: later}, "a reviewer needs all of them"
 
 
 def test_a_head_that_proves_nothing_changes_nothing(log: StudyLog, mirror: Mirror) -> None:
