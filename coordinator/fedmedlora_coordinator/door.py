@@ -69,7 +69,19 @@ class Connection:
     def hold(self, why: str) -> None:
         """Stop reading from outside."""
         self._held.add(why)
-        if self.outer is not None and not self.outer.is_closing():
+        self._pause()
+
+    def hold_from_the_start(self, why: str) -> None:
+        """Stop reading from a connection that was made a moment ago.
+
+        asyncio of early Python 3.11 begins to read after `connection_made` whatever was said in there, so
+        this speaks after that and before the first byte is read.
+        """
+        self._held.add(why)
+        asyncio.get_running_loop().call_soon(self._pause)
+
+    def _pause(self) -> None:
+        if self._held and self.outer is not None and not self.outer.is_closing():
             self.outer.pause_reading()
 
     def let_go(self, why: str) -> None:
@@ -108,7 +120,9 @@ class _Side(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         other = self._other
-        if other is not None:
+        if other is None:  # bytes are never lost in silence
+            self._connection.end()
+        else:
             other.write(data)
 
     def pause_writing(self) -> None:
@@ -283,7 +297,7 @@ class _Caller(_Side):
         peer = transport.get_extra_info("socket")
         peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNSENT_SECONDS * 1000)
         super().connection_made(transport)
-        taken.hold("dialling")
+        taken.hold_from_the_start("dialling")
 
 
 def plain_address(address: str) -> str:
