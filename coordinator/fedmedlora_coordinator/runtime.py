@@ -116,7 +116,7 @@ def serve(
 def _wait_for_store(folder: Folder, error: StoreUnreachableError) -> None:
     """Wait for a database that is away; what this process knew is read anew from it then."""
     patience = CoordinatorSettings.load(folder.config).store.patience_seconds
-    tell(_LOG, "store_lost", detail=str(error), seconds=patience)
+    tell(_LOG, "store_lost", detail=str(error), seconds=round(patience))
     await_database(folder, patience)
     tell(_LOG, "store_back")
 
