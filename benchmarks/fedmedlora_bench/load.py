@@ -10,9 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,13 +19,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from fedmedlora_bench.federation_folders import FederationPlan, Folders, make_folders
+from fedmedlora_bench.local_processes import cpu_seconds, free_ports, start_module
 from fedmedlora_core.errors import ConfigError
 from fedmedlora_core.study import Study
 
 __all__ = ["LoadPlan", "load_line", "run_load", "slope"]
 
 VECTOR_BYTES: Final = 4
-_TICK: Final = 1 / os.sysconf("SC_CLK_TCK")
 _STEPS: Final = {
     "round.plan": "training",
     "session.opened": "keys",
@@ -121,7 +119,7 @@ class _Load:
     def run(self) -> dict[str, Any]:
         """Make the folders, start all processes, and wait for the end."""
         folders = make_folders(self._root / "federation", self._federation())
-        coordinator = _start(
+        coordinator = start_module(
             [
                 "fedmedlora_cli",
                 "coordinator",
@@ -149,7 +147,7 @@ class _Load:
 
     def _federation(self) -> FederationPlan:
         members = tuple(f"site-{number:03d}" for number in range(1, self._count + 1))
-        ports = _free_ports(2)
+        ports = free_ports(2)
         addresses = (f"127.0.0.1:{ports[0]}", f"127.0.0.1:{ports[1]}")
         return FederationPlan(members, self._plan.rounds, self._plan.dimension, addresses=addresses)
 
@@ -160,7 +158,7 @@ class _Load:
             out = self._root / f"host-{number}.json"
             own = [str(folders.site(site)) for site in members[number :: self._plan.hosts]]
             command = ["fedmedlora_bench.load_sites", str(out), *own]
-            hosts[out] = _start(command, self._root / f"host-{number}.log")
+            hosts[out] = start_module(command, self._root / f"host-{number}.log")
         return hosts
 
     def _follow(self, coordinator: subprocess.Popen[str]) -> None:
@@ -176,14 +174,14 @@ class _Load:
     def _account(self, pid: int, *, ready: bool) -> None:
         try:
             status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-            fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
+            seconds = cpu_seconds(pid)
         except OSError:
             return  # it has just ended
         sizes = {line.split(":")[0]: line.split()[1] for line in status.splitlines() if line.startswith("Vm")}
         if ready and "VmRSS" in sizes:
             self._coordinator["ready_bytes"] = int(sizes["VmRSS"]) * 1024
         self._coordinator["peak_bytes"] = int(sizes.get("VmHWM", 0)) * 1024 or self._coordinator["peak_bytes"]
-        self._coordinator["seconds"] = (int(fields[11]) + int(fields[12])) * _TICK
+        self._coordinator["seconds"] = seconds
 
     def _last_words(self) -> str:
         for path in sorted(self._root.glob("*.log")):
@@ -215,24 +213,3 @@ class _Load:
             },
             "hosts": [{"sites": cost["sites"], "peak_bytes": cost["peak_bytes"]} for cost in costs],
         }
-
-
-def _start(arguments: list[str], log: Path, **more: Any) -> subprocess.Popen[str]:
-    """Start a module of this environment; what it says on standard error goes to a file."""
-    path = os.pathsep.join(entry for entry in sys.path if entry)
-    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    with log.open("a", encoding="utf-8") as file:
-        return subprocess.Popen(
-            [sys.executable, "-m", *arguments], stderr=file, env=environment, text=True, **more
-        )
-
-
-def _free_ports(count: int) -> list[int]:
-    holders = [socket.socket() for _ in range(count)]
-    try:
-        for holder in holders:
-            holder.bind(("127.0.0.1", 0))
-        return [int(holder.getsockname()[1]) for holder in holders]
-    finally:
-        for holder in holders:
-            holder.close()

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
 import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -19,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from fedmedlora_bench.federation_folders import FederationPlan, make_folders
 from fedmedlora_bench.hostile.papers import make_papers
+from fedmedlora_bench.local_processes import cpu_seconds, free_ports, start_module
 from fedmedlora_coordinator.folder import Folder
 from fedmedlora_coordinator.settings import CoordinatorSettings
 from fedmedlora_core.errors import ConfigError
@@ -35,7 +33,6 @@ WITHOUT_LIMITS: Final = {
     "handshake_seconds": 120,
 }
 """Settings of `[peers]` that nobody meets."""
-_TICK: Final = 1 / os.sysconf("SC_CLK_TCK")
 _COUNTED: Final = {
     "fedmedlora_coordinator_refused_calls": "reason",
     "fedmedlora_coordinator_limited_calls": "limit",
@@ -52,7 +49,7 @@ class Centre:
     def __init__(self, root: Path, *, sites: int, rounds: int, dimension: int, limits: bool) -> None:
         """Make the folders, and start nothing."""
         self._root = root
-        self.ports = _free_ports(3)
+        self.ports = free_ports(3)
         members = tuple(f"site-{number}" for number in range(1, sites + 1))
         addresses = (f"127.0.0.1:{self.ports[0]}", f"127.0.0.1:{self.ports[1]}")
         self._folders = make_folders(
@@ -111,7 +108,7 @@ class Centre:
 
     def coordinator_seconds(self) -> float:
         """Processor time of the coordinator so far."""
-        return _used(self._coordinator.pid)
+        return cpu_seconds(self._coordinator.pid)
 
     def refused(self) -> dict[str, float]:
         """What the coordinator's metrics count as refused, by reason or limit."""
@@ -140,32 +137,11 @@ class Centre:
         self._attacker.stdin.flush()
 
     def _start(self, name: str, arguments: list[str], **more: Any) -> subprocess.Popen[str]:
-        """Start a module of this environment; what it says on standard error goes to a file."""
-        path = os.pathsep.join(entry for entry in sys.path if entry)
-        environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-        with (self._root / f"{name}.log").open("a", encoding="utf-8") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", *arguments], stderr=log, env=environment, text=True, **more
-            )
+        """Start a module, to be ended with the others."""
+        process = start_module(arguments, self._root / f"{name}.log", **more)
         self._processes.append(process)
         return process
 
     def _last_words(self, name: str = "coordinator") -> str:
         lines = (self._root / f"{name}.log").read_text(encoding="utf-8").strip().splitlines()
         return lines[-1] if lines else "it said nothing"
-
-
-def _used(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) * _TICK
-
-
-def _free_ports(count: int) -> list[int]:
-    holders = [socket.socket() for _ in range(count)]
-    try:
-        for holder in holders:
-            holder.bind(("127.0.0.1", 0))
-        return [int(holder.getsockname()[1]) for holder in holders]
-    finally:
-        for holder in holders:
-            holder.close()

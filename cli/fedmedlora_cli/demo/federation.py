@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from fedmedlora_bench.local_processes import free_ports
 from fedmedlora_cli.demo.clinic import write_clinic
 from fedmedlora_cli.demo.options import DemoOptions, Fault
 from fedmedlora_cli.demo.parties import (
@@ -374,18 +374,6 @@ class Federation:
             if (run / "journal.jsonl").exists():
                 shutil.copy(run / "journal.jsonl", target / "journal.jsonl")
         return heads
-
-
-def free_ports(count: int) -> list[int]:
-    """Find free loopback ports (another process could take one before we do; then the start says so)."""
-    holders = [socket.socket() for _ in range(count)]
-    try:
-        for holder in holders:
-            holder.bind(("127.0.0.1", 0))
-        return [int(holder.getsockname()[1]) for holder in holders]
-    finally:
-        for holder in holders:
-            holder.close()
 
 
 def clear_earlier_run(out: Path) -> None:
