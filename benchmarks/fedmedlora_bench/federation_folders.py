@@ -12,9 +12,8 @@ from pathlib import Path
 
 import numpy as np
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from fedmedlora_coordinator import setup as coordinator_setup
 from fedmedlora_coordinator.authority import Authority
@@ -41,6 +40,7 @@ from fedmedlora_site.acceptance import accept
 from fedmedlora_site.config import SCHEMA, PerformanceSection, SiteConfig, SiteSection, TrainerSection
 from fedmedlora_site.keystore import Keystore
 from fedmedlora_site.pins import Card, CoordinatorPins, PinnedKeys, Pins
+from fedmedlora_site.tls_identity import certificate_request
 
 __all__ = ["FederationPlan", "Folders", "make_folders"]
 
@@ -208,8 +208,7 @@ def _make_site(folder: Path, site: str, keys: Keystore, address: str) -> None:
 
 def _request(site: str, keys: Keystore) -> x509.CertificateSigningRequest:
     """A request for a certificate, as a site's enrolment makes it."""
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, site)])
     key = serialization.load_pem_private_key(keys.tls_key_pem, None)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise TypeError("a TLS key is an EC key")
-    return x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
+    return certificate_request(key, site)

@@ -17,7 +17,6 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from pydantic import Field, ValidationError
 
 from fedmedlora_audit.errors import AuditError
@@ -31,6 +30,7 @@ from fedmedlora_site.errors import EnrolmentError, RejectedError
 from fedmedlora_site.folder import SiteFolder
 from fedmedlora_site.keystore import Keystore
 from fedmedlora_site.pins import Card, CoordinatorPins, PinnedKeys, Pins
+from fedmedlora_site.tls_identity import certificate_request
 
 _POLICY_TEXT = """\
 # What this site takes part in. No study and no message can override it. Every key shown has its default.
@@ -188,9 +188,7 @@ def _prepare(folder: SiteFolder, site: str, witness_kind: str) -> tuple[Keystore
     private = serialization.load_pem_private_key(keys.tls_key_pem, None)
     if not isinstance(private, ec.EllipticCurvePrivateKey):  # pragma: no cover - generate() draws EC keys
         raise EnrolmentError("the TLS key must be an EC key")
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, site)])
-    csr = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(private, hashes.SHA256())
-    der = csr.public_bytes(serialization.Encoding.DER)
+    der = certificate_request(private, site).public_bytes(serialization.Encoding.DER)
     write_atomic(owner, site.encode())
     write_atomic(request, der)
     return keys, der

@@ -116,6 +116,12 @@ def fits(certificate: x509.Certificate, key_pem: bytes) -> bool:
     return key.public_key().public_bytes(*_SPKI) == certificate.public_key().public_bytes(*_SPKI)
 
 
+def certificate_request(key: ec.EllipticCurvePrivateKey, site: str) -> x509.CertificateSigningRequest:
+    """Make the request for a certificate of a key (PROTOCOL §2.1): the site's id is its common name."""
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, site)])
+    return x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
+
+
 def staged_request(folder: SiteFolder, site: str, occasion: str = "renewal") -> bytes:
     """Return a certificate request for the next key, both made here unless an earlier attempt did.
 
@@ -135,8 +141,7 @@ def staged_request(folder: SiteFolder, site: str, occasion: str = "renewal") -> 
     key = ec.generate_private_key(ec.SECP256R1())
     encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
     create_private(folder.next_tls_key, key.private_bytes(encoding, form, serialization.NoEncryption()))
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, site)])
-    csr = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
+    csr = certificate_request(key, site)
     write_atomic(request, csr.public_bytes(serialization.Encoding.DER))  # last: the key is whole
     return request.read_bytes()
 

@@ -8,13 +8,10 @@ import ssl
 from pathlib import Path
 from typing import Final
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.x509.oid import NameOID
-
 from fedmedlora_bench.federation_folders import Folders
 from fedmedlora_coordinator.authority import Authority, new_tls_key
 from fedmedlora_coordinator.folder import Folder
+from fedmedlora_site.tls_identity import certificate_request
 
 __all__ = ["FALSE", "context", "make_papers"]
 
@@ -49,7 +46,6 @@ def context(folder: Path, name: str) -> ssl.SSLContext:
 
 def _issue(folder: Path, name: str, authority: Authority, site: str, now: dt.datetime) -> None:
     key, pem = new_tls_key()
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, site)])
-    request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
+    request = certificate_request(key, site)
     (folder / f"{name}.key").write_bytes(pem)
     (folder / f"{name}.pem").write_bytes(authority.issue_site(request, site, now=now))

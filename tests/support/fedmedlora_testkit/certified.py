@@ -5,16 +5,15 @@ from __future__ import annotations
 import datetime as dt
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from fedmedlora_coordinator.authority import Authority
 from fedmedlora_site.config import SCHEMA, NetworkSection, SiteConfig, SiteSection
 from fedmedlora_site.durable import make_folder, write_atomic
 from fedmedlora_site.folder import SiteFolder
 from fedmedlora_site.keystore import Keystore
+from fedmedlora_site.tls_identity import certificate_request
 
 
 def certified_folder(root: Path, site: str, authority: Authority, address: str) -> SiteFolder:
@@ -39,8 +38,8 @@ def certify(
     """Give the folder's TLS key a certificate that begins at `now`; returns it."""
     key = serialization.load_pem_private_key(folder.tls_key.read_bytes(), None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, site)])
-    csr = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
-    pem = authority.issue_site(csr, site, now=now or dt.datetime.now(dt.UTC), days=days)
+    pem = authority.issue_site(
+        certificate_request(key, site), site, now=now or dt.datetime.now(dt.UTC), days=days
+    )
     write_atomic(folder.certificate, pem)
     return pem

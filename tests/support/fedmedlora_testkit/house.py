@@ -9,12 +9,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.x509.oid import NameOID
-
 from fedmedlora_coordinator import setup
-from fedmedlora_coordinator.authority import Authority, new_tls_key
+from fedmedlora_coordinator.authority import Authority
 from fedmedlora_coordinator.database import transaction
 from fedmedlora_coordinator.enrolment_tables import record_certificate
 from fedmedlora_coordinator.ledger import Keys
@@ -24,6 +20,7 @@ from fedmedlora_coordinator.runtime import Federation, Options
 from fedmedlora_coordinator.study import RunningStudy
 from fedmedlora_protos import wire
 from fedmedlora_protos.v1 import federation_pb2_grpc as rpc
+from fedmedlora_testkit.certificates import member_certificate
 from fedmedlora_testkit.ward import Ward
 
 import grpc  # isort: skip - after fedmedlora_protos
@@ -60,10 +57,8 @@ class House:
         self, site: str, authority: Authority | None = None, *, days_ago: float = 0
     ) -> tuple[bytes, bytes]:
         """(key, certificate) of a site, issued by this or another authority, now or some days ago."""
-        key, key_pem = new_tls_key()
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, site)])
-        csr = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
-        pem = (authority or self.authority).issue_site(csr, site, now=NOW - dt.timedelta(days=days_ago))
+        issued = NOW - dt.timedelta(days=days_ago)
+        key_pem, pem = member_certificate(authority or self.authority, site, now=issued)
         if authority is None:
             self.enter(site, pem)
         return key_pem, pem
