@@ -10,18 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, Literal, get_args
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
-from prometheus_client.gc_collector import GCCollector
-from prometheus_client.platform_collector import PlatformCollector
-from prometheus_client.process_collector import ProcessCollector
-
 from fedmedlora_audit.event_data import AbortReason, RefusalReason
+from fedmedlora_protos.operating.instruments import Instruments, traffic_of
 from fedmedlora_protos.wire import Reason
 
-STEPS: Final = (
-    "charter", "idle", "train", "advertise", "share", "upload", "survivors", "unmask", "aggregate", "count",
-    "tally", "closed",
-)  # fmt: skip
 METHODS: Final = ("Submit", "Watch", "PutChunk", "GetChunk", "Cosign", "Enroll", "Check", "other")
 STATUSES: Final = (
     "OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",
@@ -34,21 +26,9 @@ REFUSALS: Final[tuple[str, ...]] = get_args(RefusalReason)
 ABORTS: Final[tuple[str, ...]] = get_args(AbortReason)
 OUTCOMES: Final = ("open", "closed", "rolled_back", "aborted")
 
-disable_created_metrics()  # type: ignore[no-untyped-call]  # a series that nobody asked for, beside each other one
-REGISTRY: Final = CollectorRegistry()
-ProcessCollector(registry=REGISTRY)
-PlatformCollector(registry=REGISTRY)
-GCCollector(registry=REGISTRY)
-_PREFIX = "fedmedlora_coordinator"
-
-
-def _gauge(name: str, help_: str, *labels: str) -> Gauge:
-    return Gauge(f"{_PREFIX}_{name}", help_, labels, registry=REGISTRY)
-
-
-def _counter(name: str, help_: str, *labels: str) -> Counter:
-    return Counter(f"{_PREFIX}_{name}", help_, labels, registry=REGISTRY)
-
+_INSTRUMENTS: Final = Instruments("fedmedlora_coordinator")
+REGISTRY: Final = _INSTRUMENTS.registry
+_gauge, _counter = _INSTRUMENTS.gauge, _INSTRUMENTS.counter
 
 READY: Final = _gauge("ready", "1 if /readyz would say ok")
 ROUND: Final = _gauge("round", "Number of the newest round")
@@ -75,23 +55,21 @@ CERTIFICATE_DAYS: Final = _gauge("certificate_days_left", "Days until a certific
 CLOCK_JUMPS: Final = _counter("clock_jumps", "Jumps of the clock of the day by 5 seconds or more")
 EVENTS: Final = _counter("events", "Entries appended by this process", "author")
 CALLS: Final = _counter("calls", "Calls that ended, by method and gRPC status", "method", "status")
-CALL_SECONDS: Final = Histogram(
-    f"{_PREFIX}_call_seconds",
+CALL_SECONDS: Final = _INSTRUMENTS.histogram(
+    "call_seconds",
     "Duration of calls; Watch streams are left out",
-    ("method",),
+    "method",
     buckets=(0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0),
-    registry=REGISTRY,
 )
 REFUSED: Final = _counter("refused_calls", "Calls that were refused, by reason", "reason")
 LIMITED: Final = _counter("limited_calls", "Peers that were held to a limit, by limit", "limit")
 TRAFFIC_BYTES: Final = _counter(
     "traffic_bytes", "Bytes of messages in and out, by what they carry", "direction", "kind"
 )
-STORE_SECONDS: Final = Histogram(
-    f"{_PREFIX}_store_write_seconds",
+STORE_SECONDS: Final = _INSTRUMENTS.histogram(
+    "store_write_seconds",
     "Duration of one durable write of the log",
     buckets=(0.001, 0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0),
-    registry=REGISTRY,
 )
 
 
@@ -126,16 +104,7 @@ def sent(kind: str, count: int) -> None:
 
 def traffic() -> dict[str, dict[str, int]]:
     """Return the bytes so far by direction and kind."""
-    found: dict[str, dict[str, int]] = {"in": {}, "out": {}}
-    for labels, value in totals(TRAFFIC_BYTES):
-        found[labels["direction"]][labels["kind"]] = int(value)
-    return found
-
-
-def totals(counter: Counter) -> list[tuple[dict[str, str], float]]:
-    """Return labels and value of every series of a counter."""
-    samples = [sample for metric in counter.collect() for sample in metric.samples]
-    return [(sample.labels, sample.value) for sample in samples if sample.name.endswith("_total")]
+    return traffic_of(TRAFFIC_BYTES)
 
 
 def _begin() -> None:

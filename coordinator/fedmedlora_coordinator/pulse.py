@@ -12,14 +12,13 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from prometheus_client import Counter
 
 from fedmedlora_audit.events import Entry
-from fedmedlora_audit.law import State, Waiting, waiting
+from fedmedlora_audit.law import WAITING_STEPS, State, Waiting, waiting
 from fedmedlora_coordinator import metrics
 from fedmedlora_coordinator.errors import StoreError
 from fedmedlora_coordinator.folder import Folder
@@ -28,14 +27,14 @@ from fedmedlora_coordinator.presence import Presence
 from fedmedlora_coordinator.probes import HealthProbes
 from fedmedlora_coordinator.store import LogStore
 from fedmedlora_coordinator.witnesses import Witnesses
+from fedmedlora_protos.operating.instruments import totals
 from fedmedlora_protos.operating.live_file import write_live
 from fedmedlora_protos.operating.logbook import place_of, tell
-from fedmedlora_protos.operating.vitals import ClockWatch, Disk, Health, Problem, days_left
+from fedmedlora_protos.operating.vitals import ClockWatch, Disk, Health, Problem, days_left, is_behind
 
 _LOG = logging.getLogger(__name__)
 PULSE_SECONDS: Final = 2.0
 SLOW_SECONDS: Final = 60.0  # between looks that walk folders or parse certificates
-BEHIND_SECONDS: Final = 60.0  # the clock may be behind the newest entry by this much
 
 
 @dataclass(frozen=True)
@@ -149,7 +148,7 @@ class Pulse:
         if not agrees and self._agreed:
             tell(_LOG, "head_differs", size=ledger.size)
         self._agreed = agrees
-        if ledger.entries and self.wall() + BEHIND_SECONDS < _seconds_of(ledger.entries[-1].event.time):
+        if ledger.entries and is_behind(self.wall(), ledger.entries[-1].event.time):
             problems.append("clock")
         moment = self.monotonic()
         away = {
@@ -277,7 +276,7 @@ def _set_study(facts: dict[str, Any], members: tuple[str, ...]) -> None:
     metrics.ROUNDS_PLANNED.set(facts["rounds"])
     metrics.THRESHOLD.set(facts["threshold"])
     metrics.STEP_SECONDS.set(facts["step_seconds"])
-    for step in metrics.STEPS:
+    for step in WAITING_STEPS:
         metrics.STEP.labels(step).set(step == facts["step"])
     for site in members:
         metrics.CONNECTED.labels(site).set(site in facts["connected"])
@@ -300,7 +299,7 @@ def _set_study(facts: dict[str, Any], members: tuple[str, ...]) -> None:
 
 def _counts(counter: Counter) -> dict[str, int]:
     """Return the values of a counter with one label that are not zero."""
-    return {next(iter(labels.values())): int(value) for labels, value in metrics.totals(counter) if value}
+    return {next(iter(labels.values())): int(value) for labels, value in totals(counter) if value}
 
 
 def _slow_facts(folder: Folder) -> tuple[int, dict[str, float]]:
@@ -315,7 +314,3 @@ def _size(path: Path) -> int:
         return path.stat().st_size if path.is_file() else 0
     except OSError:  # shredded while this walked
         return 0
-
-
-def _seconds_of(time_text: str) -> float:
-    return datetime.fromisoformat(time_text).astimezone(UTC).timestamp()

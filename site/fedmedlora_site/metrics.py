@@ -10,38 +10,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, get_args
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics
-from prometheus_client.gc_collector import GCCollector
-from prometheus_client.platform_collector import PlatformCollector
-from prometheus_client.process_collector import ProcessCollector
-
 from fedmedlora_audit.event_data import RefusalReason
+from fedmedlora_protos.operating.instruments import Instruments, traffic_of
 
-STEPS: Final = (
-    "charter", "idle", "train", "advertise", "share", "upload", "survivors", "unmask", "aggregate", "count",
-    "tally", "closed",
-)  # fmt: skip
 TRAFFIC: Final = ("events", "log", "payloads", "cosignatures")
 REFUSALS: Final[tuple[str, ...]] = get_args(RefusalReason)
 LEDGER_STATES: Final = ("none", "whole", "damaged", "unread")
 TRAINER_REASONS: Final = frozenset({"training_failed", "not_finite", "evaluation_failed"})
 TENTHS: Final = 10
 
-disable_created_metrics()  # type: ignore[no-untyped-call]  # a series that nobody asked for, beside each other one
-REGISTRY: Final = CollectorRegistry()
-ProcessCollector(registry=REGISTRY)
-PlatformCollector(registry=REGISTRY)
-GCCollector(registry=REGISTRY)
-_PREFIX = "fedmedlora_site"
-
-
-def _gauge(name: str, help_: str, *labels: str) -> Gauge:
-    return Gauge(f"{_PREFIX}_{name}", help_, labels, registry=REGISTRY)
-
-
-def _counter(name: str, help_: str, *labels: str) -> Counter:
-    return Counter(f"{_PREFIX}_{name}", help_, labels, registry=REGISTRY)
-
+_INSTRUMENTS: Final = Instruments("fedmedlora_site")
+REGISTRY: Final = _INSTRUMENTS.registry
+_gauge, _counter = _INSTRUMENTS.gauge, _INSTRUMENTS.counter
 
 READY: Final = _gauge("ready", "1 if /readyz would say ok")
 CONNECTED: Final = _gauge("connected", "1 while the coordinator's log is being streamed here")
@@ -121,12 +101,7 @@ def received(kind: str, count: int) -> None:
 
 def traffic() -> dict[str, dict[str, int]]:
     """Return the bytes so far by direction and kind."""
-    found: dict[str, dict[str, int]] = {"up": {}, "down": {}}
-    for metric in TRAFFIC_BYTES.collect():
-        for sample in metric.samples:
-            if sample.name.endswith("_total"):
-                found[sample.labels["direction"]][sample.labels["kind"]] = int(sample.value)
-    return found
+    return traffic_of(TRAFFIC_BYTES)
 
 
 def _begin() -> None:

@@ -11,13 +11,12 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, Final
 
-from fedmedlora_audit.law import waiting
+from fedmedlora_audit.law import WAITING_STEPS, waiting
 from fedmedlora_protos.operating.live_file import write_live
 from fedmedlora_protos.operating.logbook import place_of, tell
-from fedmedlora_protos.operating.vitals import ClockWatch, Disk, Health, Problem, days_left
+from fedmedlora_protos.operating.vitals import ClockWatch, Disk, Health, Problem, days_left, is_behind
 from fedmedlora_site import metrics
 from fedmedlora_site.budget import Budget, budget_of, ledger_stamp
 from fedmedlora_site.holdings import Holdings
@@ -26,7 +25,6 @@ from fedmedlora_site.metrics import Standing
 _LOG = logging.getLogger(__name__)
 PULSE_SECONDS: Final = 2.0
 SLOW_SECONDS: Final = 60.0  # between looks that parse certificates
-BEHIND_SECONDS: Final = 60.0  # the clock may be behind the newest entry by this much
 
 
 @dataclass
@@ -128,10 +126,8 @@ class Pulse:
         if any(days <= 0 for days in self._certificates.values()):
             problems.append("certificate")
         entries = self.held.mirror.entries
-        if entries:
-            newest = datetime.fromisoformat(entries[-1].event.time).astimezone(UTC).timestamp()
-            if self.wall() + BEHIND_SECONDS < newest:
-                problems.append("clock")
+        if entries and is_behind(self.wall(), entries[-1].event.time):
+            problems.append("clock")
         return problems
 
     def _away(self) -> float:
@@ -173,7 +169,7 @@ def _set(facts: dict[str, Any], *, ready: bool) -> None:
     metrics.ROUND.set(facts["round"])
     metrics.ROUNDS_PLANNED.set(facts["rounds"])
     metrics.ROUNDS_CLOSED.set(facts["rounds_closed"])
-    for step in metrics.STEPS:
+    for step in WAITING_STEPS:
         metrics.STEP.labels(step).set(step == facts["step"])
     metrics.TRAINING.set(facts["training_tenths"] / metrics.TENTHS)
     metrics.LOG_ENTRIES.set(facts["entries"])

@@ -32,13 +32,14 @@ from fedmedlora_audit.law import (
     session_rules,
     setup_rules,
 )
-from fedmedlora_audit.law.duties import Duty, Waiting, duties, waiting
+from fedmedlora_audit.law.duties import WAITING_STEPS, Duty, Waiting, duties, waiting
 from fedmedlora_audit.law.fold import fold
 from fedmedlora_audit.law.rule import Rule, is_late
 from fedmedlora_audit.law.state import ClosedRound, Round, Session, State
 
 __all__ = [
     "RULES",
+    "WAITING_STEPS",
     "ClosedRound",
     "Duty",
     "LawError",

@@ -8,7 +8,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from fedmedlora_audit.law.rule import STEPS
 from fedmedlora_audit.law.state import Round, Session, State
+
+WAITING_STEPS: Final = ("charter", "idle", "train", *STEPS, "closed")
+"""Every step that a coordinator can wait in; idle when no round is open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +37,7 @@ class Waiting:
     """Whom the coordinator waits for.
 
     Attributes:
-        step: charter, idle (no round open), train, advertise, share, upload, survivors, unmask, aggregate,
-            count, tally or closed.
+        step: One of `WAITING_STEPS`.
         round: Number of the open round, or None.
         sid: The live session, or None.
         expected: Ids of the sites that have answered or still can; not of those that refused or erased.

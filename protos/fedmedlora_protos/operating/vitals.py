@@ -27,6 +27,7 @@ PROBE_SECONDS: Final = 5.0  # a probe that is asked too often must not wear the 
 FULL_BYTES: Final = 64 << 20
 JUMP_SECONDS: Final = 5.0
 SECONDS_A_DAY: Final = 86_400.0
+BEHIND_SECONDS: Final = 60.0  # the clock may be behind the newest entry of the log by this much
 
 
 class Health:
@@ -163,3 +164,8 @@ def days_left(certificate: Path, now: float | None = None) -> float | None:
         moment = datetime.now(UTC) if now is None else datetime.fromtimestamp(now, UTC)
         return round((end - moment).total_seconds() / SECONDS_A_DAY, 2)
     return None
+
+
+def is_behind(wall: float, newest: str) -> bool:
+    """Tell whether the clock of the day is behind the time that the newest entry of the log says."""
+    return wall + BEHIND_SECONDS < datetime.fromisoformat(newest).astimezone(UTC).timestamp()
