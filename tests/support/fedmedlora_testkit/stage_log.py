@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
+from fedmedlora_audit import event_data as of
 from fedmedlora_audit.blob import blob_digest
+from fedmedlora_audit.chain import event_time
 from fedmedlora_audit.charter import CharterTerms
 from fedmedlora_audit.events import Object
 from fedmedlora_audit.law import State
@@ -21,6 +24,11 @@ class StageLog(StudyLog):
         self.terms = CharterTerms.from_json(self.charter)
         self.state = State.begin(self.terms)
         self.payloads: dict[tuple[str, str, str], bytes] = {}
+
+    def draft(self, actor: str, type_: str, data: of.Data, **fields: Any) -> bytes:
+        """Sign an event as of now: the agent under test has the real clock."""
+        fields.setdefault("time", event_time(datetime.now(UTC)))
+        return super().draft(actor, type_, data, **fields)
 
     def blob(self, site: str, role: str) -> dict[str, Any]:
         data = self.payloads[site, role, self.session.sid]

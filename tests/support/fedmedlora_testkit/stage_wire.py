@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from fedmedlora_audit.blob import blob_digest
@@ -85,7 +86,9 @@ class StageWire:
         if not ends or not self.witnesses:
             return b""
         note = log.head_note(ends[-1])
-        lines = [cosign(checkpoint_of(note), witness_of(site), time=1) for site in self.witnesses]
+        newest = max(datetime.fromisoformat(entry.event.time) for entry in log.entries[: ends[-1]])
+        time = int(newest.timestamp())  # seen no earlier than what it covers (E8)
+        lines = [cosign(checkpoint_of(note), witness_of(site), time=time) for site in self.witnesses]
         return with_cosignatures(note, lines)
 
     async def cosign(self, checkpoint: bytes, cosignature: bytes) -> None:
