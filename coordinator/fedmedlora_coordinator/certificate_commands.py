@@ -8,6 +8,7 @@ from typing import Any
 
 from cryptography import x509
 
+from fedmedlora_audit.chain import event_time
 from fedmedlora_coordinator.authority import Authority
 from fedmedlora_coordinator.certificates import Certificates, CertificateState, RevocationReason
 from fedmedlora_coordinator.folder import Folder
@@ -101,7 +102,7 @@ def _own(name: str, certificate: x509.Certificate, now: dt.datetime) -> dict[str
 
 
 def _instant(seconds: float) -> str:
-    return dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return event_time(dt.datetime.fromtimestamp(seconds, dt.UTC))
 
 
 def _since(seconds: int | None) -> str | None:

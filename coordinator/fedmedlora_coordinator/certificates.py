@@ -18,7 +18,7 @@ from fedmedlora_coordinator.database import Database, transaction
 from fedmedlora_coordinator.enrolment_tables import (
     CERTIFICATES,
     INVITATIONS,
-    make_tables,
+    open_tables,
     record_certificate,
 )
 from fedmedlora_coordinator.errors import PeerRefusedError
@@ -83,9 +83,7 @@ class Certificates:
             StoreError: It cannot be opened.
             StoreUnreachableError: Nobody answers.
         """
-        self._engine = database.open_shared()
-        with transaction(self._engine, f"{database.place}: cannot be opened") as connection:
-            make_tables(connection, database)
+        self._engine = open_tables(database)
         self._reading = database.open_for_reading()
         self._lock = threading.Lock()  # the serving process reads from two threads
 

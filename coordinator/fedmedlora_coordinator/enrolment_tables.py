@@ -14,6 +14,7 @@ from sqlalchemy import (
     BigInteger,
     Column,
     Connection,
+    Engine,
     Integer,
     LargeBinary,
     MetaData,
@@ -24,7 +25,7 @@ from sqlalchemy import (
     select,
 )
 
-from fedmedlora_coordinator.database import Database
+from fedmedlora_coordinator.database import Database, transaction
 from fedmedlora_coordinator.layout import ENROLMENT
 
 _SECONDS: Final = BigInteger().with_variant(Integer, "sqlite")  # since 1970, UTC
@@ -68,6 +69,19 @@ def create_tables(connection: Connection, database: Database) -> None:
     ENROLMENT.require_known(connection, database)
     METADATA.create_all(connection)
     ENROLMENT.record(connection)
+
+
+def open_tables(database: Database) -> Engine:
+    """Open enrolment's database beside other processes that may have it open; what is missing is made.
+
+    Raises:
+        StoreError: It cannot be opened.
+        StoreUnreachableError: Nobody answers.
+    """
+    engine = database.open_shared()
+    with transaction(engine, f"{database.place}: cannot be opened") as connection:
+        make_tables(connection, database)
+    return engine
 
 
 def make_tables(connection: Connection, database: Database) -> None:

@@ -18,7 +18,7 @@ from fedmedlora_coordinator.enrolment_tables import (
     INVITATIONS,
     METADATA,
     create_tables,
-    make_tables,
+    open_tables,
     record_certificate,
 )
 from fedmedlora_coordinator.errors import PeerRefusedError
@@ -46,9 +46,7 @@ class Register:
             StoreError: It cannot be opened.
             StoreUnreachableError: Nobody answers.
         """
-        self._engine = database.open_shared()
-        with transaction(self._engine, f"{database.place}: cannot be opened") as connection:
-            make_tables(connection, database)
+        self._engine = open_tables(database)
 
     def close(self) -> None:
         """Close the database."""

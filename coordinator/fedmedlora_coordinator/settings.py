@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 from fedmedlora_coordinator.peer_settings import Peers
 from fedmedlora_core.config import Section, load_toml
 from fedmedlora_core.errors import ConfigError
-from fedmedlora_protos.operating.local_page import split_listen
+from fedmedlora_protos.operating.local_page import MetricsSection
 
 
 class Listeners(Section):
@@ -95,19 +95,6 @@ class Store(Section):
         return value
 
 
-class Metrics(Section):
-    """Where metrics and probes are shown, in plain HTTP to whoever can reach it; nowhere by default."""
-
-    listen: str = ""  # PORT, on 127.0.0.1, or HOST:PORT
-
-    @field_validator("listen")
-    @classmethod
-    def _port(cls, value: str) -> str:
-        if value:
-            split_listen(value)
-        return value
-
-
 @dataclass(frozen=True)
 class PostgresAddress:
     """A PostgreSQL database, as `store.url` names it.
@@ -175,7 +162,7 @@ class CoordinatorSettings(Section):
     evidence: Evidence = Evidence()
     stamps: Stamps = Stamps()
     store: Store = Store()
-    metrics: Metrics = Metrics()
+    metrics: MetricsSection = MetricsSection()
 
     @classmethod
     def load(cls, path: Path) -> "CoordinatorSettings":

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Annotated, Final, Literal
 
 import tomli_w
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from fedmedlora_core.config import Section, load_toml
-from fedmedlora_protos.operating.local_page import split_listen
+from fedmedlora_protos.operating.local_page import MetricsSection
 from fedmedlora_site.durable import write_atomic
 
 SCHEMA: Final = "fedmedlora-site/1"
@@ -100,19 +100,6 @@ class PrivacySection(Section):
     """
 
     ledger: str = ""
-
-
-class MetricsSection(Section):
-    """Where metrics and probes are shown, in plain HTTP to whoever can reach it; nowhere by default."""
-
-    listen: str = ""  # PORT, on 127.0.0.1, or HOST:PORT
-
-    @field_validator("listen")
-    @classmethod
-    def _port(cls, value: str) -> str:
-        if value:
-            split_listen(value)
-        return value
 
 
 class SiteConfig(Section):

@@ -7,6 +7,7 @@ The coordinator owns the log and could leave a refusal out. An auditor who colle
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -66,6 +67,10 @@ class Journal:
     def refusals(self) -> tuple[Refusal, ...]:
         """All refusals so far."""
         return tuple(self._refusals)
+
+    def reasons(self) -> dict[str, int]:
+        """Count the refusals by reason, in the order of their first."""
+        return dict(Counter(refusal.reason for refusal in self._refusals))
 
     def record(self, refusal: Refusal) -> None:
         """Write a refusal; durable when this returns."""

@@ -108,7 +108,7 @@ class Pulse:
             "training_tenths": self.standing.tenths,
             "entries": held.mirror.size,
             "traffic": metrics.traffic(),
-            "refused_steps": _refusals(held),
+            "refused_steps": held.journal.reasons(),
             **self._budget.facts(),
             "disk_free_bytes": disk.free,
             "disk_total_bytes": disk.total,
@@ -153,13 +153,6 @@ _BUDGET_GAUGES: Final = (
     (metrics.STUDY_EPSILON_SPENT, "study_budget_spent_milli"),
     (metrics.STUDY_EPSILON_LIMIT, "study_budget_limit_milli"),
 )
-
-
-def _refusals(held: Holdings) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for refusal in held.journal.refusals:
-        found[refusal.reason] = found.get(refusal.reason, 0) + 1
-    return found
 
 
 def _set(facts: dict[str, Any], *, ready: bool) -> None:

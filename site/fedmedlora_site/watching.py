@@ -38,13 +38,10 @@ def look(root: Path) -> dict[str, Any]:
 def folder_facts(root: Path) -> dict[str, Any]:
     """Read what the folder says: study, log, refusals by reason, budget; nothing of notes or sizes."""
     folder, found = SiteFolder.open(root), status(root)
-    reasons: dict[str, int] = {}
-    for refusal in Journal(folder.journal).refusals:
-        reasons[refusal.reason] = reasons.get(refusal.reason, 0) + 1
     accepted = load_accepted(folder)[0] if folder.charter.is_file() else None
     policy = SitePolicy.load(folder.policy).privacy
     budget = budget_of(folder, SiteConfig.load(folder.config), policy, accepted)
-    return {**found, "refused_steps": reasons, **budget.facts()}
+    return {**found, "refused_steps": Journal(folder.journal).reasons(), **budget.facts()}
 
 
 def live(root: Path) -> dict[str, Any] | None:

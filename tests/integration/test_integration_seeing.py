@@ -18,8 +18,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from fedmedlora_coordinator import watching
 from fedmedlora_core.records import write_notes
 from fedmedlora_protos import wire
+from fedmedlora_protos.operating.local_page import MetricsSection
 from fedmedlora_site import watching as site_watching
-from fedmedlora_site.config import MetricsSection, SiteConfig
+from fedmedlora_site.config import SiteConfig
 from fedmedlora_site.training import training_seed
 from fedmedlora_testkit.rehearsal import Federation, finish, free_port, plain_notes
 

@@ -16,7 +16,9 @@ from typing import Any, Final, Self
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
+from pydantic import field_validator
 
+from fedmedlora_core.config import Section
 from fedmedlora_core.errors import ConfigError
 from fedmedlora_protos.operating.logbook import tell
 from fedmedlora_protos.operating.vitals import Health
@@ -38,6 +40,19 @@ def split_listen(value: str) -> tuple[str, int]:
     if not port.isdecimal() or not 0 < int(port) < 65536 or any(c.isspace() for c in host):
         raise ValueError(f"'{value}' must be PORT or HOST:PORT")
     return host, int(port)
+
+
+class MetricsSection(Section):
+    """Where metrics and probes are shown, in plain HTTP to whoever can reach it; nowhere by default."""
+
+    listen: str = ""  # PORT, on 127.0.0.1, or HOST:PORT
+
+    @field_validator("listen")
+    @classmethod
+    def _port(cls, value: str) -> str:
+        if value:
+            split_listen(value)
+        return value
 
 
 class LocalPage:
