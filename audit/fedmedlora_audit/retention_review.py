@@ -15,7 +15,7 @@ from typing import Final
 
 from fedmedlora_audit.chain import event_time
 from fedmedlora_audit.charter import CharterTerms
-from fedmedlora_audit.events import COORDINATOR_ID, Event, entry_of
+from fedmedlora_audit.events import Event, entry_of
 from fedmedlora_audit.finding import Finding
 from fedmedlora_audit.law import State
 from fedmedlora_audit.law.remains import pass_over, recall
@@ -27,28 +27,29 @@ from fedmedlora_audit.tiles import Remains
 GONE: Final = "{count} entries were deleted (H1): what needs them cannot be judged."
 
 NO_CLOCK: Final = "Without the auditor's clock nobody can tell a deletion that was dated ahead."
-KEPT_TAIL: Final = (
-    "A quorum has cosigned all but the last entries, which came after the run's end and change no result."
+KEPT_TAIL: Final = "A quorum has cosigned all but the last entries, which speak of the log's keeping alone."
+ERASED_TAIL: Final = (
+    "A quorum has cosigned all but the last entries, which speak of the log's keeping and of erased attempts."
 )
-_WITHOUT_RESULT: Final = AFTER_PRUNING | {"receipt", "evidence.kept", "evidence.shredded"}
+_ERASURE: Final = frozenset({"attempt.erased", "receipt"})
 
 
-def is_keeping(events: Sequence[tuple[int, Event]], start: int) -> bool:
-    """Say whether all that follows changes no result: the log's keeping, and late words of a site.
+def tail_sentence(events: Sequence[tuple[int, Event]], start: int) -> str | None:
+    """Say what the entries after the last cosigned head are, if they need no quorum; None if they do.
 
-    Members are gone by then. A site that comes back after the run's end still says what it owes (ADR 0011):
-    the law takes nothing else from it any more.
+    Members are gone by then, so what is said of the log's keeping needs none. Neither does a site that comes
+    back after the run's end and says that it has erased what it held of an attempt: it owes that word, and
+    nothing follows from it (ADR 0011). Of the study itself every other word needs a quorum.
 
     Args:
         events: The events that are left, with their indexes.
         start: Number of entries that a quorum has cosigned; the run has to be closed by then.
     """
+    tail = {event.type for index, event in events if index >= start}
     closed = any(event.type == "run.closed" and index < start for index, event in events)
-    return closed and all(
-        event.type in _WITHOUT_RESULT or (event.actor.id != COORDINATOR_ID and event.type != "dp.spent")
-        for index, event in events
-        if index >= start
-    )
+    if not closed or tail - AFTER_PRUNING - _ERASURE:
+        return None
+    return ERASED_TAIL if tail & _ERASURE else KEPT_TAIL
 
 
 @dataclass(slots=True)

@@ -45,7 +45,7 @@ from fedmedlora_audit.merkle import Tree
 from fedmedlora_audit.note import VerifierKey
 from fedmedlora_audit.opening import Opened, open_events, uncollected
 from fedmedlora_audit.residue import Residue
-from fedmedlora_audit.retention_review import KEPT_TAIL, NO_CLOCK, gone_of, is_keeping, judge_remains
+from fedmedlora_audit.retention_review import NO_CLOCK, gone_of, judge_remains, tail_sentence
 from fedmedlora_audit.site_noise_review import judge_site_noise
 from fedmedlora_audit.stamps import StampsJudged, judge_stamps
 from fedmedlora_audit.tiles import Remains, claimed_size, hash_tiles, read_entries, read_remains, tile_names
@@ -328,9 +328,10 @@ class _Audit:
             return  # what the checks say where there is nothing to judge
         del self.not_judged["E8"]
         left = self.tree.size - judged.covered
-        if not left or is_keeping(self.read, judged.covered):
+        kept = tail_sentence(self.read, judged.covered) if left else None
+        if not left or kept is not None:
             del self.not_judged["C3"]
-            self.found_true |= {"C3": KEPT_TAIL} if left else {}
+            self.found_true |= {"C3": kept} if kept is not None else {}
         else:
             self.not_judged["C3"] = f"No quorum has cosigned the last {left} entries yet."
 
