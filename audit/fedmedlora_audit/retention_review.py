@@ -20,6 +20,7 @@ from fedmedlora_audit.finding import Finding
 from fedmedlora_audit.law import State
 from fedmedlora_audit.law.remains import pass_over, recall
 from fedmedlora_audit.law.retention_rules import AFTER_PRUNING
+from fedmedlora_audit.law.rule import ROUND_ANSWERS, STEP_OF_ANSWER
 from fedmedlora_audit.retention import Range
 from fedmedlora_audit.stamps import SKEW_SECONDS
 from fedmedlora_audit.tiles import Remains
@@ -28,18 +29,18 @@ GONE: Final = "{count} entries were deleted (H1): what needs them cannot be judg
 
 NO_CLOCK: Final = "Without the auditor's clock nobody can tell a deletion that was dated ahead."
 KEPT_TAIL: Final = "A quorum has cosigned all but the last entries, which speak of the log's keeping alone."
-ERASED_TAIL: Final = (
-    "A quorum has cosigned all but the last entries, which speak of the log's keeping and of erased attempts."
+LATE_TAIL: Final = (
+    "A quorum has cosigned all but the last entries, which are its keeping and late words without effect."
 )
-_ERASURE: Final = frozenset({"attempt.erased", "receipt"})
+_WITHOUT_EFFECT: Final = frozenset({"attempt.erased", "receipt", *ROUND_ANSWERS, *STEP_OF_ANSWER})
 
 
 def tail_sentence(events: Sequence[tuple[int, Event]], start: int) -> str | None:
     """Say what the entries after the last cosigned head are, if they need no quorum; None if they do.
 
     Members are gone by then, so what is said of the log's keeping needs none. Neither does a site that comes
-    back after the run's end and says that it has erased what it held of an attempt: it owes that word, and
-    nothing follows from it (ADR 0011). Of the study itself every other word needs a quorum.
+    back after the run's end with an answer, which is late by then and has no effect (ADR 0011), or says that
+    it has erased what it held of an attempt. Of the study itself every other word needs a quorum.
 
     Args:
         events: The events that are left, with their indexes.
@@ -47,9 +48,9 @@ def tail_sentence(events: Sequence[tuple[int, Event]], start: int) -> str | None
     """
     tail = {event.type for index, event in events if index >= start}
     closed = any(event.type == "run.closed" and index < start for index, event in events)
-    if not closed or tail - AFTER_PRUNING - _ERASURE:
+    if not closed or tail - AFTER_PRUNING - _WITHOUT_EFFECT:
         return None
-    return ERASED_TAIL if tail & _ERASURE else KEPT_TAIL
+    return LATE_TAIL if tail & _WITHOUT_EFFECT else KEPT_TAIL
 
 
 @dataclass(slots=True)
