@@ -15,7 +15,6 @@ from fedmedlora_audit.events import Event
 from fedmedlora_audit.trust import Trust
 from fedmedlora_audit.verify import verify_bundle
 from fedmedlora_coordinator.reports import export_bundle
-from fedmedlora_coordinator.settings import Timing
 from fedmedlora_core.records import write_notes
 from fedmedlora_site import reports
 from fedmedlora_site.accounting import epsilon_of
@@ -27,16 +26,11 @@ from fedmedlora_testkit.spending import NO_SIZES, by_hand, privacy_table
 
 pytestmark = pytest.mark.slow
 
-PATIENT = Timing(
-    grace_seconds=90, ready_grace_seconds=90, abort_seconds=120, step_seconds=200, training_seconds=300
-)
-"""A site that is started again at once is waited for, however busy the machine."""
-
 
 def build(root: Path, *, rounds: int, planned: int, **table: Any) -> Federation:
     """A federation whose budget is just enough for so many planned rounds."""
     changes = {"aggregation": NO_SIZES, "privacy": privacy_table(rounds=planned, **table)}
-    return Federation.build(root, rounds=rounds, timing=PATIENT, changes=changes)
+    return Federation.build(root, rounds=rounds, changes=changes)
 
 
 def events_of(federation: Federation, site: str) -> list[Event]:

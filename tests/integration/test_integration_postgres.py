@@ -15,7 +15,6 @@ from fedmedlora_coordinator.folder import Folder
 from fedmedlora_coordinator.placement import log_database
 from fedmedlora_coordinator.reports import export_bundle, status
 from fedmedlora_coordinator.restoring import restore
-from fedmedlora_coordinator.settings import Timing
 from fedmedlora_coordinator.store import read_entries
 from fedmedlora_site import reports
 from fedmedlora_testkit.places import running_places
@@ -24,9 +23,6 @@ from fedmedlora_testkit.rehearsal import Federation, finish
 
 pytestmark = [pytest.mark.slow, needs_postgres]
 
-PATIENT = Timing(
-    grace_seconds=60, ready_grace_seconds=60, abort_seconds=120, step_seconds=120, training_seconds=120
-)
 SECONDS = 240.0
 
 
@@ -46,7 +42,7 @@ def await_event(log: Path, event: str, number: int) -> None:
 def test_a_study_on_postgresql_survives_a_kill_and_a_restart_of_the_server(
     server: PostgresServer, tmp_path: Path
 ) -> None:
-    federation = Federation.build(tmp_path / "study", timing=PATIENT, store_url=server.database())
+    federation = Federation.build(tmp_path / "study", store_url=server.database())
     root, log = federation.coordinator_root, federation.root / "coordinator.log"
     centre = federation.coordinator("die_at='share:1:after'")
     sites = [federation.site(site) for site in federation.ids]

@@ -20,7 +20,6 @@ from fedmedlora_audit.merkle import leaf_hash
 from fedmedlora_audit.trust import Trust
 from fedmedlora_audit.verify import verify_bundle
 from fedmedlora_coordinator.reports import export_bundle, status
-from fedmedlora_coordinator.settings import Timing
 from fedmedlora_coordinator.sqlite_database import SqliteDatabase
 from fedmedlora_coordinator.store import read_entries
 from fedmedlora_core.adapter import Adapter
@@ -31,9 +30,6 @@ from fedmedlora_testkit.stored import stored_blobs
 
 pytestmark = pytest.mark.slow
 
-PATIENT = Timing(
-    grace_seconds=20, ready_grace_seconds=20, abort_seconds=40, step_seconds=60, training_seconds=60
-)
 
 Floats = np.ndarray[Any, Any]
 
@@ -105,7 +101,7 @@ def test_a_study_on_a_sparse_graph_closes_with_the_weighted_mean(tmp_path: Path)
     # R6.15.1, R6.15.6: real sites commit, reveal, fetch their neighbours' shares only, and open the sum
     ids = tuple(f"site-{name}" for name in "abcdefghi")
     graph = {"neighbours": 6, "share_threshold": 5, "window_survivors": 2}
-    federation = Federation.build(tmp_path, ids=ids, rounds=2, timing=PATIENT, graph=graph)
+    federation = Federation.build(tmp_path, ids=ids, rounds=2, graph=graph)
     run(federation)
     found = status(federation.coordinator_root)
     assert (found["closed"], found["run_closed"]) == (2, True)
@@ -176,7 +172,7 @@ def test_no_text_of_a_note_reaches_the_coordinator(tmp_path: Path, planted: bool
 
 def test_two_hospitals_that_die_and_come_back_get_another_attempt(tmp_path: Path) -> None:
     """Both updates are kept and encrypted on disk, so the round closes with all four in a second attempt."""
-    federation = Federation.build(tmp_path, rounds=1, timing=PATIENT)
+    federation = Federation.build(tmp_path, rounds=1)
     centre = federation.coordinator()
     steady = [federation.site(site) for site in federation.ids[:2]]
     for process in [federation.site(site, "die_at='upload:1'") for site in federation.ids[2:]]:

@@ -14,7 +14,6 @@ from fedmedlora_audit.merkle import leaf_hash
 from fedmedlora_audit.trust import Trust
 from fedmedlora_audit.verify import verify_bundle
 from fedmedlora_coordinator.reports import export_bundle
-from fedmedlora_coordinator.settings import Timing
 from fedmedlora_coordinator.sqlite_database import SqliteDatabase
 from fedmedlora_coordinator.store import read_entries
 from fedmedlora_core.adapter import Adapter
@@ -25,9 +24,6 @@ from fedmedlora_testkit.rehearsal import Federation, finish
 pytestmark = pytest.mark.slow
 
 SIGMA, BITS, ROUNDS = 300_000, 20, 2
-PATIENT = Timing(
-    grace_seconds=20, ready_grace_seconds=20, abort_seconds=40, step_seconds=60, training_seconds=60
-)
 
 
 def clean(federation: Federation) -> np.ndarray[Any, Any]:
@@ -48,7 +44,6 @@ def test_every_round_carries_the_noise_of_all_sites_also_after_a_kill(tmp_path: 
     federation = Federation.build(
         tmp_path,
         rounds=ROUNDS,
-        timing=PATIENT,
         changes={"site_noise": noise, "aggregation": {"size_exponent_milli": 0}},
     )
     centre = federation.coordinator()

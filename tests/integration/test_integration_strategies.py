@@ -14,7 +14,6 @@ from fedmedlora_audit.merkle import leaf_hash
 from fedmedlora_audit.trust import Trust
 from fedmedlora_audit.verify import verify_bundle
 from fedmedlora_coordinator.reports import export_bundle, status
-from fedmedlora_coordinator.settings import Timing
 from fedmedlora_coordinator.sqlite_database import SqliteDatabase
 from fedmedlora_coordinator.store import read_entries
 from fedmedlora_core.adapter import Adapter
@@ -30,9 +29,6 @@ pytestmark = pytest.mark.slow
 
 Floats = np.ndarray[Any, Any]
 ADAM = {"optimiser": "adam", "beta1_milli": 900, "beta2_milli": 990, "adaptivity_micro": 1000}
-PATIENT = Timing(
-    grace_seconds=20, ready_grace_seconds=20, abort_seconds=40, step_seconds=60, training_seconds=60
-)
 
 
 def average(federation: Federation, number: int) -> Floats:
@@ -74,7 +70,6 @@ def test_fedadam_survives_the_kill_of_the_coordinator_and_of_a_site(tmp_path: Pa
     federation = Federation.build(
         tmp_path,
         rounds=3,
-        timing=PATIENT,
         changes={"aggregation": {"server": ADAM, "server_learning_rate_milli": 10}},
     )
     centre = federation.coordinator("die_at='aggregate:2:after'")
@@ -123,7 +118,6 @@ def test_alternating_sends_one_half_a_round_and_survives_kills(tmp_path: Path) -
     federation = Federation.build(
         tmp_path,
         rounds=3,
-        timing=PATIENT,
         adapter=initial,
         changes={"adapter": {"mode": "alternating", "halves": halves}},
     )
@@ -151,9 +145,7 @@ def test_alternating_sends_one_half_a_round_and_survives_kills(tmp_path: Path) -
 def test_a_killed_site_goes_on_with_its_own_part_and_nobody_else_holds_it(tmp_path: Path) -> None:
     """R4.11.2, R4.11.3: one site dies in round 2 after its training; its B ends where it would have."""
     initial = two_module_adapter(shared=("lora_A",))
-    federation = Federation.build(
-        tmp_path, rounds=3, timing=PATIENT, adapter=initial, changes={"adapter": {"mode": "sa"}}
-    )
+    federation = Federation.build(tmp_path, rounds=3, adapter=initial, changes={"adapter": {"mode": "sa"}})
     keep = federation.coordinator_root / "coordinator.toml"
     keep.write_text(keep.read_text().replace('"shred"', '"keep"'))
     centre = federation.coordinator()

@@ -14,7 +14,6 @@ from fedmedlora_audit.trust import Trust
 from fedmedlora_audit.validation_data import ValidationCounted
 from fedmedlora_audit.verify import verify_bundle
 from fedmedlora_coordinator.reports import export_bundle, status
-from fedmedlora_coordinator.settings import Timing
 from fedmedlora_coordinator.sqlite_database import SqliteDatabase
 from fedmedlora_coordinator.store import read_entries
 from fedmedlora_core.adapter import Adapter
@@ -22,9 +21,6 @@ from fedmedlora_testkit.rehearsal import Federation, finish
 
 pytestmark = pytest.mark.slow
 
-PATIENT = Timing(
-    grace_seconds=30, ready_grace_seconds=60, abort_seconds=90, step_seconds=120, training_seconds=120
-)
 SECONDS = 400.0
 FOUND = {"site-a": (3, 9, 5), "site-b": (4, 8, 5), "site-c": (2, 7, 6), "site-d": (5, 9, 1)}
 """Mentions of ten that each site finds with the adapter of round 1, 2 and 3."""
@@ -67,7 +63,7 @@ def test_the_round_with_the_best_summed_counts_is_released_and_the_log_shows_sum
     tmp_path: Path, die: str, site_dies: str
 ) -> None:
     # R4.15.3, R4.15.8
-    federation = Federation.build(tmp_path, rounds=3, timing=PATIENT, changes=COUNTING)
+    federation = Federation.build(tmp_path, rounds=3, changes=COUNTING)
     events = run(federation, die=die, site_dies=site_dies)
     sums = {
         e.round: [(row.tp, row.fp, row.fn) for row in e.data.entities]

@@ -34,9 +34,10 @@ from fedmedlora_site.enrolment import enroll
 from fedmedlora_site.pins import Card, add_cards
 
 SITE_IDS = ("site-a", "site-b", "site-c", "site-d")
-QUICK = Timing(
-    grace_seconds=1.0, ready_grace_seconds=2.0, abort_seconds=6.0, step_seconds=20.0, training_seconds=60.0
+PATIENT = Timing(
+    grace_seconds=120, ready_grace_seconds=120, abort_seconds=240, step_seconds=240, training_seconds=300
 )
+"""A site that is started again at once is waited for, however busy the machine."""
 _SERVE = """
 from pathlib import Path
 from fedmedlora_coordinator.runtime import serve
@@ -178,7 +179,7 @@ class Federation:
         rounds: int = 2,
         mode: str = "masks",
         dimension: int = 600,
-        timing: Timing = QUICK,
+        timing: Timing = PATIENT,
         vote: dict[str, int] | None = None,
         graph: dict[str, int] | None = None,
         adapter: Adapter | None = None,
