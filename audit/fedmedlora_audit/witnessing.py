@@ -4,7 +4,7 @@ A bundle carries every head that a quorum has cosigned as ``heads/<size>``, and 
 that there are. A quorum shows that most hospitals saw one history; the times are theirs, not the authors'.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -91,7 +91,8 @@ def judge_witnesses(
     judged.quorums = sorted(s for s, head in judged.heads.items() if len(head.times) >= trust.quorum)
     if demanded and state is not None:
         _judge_openings(judged, state, entries)
-    _judge_times(judged, entries)
+    awaited = _awaited(judged, state) if demanded and state is not None else {}
+    _judge_times(judged, entries, awaited)
     return judged
 
 
@@ -128,9 +129,25 @@ def _judge_openings(judged: JudgedWitnesses, state: State, entries: Sequence[Ent
             judged.findings.append(("U1", sentence, index, None))
 
 
-def _judge_times(judged: JudgedWitnesses, entries: Sequence[Entry]) -> None:
-    """E8: an event was made after the cosigned head that its author saw and before the one over it."""
+def _awaited(judged: JudgedWitnesses, state: State) -> dict[int, int]:
+    """When a quorum had cosigned, by index of the entry that had to wait for it (R5.6.2).
+
+    Nothing else of a log waits for a cosignature: a head may be hours old before the witnesses see it, when
+    the coordinator was cut off, and what was appended meanwhile is honest. The median is of all lines, so
+    one that came after the quorum was complete moves it no later than the quorum's last.
+    """
+    times: dict[int, int] = {}
+    for session in state.sids.values():
+        size = session.u3_index + 1
+        if size in judged.quorums and session.request_index >= 0:
+            times[session.request_index] = judged.heads[size].median_time
+    return dict(sorted(times.items()))
+
+
+def _judge_times(judged: JudgedWitnesses, entries: Sequence[Entry], awaited: Mapping[int, int]) -> None:
+    """E8: an event is older than the quorum over it and younger than each quorum that was waited for."""
     medians = [judged.heads[size].median_time for size in judged.quorums]
+    waits = list(awaited)
     for entry in entries:
         covering = bisect_right(judged.quorums, entry.index)
         if covering == len(judged.quorums):
@@ -140,7 +157,7 @@ def _judge_times(judged: JudgedWitnesses, entries: Sequence[Entry]) -> None:
         if time > medians[covering] + SKEW_SECONDS:
             sentence = f"{entry.event.actor.id} dates it after the witnesses had seen it"
             judged.findings.append(("E8", sentence, entry.index, None))
-        seen = bisect_right(judged.quorums, entry.event.saw.size)
-        if seen and time < medians[seen - 1] - SKEW_SECONDS:
-            sentence = f"{entry.event.actor.id} dates it before a head that it had seen"
+        known = bisect_left(waits, entry.index + 1 if entry.index in awaited else entry.event.saw.size)
+        if known and time < awaited[waits[known - 1]] - SKEW_SECONDS:
+            sentence = f"{entry.event.actor.id} dates it before the witnesses had seen what it answers"
             judged.findings.append(("E8", sentence, entry.index, None))
