@@ -20,10 +20,12 @@ def privacy_tables(result: Row) -> list[Rows]:
 def privacy_conditions(result: Row) -> str:
     """What was measured on what, in one line."""
     options, seeds = result["settings"]["options"], ", ".join(map(str, result["seeds"]))
+    times = options.get("as_large", 1)
+    lent = f"noise as in hospitals and steps {times} times larger: it protects nobody; " if times > 1 else ""
     return (
         f"Synthetic clinic, {options['site_count']} hospitals, model {result['model']['name']} with an "
         f"adapter of {result['model']['adapter_parameters']:,} values, tasks {', '.join(options['tasks'])}; "
-        f"delta {options['delta']}; seeds {seeds}; {result['cost']['cpu_hours']:.2f} CPU-hours in "
+        f"{lent}delta {options['delta']}; seeds {seeds}; {result['cost']['cpu_hours']:.2f} CPU-hours in "
         f"{result['cost']['jobs']} jobs."
     )
 

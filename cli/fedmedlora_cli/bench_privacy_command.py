@@ -33,6 +33,10 @@ AloneOption = Annotated[
 SentencesOption = Annotated[
     int | None, typer.Option(help="Sentences of each hospital; a patient has about thirteen.", min=200)
 ]
+AsLargeOption = Annotated[
+    int | None,
+    typer.Option(help="Noise as in hospitals and steps so many times larger; protects nobody here.", min=1),
+]
 BaseOption = Annotated[
     Path | None, typer.Option(help="Folder of the base model; the shipped one when left out.")
 ]
@@ -54,6 +58,7 @@ def command(
     rounds: Annotated[int | None, typer.Option(help="Rounds.", min=1)] = None,
     steps: Annotated[int | None, typer.Option(help="Steps of a round.", min=1)] = None,
     batch: Annotated[int | None, typer.Option(help="Patients of a step, on average.", min=1)] = None,
+    as_large: AsLargeOption = None,
     seeds: Annotated[int, typer.Option(help="How many seeds.", min=1)] = 1,
     quick: Annotated[bool, typer.Option(help="Small hospitals and few steps: minutes.")] = False,
     base: BaseOption = None,
@@ -80,6 +85,7 @@ def command(
         "rounds": rounds,
         "steps": steps,
         "batch_units": batch,
+        "as_large": as_large,
     }
     options = PrivacyOptions.quick() if quick else PrivacyOptions()
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}

@@ -28,7 +28,7 @@ from fedmedlora_core.privacy_terms import ORDERS, PrivacyTerms, Unit
 from fedmedlora_core.records import Note
 from fedmedlora_core.splits import Splits, unit_key
 
-__all__ = ["measure", "private_terms", "score_noised", "smallest_site", "train"]
+__all__ = ["as_large", "measure", "private_terms", "score_noised", "smallest_site", "train"]
 
 _NO_NOISE_MILLI = 1
 """Noise of a training without a budget: a thousandth of its clip, which changes nothing that is scored."""
@@ -66,6 +66,19 @@ def private_terms(options: PrivacyOptions, unit: Unit, epsilon: float | None, un
     )
 
 
+def as_large(terms: PrivacyTerms, times: int) -> PrivacyTerms:
+    """Lend the terms the noise that a step has in so many times larger hospitals, and take back their claim.
+
+    Args:
+        terms: Of hospitals and steps of the size that trains.
+        times: How many times larger; with 1 nothing changes.
+    """
+    if times == 1:
+        return terms
+    noise = max(_NO_NOISE_MILLI, round(terms.noise_milli / times))
+    return terms.model_copy(update={"noise_milli": noise, "epsilon_milli": 2**52})
+
+
 def smallest_site(sites: Mapping[str, Splits], unit: Unit) -> int:
     """Training units of the hospital that has the fewest."""
     return min(len({unit_key(note, unit) for note in parts.train}) for parts in sites.values())
@@ -77,7 +90,7 @@ def train(job: PrivateTraining) -> tuple[Adapter, dict[str, Any]]:
     units = smallest_site(prepared.sites, job.unit)
     terms = private_terms(job.options, job.unit, job.epsilon, units)
     made = prepared.made
-    study = made.study.model_copy(update={"privacy": terms})
+    study = made.study.model_copy(update={"privacy": as_large(terms, job.options.as_large)})
     if job.way == "federated":
         adapter, _ = federate(study, prepared.learner, made.initial, prepared.sites)
     else:

@@ -27,6 +27,9 @@ class PrivacyOptions:
         rounds: Rounds of every training.
         steps: Steps of a round.
         batch_units: Units of a step, on average, and what its sum is divided by.
+        as_large: Noise as in hospitals so many times larger, with steps so many times larger: the same rate
+            and multiplier, so the same budget, and so many times less noise in a step. What such hospitals
+            would reach at least, for the processor time of these; it protects nobody here.
         rank: Rank of the adapter: noise grows with the number of values that train.
         learning_rate_micro: Highest learning rate, in millionths.
         clip_micro: Largest norm of a unit's gradient, in millionths.
@@ -47,6 +50,7 @@ class PrivacyOptions:
     rounds: int = 3
     steps: int = 50
     batch_units: int = 80
+    as_large: int = 1
     rank: int = 4
     learning_rate_micro: int = 20_000
     clip_micro: int = 300_000

@@ -184,6 +184,7 @@ def _row(
         "batch": options.batch_units,
         "steps": options.rounds * options.steps,
         "rounds": options.rounds,
+        "as_large": options.as_large,
         "units_of_smallest_site": min(found["units_of_smallest_site"] for found in terms),
         "ner": _spread([found["ner"] for found in figures]),
         "re": _spread([found["re"] for found in figures]) if "re" in options.tasks else None,

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from fedmedlora_audit.accountant import Mechanism, epsilon_of
 from fedmedlora_bench.privacy import PrivacyOptions, run_privacy
-from fedmedlora_bench.privacy.measuring import private_terms
+from fedmedlora_bench.privacy.measuring import as_large, private_terms
 from fedmedlora_bench.privacy_rows import privacy_conditions, privacy_tables
 from fedmedlora_bench.report.sections import section_of
 from fedmedlora_cli.app import build_app
@@ -46,6 +46,19 @@ def test_without_a_budget_there_is_no_noise_to_speak_of_and_a_wide_clip() -> Non
     options = PrivacyOptions()
     terms = private_terms(options, "patient", None, 4200)
     assert terms.noise_multiplier < 0.01 and terms.clip > 10 * options.clip_micro / 1e6
+
+
+def test_larger_hospitals_have_so_many_times_less_noise_in_a_step_and_the_same_budget() -> None:
+    options = PrivacyOptions()
+    small = private_terms(options, "patient", 8.0, 4200)
+    large = private_terms(replace(options, batch_units=4 * options.batch_units), "patient", 8.0, 4 * 4200)
+    assert (large.noise_milli, large.epsilon_milli) == (small.noise_milli, small.epsilon_milli)
+    lent = as_large(small, 4)
+    assert lent.noise_multiplier / small.batch_units == pytest.approx(
+        large.noise_multiplier / large.batch_units, rel=0.01
+    )
+    assert lent.epsilon_milli > 1000 * small.epsilon_milli, "it claims nothing"
+    assert as_large(small, 1) == small
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +110,9 @@ def test_tables_and_page_say_it(result: dict[str, Any]) -> None:
     tables = privacy_tables(result)
     assert [len(table.rows) for table in tables] == [2, 2, 4, 1]
     assert all(len(row) == len(table.head) for table in tables for row in table.rows)
-    assert "3 hospitals" in privacy_conditions(result)
+    assert "3 hospitals" in privacy_conditions(result) and "nobody" not in privacy_conditions(result)
+    lent = {**result["settings"], "options": {**result["settings"]["options"], "as_large": 4}}
+    assert "4 times larger: it protects nobody" in privacy_conditions({**result, "settings": lent})
     section = section_of("privacy", result)
     assert len(section.grids) == 4 and len(section.plots) == 2
     assert b"<svg" in section.plots[0].render("svg")
