@@ -80,4 +80,6 @@ def test_every_strategy_leads_somewhere_else(encoder: Path) -> None:
 def test_masks_and_none_give_the_same_adapter(encoder: Path, strategy: str) -> None:
     masked, plain = (run(encoder, strategy, mode=mode) for mode in ("masks", "none"))
     # The two charters differ in their mode, and so do the rounding streams that derive from them.
-    assert np.allclose(masked[1].vector(), plain[1].vector(), atol=1e-5)
+    # What a rounding of the first round makes of the second depends on the machine's arithmetic.
+    start, apart = masked[0].initial.vector(), masked[1].vector() - plain[1].vector()
+    assert np.abs(apart).max() < 0.01 * np.abs(masked[1].vector() - start).max()
