@@ -2,12 +2,15 @@
 
 TLS has verified the chain and, in the handshake, the dates. What it cannot know stands in the register: a
 certificate that was revoked, or renewed and then used by another holder of the old key. A command may write
-there at any moment, so the register is read again every second.
+there at any moment, so the register is read again every second. A call never waits for more than that: a
+serial that stood nowhere when it was first shown is remembered as such, since a certificate is registered
+before it is handed out.
 """
 
 import asyncio
 import datetime as dt
 import logging
+from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
@@ -18,6 +21,7 @@ from fedmedlora_protos.wire import PeerCertificate, Reason
 
 _LOG = logging.getLogger(__name__)
 REFRESH_SECONDS: Final = 1.0
+MOST_UNKNOWN: Final = 1024  # serials that are remembered as standing nowhere
 _REFUSALS: Final = {
     CertificateState.REVOKED: Reason.CERTIFICATE_REVOKED,
     CertificateState.RENEWED: Reason.CERTIFICATE_RENEWED,
@@ -33,6 +37,7 @@ class Admission:
         self._certificates = certificates
         self._clock = clock
         self._rows: dict[str, IssuedCertificate] = {}
+        self._unknown: OrderedDict[str, None] = OrderedDict()
         self._seen: set[str] = set()  # serials that were used here, so that older ones have ended
         self._open: dict[PeerCertificate, set[asyncio.Future[PeerRefusedError]]] = {}
         self._reads = 0
@@ -66,7 +71,7 @@ class Admission:
             StoreError: The register refused.
         """
         if peer.serial not in self._rows:
-            self.refresh()  # it may have been issued a moment ago
+            self._look_for(peer.serial)
         refusal = self._refusal(peer)
         if refusal is not None:
             raise refusal
@@ -80,6 +85,19 @@ class Admission:
             tell(_LOG, "certificate_changed", detail=said)
             self.refresh()
         self._seen.add(peer.serial)
+
+    def _look_for(self, serial: str) -> None:
+        """Read the register for a certificate that may have been issued a moment ago, once for each.
+
+        One that gets into the register later, as when it is restored, is found by the next reading of all.
+        """
+        if serial in self._unknown:
+            return
+        self.refresh()
+        if serial not in self._rows:
+            self._unknown[serial] = None
+            if len(self._unknown) > MOST_UNKNOWN:
+                self._unknown.popitem(last=False)
 
     async def admitted_until(self, peer: PeerCertificate, event: Coroutine[object, object, None]) -> None:
         """Wait for an event of an open stream.

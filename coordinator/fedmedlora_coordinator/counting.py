@@ -44,25 +44,46 @@ class CallCounter(grpc.aio.ServerInterceptor):
             return None
         if method not in metrics.METHODS:
             method = "other"
+        heard = _note_unread(method)
         if handler.unary_unary is not None:
             return grpc.unary_unary_rpc_method_handler(
-                _counted_answer(method, handler.unary_unary),
+                _counted_answer(method, handler.unary_unary, heard),
                 handler.request_deserializer,
                 handler.response_serializer,
             )
         if handler.unary_stream is not None:
             return grpc.unary_stream_rpc_method_handler(
-                _counted_stream(method, handler.unary_stream),
+                _counted_stream(method, handler.unary_stream, heard),
                 handler.request_deserializer,
                 handler.response_serializer,
             )
         return handler
 
 
-def _counted_answer(method: str, answer: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+def _note_unread(method: str) -> asyncio.Event:
+    """Count the call when its task ends, unless its message came: gRPC refuses a giant one without a word to us.
+
+    Returns:
+        To be set once the message is there.
+    """
+    heard, task = asyncio.Event(), asyncio.current_task()
+
+    def ended(_: asyncio.Task[Any]) -> None:
+        if not heard.is_set():
+            metrics.UNREAD.labels(method).inc()
+
+    if task is not None:
+        task.add_done_callback(ended)
+    return heard
+
+
+def _counted_answer(
+    method: str, answer: Callable[..., Awaitable[Any]], heard: asyncio.Event
+) -> Callable[..., Awaitable[Any]]:
     kind = _KIND_OF.get(method, "other")
 
     async def counted(request: Any, context: _Context) -> Any:
+        heard.set()
         metrics.received(kind, request.ByteSize())
         began, status = time.monotonic(), "UNKNOWN"
         try:
@@ -84,11 +105,12 @@ def _counted_answer(method: str, answer: Callable[..., Awaitable[Any]]) -> Calla
 
 
 def _counted_stream(
-    method: str, stream: Callable[..., AsyncIterator[Any]]
+    method: str, stream: Callable[..., AsyncIterator[Any]], heard: asyncio.Event
 ) -> Callable[..., AsyncIterator[Any]]:
     kind = _KIND_OF.get(method, "other")
 
     async def counted(request: Any, context: _Context) -> AsyncIterator[Any]:
+        heard.set()
         metrics.received(kind, request.ByteSize())
         status = "CANCELLED"  # a stream has no end of its own: its caller goes, or this process
         try:

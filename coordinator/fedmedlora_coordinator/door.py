@@ -3,7 +3,8 @@
 gRPC limits what happens inside one connection; it cannot tell one address from another, and its limit of all
 connections would let one attacker lock everybody out. So the door takes the connections: it counts them by
 address, lets those in that are within their limits, and carries their bytes to gRPC, which listens on the
-loopback alone. It reads nothing of what it carries: TLS ends at gRPC.
+loopback alone. gRPC hears of a caller when its first TLS record is whole (`hello`): who is silent, slow or
+speaks something else is the door's alone. It reads nothing of what it carries: TLS ends at gRPC.
 
 The door works in a thread of its own, so that a coordinator that waits for its disk still answers pings.
 Bytes wait at most `BUFFER_BYTES` in each direction: who does not read is not read from.
@@ -22,6 +23,7 @@ from typing import Final
 
 from fedmedlora_coordinator import metrics
 from fedmedlora_coordinator.allowance import Allowances
+from fedmedlora_coordinator.hello import Heard, Hello
 from fedmedlora_coordinator.refusal_log import RefusalLog
 from fedmedlora_core.errors import ConfigError
 
@@ -43,6 +45,7 @@ class DoorLimits:
         connections: Of all addresses together.
         per_address: Of one address.
         new_per_second: New ones of one address; `BURST` seconds' worth at once.
+        hello_seconds: Until the first record of TLS is whole.
         shared: Addresses that many sites come from: no limit per address.
         seconds: How long a connection may stay; None without end.
     """
@@ -50,6 +53,7 @@ class DoorLimits:
     connections: int
     per_address: int
     new_per_second: float
+    hello_seconds: float
     shared: Collection[str] = ()
     seconds: float | None = None
 
@@ -64,24 +68,14 @@ class Connection:
         self.outer: asyncio.Transport | None = None
         self.inner: asyncio.Transport | None = None
         self.port = 0
+        self.hello: Hello | None = Hello()  # None once gRPC hears what the caller says
+        self.patience: asyncio.TimerHandle | None = None  # for the first record
         self._held: set[str] = set()  # why nothing is read from outside
 
     def hold(self, why: str) -> None:
         """Stop reading from outside."""
         self._held.add(why)
-        self._pause()
-
-    def hold_from_the_start(self, why: str) -> None:
-        """Stop reading from a connection that was made a moment ago.
-
-        asyncio of early Python 3.11 begins to read after `connection_made` whatever was said in there, so
-        this speaks after that and before the first byte is read.
-        """
-        self._held.add(why)
-        asyncio.get_running_loop().call_soon(self._pause)
-
-    def _pause(self) -> None:
-        if self._held and self.outer is not None and not self.outer.is_closing():
+        if self.outer is not None and not self.outer.is_closing():
             self.outer.pause_reading()
 
     def let_go(self, why: str) -> None:
@@ -89,6 +83,11 @@ class Connection:
         self._held.discard(why)
         if not self._held and self.outer is not None and not self.outer.is_closing():
             self.outer.resume_reading()
+
+    def abort(self) -> None:
+        """End a connection that nothing was said on."""
+        if self.outer is not None:
+            self.outer.abort()
 
     def end(self) -> None:
         """Close both sides; what was written is still sent."""
@@ -223,22 +222,43 @@ class Door:
         await asyncio.sleep(0)
 
     def _accept(self) -> asyncio.Protocol:
-        return _Caller(self._take, self._leave)
+        return _Caller(self._take, self._greeted, self._leave)
 
     def _take(self, address: str, now: float) -> Connection | None:
         """Let a caller in, or say which limit it is over."""
         limit = self._over(address, now)
         if limit is not None:
-            self._refusals.note(address, limit, now)
-            metrics.limited("rate" if limit == "new_connections_per_second" else "connections")
+            rate = limit == "new_connections_per_second"
+            self._refuse(address, limit, "rate" if rate else "connections")
             return None
         connection = Connection(address)
         self._open.add(connection)
         self._by_address[address] += 1
+        connection.patience = self._loop.call_later(self.limits.hello_seconds, self._end_silent, connection)
+        if self.limits.seconds is not None:
+            self._loop.call_later(self.limits.seconds, connection.end)
+        return connection
+
+    def _greeted(self, connection: Connection, heard: Heard) -> None:
+        """Let gRPC hear a caller that has begun TLS; one that speaks something else is gone."""
+        if heard is Heard.SOMETHING_ELSE:
+            self._refuse(connection.address, "not_tls", "not_tls")
+            connection.abort()
+            return
+        connection.hold("dialling")
+        if connection.patience is not None:
+            connection.patience.cancel()
         task = self._loop.create_task(self._dial(connection))
         self._dialling.add(task)
         task.add_done_callback(self._dialling.discard)
-        return connection
+
+    def _end_silent(self, connection: Connection) -> None:
+        self._refuse(connection.address, "handshake_seconds", "slow")
+        connection.abort()
+
+    def _refuse(self, address: str, limit: str, counted: metrics.Limit) -> None:
+        self._refusals.note(address, limit, time.monotonic())
+        metrics.limited(counted)
 
     def _over(self, address: str, now: float) -> str | None:
         there = self._by_address[address]
@@ -251,7 +271,7 @@ class Door:
         return "connections" if len(self._open) >= most else None
 
     async def _dial(self, connection: Connection) -> None:
-        """Connect the inner side; until then nothing is read."""
+        """Connect the inner side, and hand over what was heard; until then nothing more is read."""
         try:
             inner, _ = await self._loop.create_connection(
                 lambda: _Side(connection, outer=False, lost=self._leave), "127.0.0.1", self._inner_port
@@ -264,14 +284,17 @@ class Door:
             inner.close()
             return
         self._by_port[connection.port] = connection
+        if connection.hello is not None:
+            inner.write(connection.hello.whole())
+            connection.hello = None
         connection.let_go("dialling")
-        if self.limits.seconds is not None:
-            self._loop.call_later(self.limits.seconds, connection.end)
 
     def _leave(self, connection: Connection) -> None:
         if connection not in self._open:
             return
         self._open.discard(connection)
+        if connection.patience is not None:
+            connection.patience.cancel()
         self._by_port.pop(connection.port, None)
         self._by_address[connection.address] -= 1
         if self._by_address[connection.address] <= 0:
@@ -282,10 +305,14 @@ class _Caller(_Side):
     """The outer side of whoever connects: let in or closed at once."""
 
     def __init__(
-        self, take: Callable[[str, float], Connection | None], lost: Callable[[Connection], None]
+        self,
+        take: Callable[[str, float], Connection | None],
+        greeted: Callable[[Connection, Heard], None],
+        lost: Callable[[Connection], None],
     ) -> None:
         super().__init__(Connection(""), outer=True, lost=lost)
         self._take = take
+        self._greeted = greeted
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         address = transport.get_extra_info("peername")
@@ -297,7 +324,15 @@ class _Caller(_Side):
         peer = transport.get_extra_info("socket")
         peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNSENT_SECONDS * 1000)
         super().connection_made(transport)
-        taken.hold_from_the_start("dialling")
+
+    def data_received(self, data: bytes) -> None:
+        hello = self._connection.hello
+        if hello is None:
+            super().data_received(data)
+            return
+        heard = hello.take(data)
+        if heard is not Heard.BEGINNING:
+            self._greeted(self._connection, heard)
 
 
 def plain_address(address: str) -> str:

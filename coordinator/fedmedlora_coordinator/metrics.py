@@ -21,7 +21,9 @@ STATUSES: Final = (
     "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
 )  # fmt: skip
 TRAFFIC: Final = ("events", "log", "payloads", "cosignatures", "enrolment", "other")
-Limit = Literal["rate", "bytes", "streams", "connections", "uploads", "message_size", "slow", "other"]
+Limit = Literal[
+    "rate", "bytes", "streams", "connections", "uploads", "message_size", "slow", "not_tls", "other"
+]
 REFUSALS: Final[tuple[str, ...]] = get_args(RefusalReason)
 ABORTS: Final[tuple[str, ...]] = get_args(AbortReason)
 OUTCOMES: Final = ("open", "closed", "rolled_back", "aborted")
@@ -55,6 +57,9 @@ CERTIFICATE_DAYS: Final = _gauge("certificate_days_left", "Days until a certific
 CLOCK_JUMPS: Final = _counter("clock_jumps", "Jumps of the clock of the day by 5 seconds or more")
 EVENTS: Final = _counter("events", "Entries appended by this process", "author")
 CALLS: Final = _counter("calls", "Calls that ended, by method and gRPC status", "method", "status")
+UNREAD: Final = _counter(
+    "unread_calls", "Calls whose message never came whole: larger than allowed, or cut off", "method"
+)
 CALL_SECONDS: Final = _INSTRUMENTS.histogram(
     "call_seconds",
     "Duration of calls; Watch streams are left out",
@@ -120,6 +125,8 @@ def _begin() -> None:
     for way in ("in", "out"):
         for kind in TRAFFIC:
             TRAFFIC_BYTES.labels(way, kind)
+    for method in METHODS:
+        UNREAD.labels(method)
     for author in ("coordinator", "site"):
         EVENTS.labels(author)
 

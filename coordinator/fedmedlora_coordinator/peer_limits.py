@@ -26,7 +26,7 @@ from fedmedlora_protos.wire import Reason
 _LOG = logging.getLogger(__name__)
 CALL_BURST_SECONDS: Final = 2.0
 ENROLMENT_BURST: Final = 32
-REFUSALS_PER_SECOND: Final = 20.0  # of callers whose certificate does not get in, by address
+REFUSALS_PER_SECOND: Final = 20.0  # of one site; by address where the certificate does not get in
 LEAST_PENALTY_SECONDS: Final = 0.25
 
 
@@ -36,6 +36,7 @@ def federation_door(peers: Peers) -> Door:
         connections=peers.connections,
         per_address=peers.connections_per_address,
         new_per_second=peers.new_connections_per_second,
+        hello_seconds=peers.handshake_seconds,
         shared=frozenset(peers.shared_addresses),
     )
     return Door("call_refused", limits)
@@ -47,6 +48,7 @@ def enrolment_door(peers: Peers) -> Door:
         connections=peers.connections // 4,
         per_address=peers.enrolment_connections_per_address,
         new_per_second=peers.enrolment_new_connections_per_second,
+        hello_seconds=peers.handshake_seconds,
         shared=frozenset(peers.shared_addresses),
         seconds=peers.enrolment_seconds,
     )
@@ -109,10 +111,17 @@ class PeerLimits:
     def note_refusal(
         self, context: "grpc.aio.ServicerContext[object, object]", error: CoordinatorError | wire.WireError
     ) -> None:
-        """Say in the operator's log that a call was refused, for one peer and reason once a minute."""
+        """Say in the operator's log that a call was refused, for one peer and reason once a minute.
+
+        A site that is refused again and again is read from less: what it asks for is of no use to anybody.
+        """
         if isinstance(error, PeerRefusedError) and error.reason is Reason.TOO_FAST:
             return  # said where it was refused, with the name of the limit
         connection = self._door.connection(context.peer())
+        if connection is not None and connection.site is not None:
+            wait = self._refused.take(connection.site, self._clock())
+            if wait is not None:
+                self._slow(connection, connection.site, "refusals_per_second", wait)
         peer = context.peer() if connection is None else connection.site or connection.address
         _, reason, _ = status_of(error)
         self._refusals.note(peer, reason, self._clock(), detail=str(error))
@@ -121,11 +130,16 @@ class PeerLimits:
         wait = allowances.take(peer, self._clock())
         if wait is None:
             return
+        self._slow(connection, peer, limit, wait)
+        raise PeerRefusedError(Reason.TOO_FAST, detail=limit)
+
+    def _slow(self, connection: Connection | None, peer: str, limit: str, wait: float) -> None:
         if connection is not None:
             self._door.slow(connection, max(wait, LEAST_PENALTY_SECONDS))
-        self._refuse(peer, limit, Reason.TOO_FAST)
+        self._refusals.note(peer, limit, self._clock())
+        metrics.limited("rate")
 
     def _refuse(self, peer: str, limit: str, reason: Reason) -> None:
         self._refusals.note(peer, limit, self._clock())
-        metrics.limited("rate" if reason is Reason.TOO_FAST else "connections")
+        metrics.limited("connections")
         raise PeerRefusedError(reason, detail=limit)

@@ -11,7 +11,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from fedmedlora_coordinator import peer_limits
+from fedmedlora_coordinator import metrics, peer_limits
 from fedmedlora_coordinator.runtime import Federation
 from fedmedlora_protos import wire
 from fedmedlora_protos.v1 import federation_pb2 as pb
@@ -111,6 +111,66 @@ def test_a_site_that_floods_is_slowed_down_and_the_others_are_answered(tmp_path:
     serve(house, act)
 
 
+def limited(limit: str) -> float:
+    return metrics.REGISTRY.get_sample_value(
+        "fedmedlora_coordinator_limited_calls_total", {"limit": limit}
+    ) or 0.0  # fmt: skip
+
+
+def unread(method: str) -> float:
+    return metrics.REGISTRY.get_sample_value(
+        "fedmedlora_coordinator_unread_calls_total", {"method": method}
+    ) or 0.0  # fmt: skip
+
+
+def test_who_speaks_no_tls_is_gone_at_once_and_who_is_silent_after_a_while(tmp_path: Path) -> None:
+    # R3.1.5
+    house = House(tmp_path)
+    with_peers(house, handshake_seconds=1)
+
+    async def act(federation: Federation) -> None:
+        before = limited("not_tls"), limited("slow")
+        silent, other, begun = await asyncio.to_thread(knock, federation.port, 3)
+        other.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        begun.sendall(b"\x16\x03\x01\x02\x00\x01")
+        for caller in (other, silent, begun):
+            assert await asyncio.to_thread(ended, caller)
+        await answered(house, federation)
+        assert limited("not_tls") == before[0] + 1
+        assert limited("slow") == before[1] + 2
+
+    serve(house, act)
+
+
+def ended(caller: socket.socket) -> bool:
+    """Whether the other side ends the connection within the caller's patience."""
+    with caller:
+        caller.settimeout(30)
+        try:
+            return caller.recv(1) == b""
+        except ConnectionResetError:
+            return True
+
+
+def test_a_member_that_is_refused_again_and_again_is_slowed_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # R3.1.5
+    monkeypatch.setattr(peer_limits, "REFUSALS_PER_SECOND", 2.0)
+    house = House(tmp_path)
+
+    async def act(federation: Federation) -> None:
+        before = limited("rate")
+        async with house.stub(federation.port, house.certificate("site-b")) as stub:
+            for _ in range(6):  # far within what a site may call
+                with pytest.raises(grpc.aio.AioRpcError, match="unknown_blob"):
+                    await stub.GetChunk(pb.GetChunkRequest(digest="0" * 64), timeout=60)
+            assert limited("rate") > before
+            assert await anext(aiter(stub.Watch(pb.WatchRequest(from_index=0), timeout=60))), "not locked out"
+
+    serve(house, act)
+
+
 def test_a_site_that_is_no_member_is_refused_a_few_times_and_then_not_read_from(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,9 +195,12 @@ def test_a_giant_message_and_a_giant_header_are_refused(tmp_path: Path) -> None:
 
     async def act(federation: Federation) -> None:
         async with house.stub(federation.port, house.certificate("site-b")) as stub:
+            before = unread("Submit")
             with pytest.raises(grpc.aio.AioRpcError) as giant:
                 await stub.Submit(pb.SubmitRequest(note=bytes(wire.CHUNK_BYTES * 2)), timeout=20)
             assert giant.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            await answered(house, federation)
+            assert unread("Submit") == before + 1
             with pytest.raises(grpc.aio.AioRpcError) as header:
                 await stub.Submit(pb.SubmitRequest(note=b"x"), metadata=(("x", "y" * 20_000),), timeout=20)
             assert header.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
