@@ -44,6 +44,8 @@ class CallCounter(grpc.aio.ServerInterceptor):
             return None
         if method not in metrics.METHODS:
             method = "other"
+        if handler.request_streaming:
+            return handler
         heard = _note_unread(method)
         if handler.unary_unary is not None:
             return grpc.unary_unary_rpc_method_handler(
@@ -61,7 +63,7 @@ class CallCounter(grpc.aio.ServerInterceptor):
 
 
 def _note_unread(method: str) -> asyncio.Event:
-    """Count the call when its task ends, unless its message came: gRPC refuses a giant one without a word to us.
+    """Count the call when its task ends, unless its message came: gRPC refuses a giant one by itself.
 
     Returns:
         To be set once the message is there.

@@ -1,4 +1,4 @@
-"""The first bytes of a caller: whether they begin a TLS handshake, and when its first record is whole (sans I/O).
+"""The first bytes of a caller: whether they begin TLS, and when its first record is whole (sans I/O).
 
 Who says nothing, says it slowly, or speaks something else costs the door a few bytes of memory, and gRPC
 nothing. Nothing is decided on what the record says: that is for TLS, which gets it unchanged.

@@ -2,8 +2,10 @@
 
 A peer over a limit gets RESOURCE_EXHAUSTED with an enum reason, and nothing more is read from its connection
 until it is within the limit again: what it goes on sending waits at its own end and costs nobody anything.
+The answer to what has come already waits too.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -28,6 +30,7 @@ CALL_BURST_SECONDS: Final = 2.0
 ENROLMENT_BURST: Final = 32
 REFUSALS_PER_SECOND: Final = 20.0  # of one site; by address where the certificate does not get in
 LEAST_PENALTY_SECONDS: Final = 0.25
+REFUSAL_SECONDS: Final = 2.0  # until one who is over a limit hears of it
 
 
 def federation_door(peers: Peers) -> Door:
@@ -111,20 +114,32 @@ class PeerLimits:
     def note_refusal(
         self, context: "grpc.aio.ServicerContext[object, object]", error: CoordinatorError | wire.WireError
     ) -> None:
-        """Say in the operator's log that a call was refused, for one peer and reason once a minute.
-
-        A site that is refused again and again is read from less: what it asks for is of no use to anybody.
-        """
+        """Say in the operator's log that a call was refused, for one peer and reason once a minute."""
         if isinstance(error, PeerRefusedError) and error.reason is Reason.TOO_FAST:
             return  # said where it was refused, with the name of the limit
         connection = self._door.connection(context.peer())
-        if connection is not None and connection.site is not None:
-            wait = self._refused.take(connection.site, self._clock())
-            if wait is not None:
-                self._slow(connection, connection.site, "refusals_per_second", wait)
         peer = context.peer() if connection is None else connection.site or connection.address
         _, reason, _ = status_of(error)
         self._refusals.note(peer, reason, self._clock(), detail=str(error))
+
+    async def wait_out(
+        self, context: "grpc.aio.ServicerContext[object, object]", error: CoordinatorError | wire.WireError
+    ) -> None:
+        """Let the refusal of one who is over a limit wait.
+
+        Meanwhile the call is one of the few that its connection may have: gRPC drops those beyond unheard, and
+        that costs next to nothing. A site's refusals have an allowance too: what it is refused again and
+        again is of no use to anybody. Enrolment has few calls at a time for all, so nobody waits there.
+        """
+        over = isinstance(error, PeerRefusedError) and error.reason is Reason.TOO_FAST
+        connection = self._door.connection(context.peer())
+        if not over and connection is not None and connection.site is not None:
+            wait = self._refused.take(connection.site, self._clock())
+            if wait is not None:
+                self._slow(connection, connection.site, "refusals_per_second", wait)
+                over = True
+        if over:
+            await asyncio.sleep(REFUSAL_SECONDS)
 
     def _take(self, allowances: Allowances, peer: str, limit: str, connection: Connection | None) -> None:
         wait = allowances.take(peer, self._clock())

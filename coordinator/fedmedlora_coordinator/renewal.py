@@ -118,6 +118,7 @@ class CertificateService(pb_grpc.CertificatesServicer):
             )
         except (CoordinatorError, wire.WireError) as error:
             self._limits.note_refusal(context, error)
+            await self._limits.wait_out(context, error)
             await refuse(context, error)
         tell(_LOG, "certificate_changed", detail=f"issued the next certificate of '{peer.site}'")
         return pb.RenewResponse(certificate_pem=certificate, ca_pem=self._authority.pem)
@@ -133,5 +134,6 @@ class CertificateService(pb_grpc.CertificatesServicer):
             self._limits.admit(peer.site, context.peer())
         except (CoordinatorError, wire.WireError) as error:
             self._limits.note_refusal(context, error)
+            await self._limits.wait_out(context, error)
             await refuse(context, error)
         return pb.ConfirmResponse(serial=peer.serial)

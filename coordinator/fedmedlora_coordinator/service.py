@@ -218,6 +218,7 @@ class FederationService(pb_grpc.FederationServicer):
             self._fatal(error)
         elif isinstance(error, CoordinatorError | wire.WireError):
             self._limits.note_refusal(context, error)
+            await self._limits.wait_out(context, error)
         else:
             tell(_LOG, "call_failed", error=type(error).__name__, place=place_of(error))
         await refuse(context, error)

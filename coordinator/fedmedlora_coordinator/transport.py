@@ -25,13 +25,15 @@ SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
 MAX_REQUEST_BYTES = wire.CHUNK_BYTES + 64 * 1024  # a chunk with its proof; an event is smaller
 MAX_ENROLMENT_BYTES = 32 * 1024
 IDLE_SECONDS = 60  # a site's stream is open for as long as it takes part
+REFUSED_VERSION_SECONDS = 0.5  # who is refused for its version asks at most 16 times a second and connection
 CLOSING_SECONDS = 5  # running calls of a connection whose time is over may finish
 
 
 def federation_server(peers: Peers) -> grpc.aio.Server:
     """Make the server of the federation, without listeners (R3.1.5)."""
     options = _options(peers, MAX_REQUEST_BYTES, IDLE_SECONDS)
-    return grpc.aio.server(interceptors=[CallCounter(), VersionGate("call_refused")], options=options)
+    gate = VersionGate("call_refused", seconds=REFUSED_VERSION_SECONDS)
+    return grpc.aio.server(interceptors=[CallCounter(), gate], options=options)
 
 
 def enrolment_server(peers: Peers) -> grpc.aio.Server:

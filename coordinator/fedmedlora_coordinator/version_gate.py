@@ -5,6 +5,7 @@ told the reason and, in the metadata, what this coordinator speaks; its operator
 sentence.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -29,8 +30,12 @@ _Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Any]]
 class VersionGate(grpc.aio.ServerInterceptor):  # type: ignore[misc,unused-ignore]
     """Agrees with every caller on a version of the protocol, or refuses it."""
 
-    def __init__(self, event: str, speaks: Speaks | None = None) -> None:
-        """Take the event of a refusal and what this coordinator speaks; what the software does when None."""
+    def __init__(self, event: str, speaks: Speaks | None = None, *, seconds: float = 0.0) -> None:
+        """Take the event of a refusal, what this coordinator speaks, and how long a refusal waits.
+
+        It speaks what the software does when None. What waits keeps its connection from asking more.
+        """
+        self._seconds = seconds
         self._speaks = speaks or versions.ours()
         self._refusals = RefusalLog(_LOG, event)
 
@@ -57,6 +62,7 @@ class VersionGate(grpc.aio.ServerInterceptor):  # type: ignore[misc,unused-ignor
         async def refuse(_request: Any, context: Any) -> NoReturn:
             said = str(reason) if caller is None else disagreement(site=caller, coordinator=self._speaks)
             self._refusals.note(_who(context), str(reason), time.monotonic(), detail=said)
+            await asyncio.sleep(self._seconds)
             await context.abort(STATUS_OF[reason], str(reason), self._speaks.metadata())
             raise AssertionError("abort returned")  # pragma: no cover - abort always raises
 

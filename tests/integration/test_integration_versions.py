@@ -66,7 +66,7 @@ def house(tmp_path: Path) -> Iterator[Doorstep]:
 
 def gate(monkeypatch: pytest.MonkeyPatch, speaks: Speaks) -> None:
     """Have the coordinator be another release."""
-    monkeypatch.setattr(transport, "VersionGate", lambda event: VersionGate(event, speaks))
+    monkeypatch.setattr(transport, "VersionGate", lambda event, **more: VersionGate(event, speaks, **more))
 
 
 def test_a_newer_site_that_still_speaks_our_version_gets_the_log(house: Doorstep) -> None:

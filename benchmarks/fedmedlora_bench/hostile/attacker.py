@@ -1,8 +1,12 @@
 """The attacker's process: `python -m fedmedlora_bench.hostile.attacker PORT PAPERS`.
 
 It reads the name of an attack on standard input and begins it; an empty line ends it, and is answered by one
-line of JSON: what became of the connections, and the processor time that it took. It gives way to everybody
-(nice 10), since it shares the machine with those whom it attacks.
+line of JSON: what became of the connections, how long it meant to pause between its moves and how long it
+did, and the processor time that it took.
+
+A real attacker has a machine of its own. This one shares it with those whom it attacks, so it runs only
+while nobody else wants a processor (SCHED_IDLE): what is then measured is what its traffic costs, and its
+pauses tell whether there was as much of it as planned.
 """
 
 from __future__ import annotations
@@ -17,8 +21,6 @@ from pathlib import Path
 
 from fedmedlora_bench.hostile.attacks import Target, attack
 
-NICE = 10
-
 
 async def _one(name: str, port: int, papers: Path, stop: asyncio.StreamReader) -> dict[str, float]:
     target = Target(port, papers)
@@ -31,7 +33,12 @@ async def _one(name: str, port: int, papers: Path, stop: asyncio.StreamReader) -
     attacking.cancel()
     await asyncio.gather(attacking, return_exceptions=True)
     await ending
-    spent = {"seconds": time.monotonic() - begun, "cpu_seconds": _used() - before}
+    spent = {
+        "seconds": time.monotonic() - begun,
+        "cpu_seconds": _used() - before,
+        "planned": target.planned,
+        "paused": target.paused,
+    }
     return {**target.counted, **spent}
 
 
@@ -53,7 +60,7 @@ async def _serve(port: int, papers: Path) -> None:
 
 def main() -> None:
     """Wait for orders until standard input ends."""
-    os.nice(NICE)
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     asyncio.run(_serve(int(sys.argv[1]), Path(sys.argv[2])))

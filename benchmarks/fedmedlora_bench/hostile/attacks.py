@@ -40,11 +40,27 @@ class Target:
         port: Of the federation listener, on the loopback.
         papers: Folder of certificates.
         counted: What became of the connections: opened, dropped (ended by the other side), failed.
+        planned: Seconds that the attack meant to pause between its moves.
+        paused: Seconds that it did pause: more where no processor was left for it.
     """
 
     port: int
     papers: Path
     counted: Counter[str] = field(default_factory=Counter)
+    planned: float = 0.0
+    paused: float = 0.0
+
+    async def pause(self, seconds: float) -> None:
+        """Wait before the next move, and keep the books of it."""
+        began = time.monotonic()
+        await asyncio.sleep(seconds)
+        self.planned += seconds
+        self.paused += time.monotonic() - began if seconds else 0.0
+
+    @property
+    def pace(self) -> float:
+        """What share of its planned speed the attack had; 1.0 before the first pause."""
+        return self.planned / self.paused if self.paused else 1.0
 
     async def tcp(self, address: str = ADDRESS) -> Streams:
         """Open a connection without TLS."""
@@ -53,6 +69,15 @@ class Target:
     async def tls(self, name: str) -> Streams:
         """Open a connection with a certificate."""
         return await self._open(ADDRESS, papers.context(self.papers, name))
+
+    async def http2(self, name: str) -> Streams:
+        """Open a connection, and agree on HTTP/2: of one who does not, gRPC hears eight calls and no more."""
+        reader, writer = streams = await self.tls(name)
+        writer.write(http2.PREFACE)
+        head = await reader.readexactly(http2.HEAD_BYTES)
+        await reader.readexactly(int.from_bytes(head[:3], "big"))
+        writer.write(http2.frame(http2.SETTINGS, http2.ACK, 0))
+        return streams
 
     async def _open(self, address: str, tls: ssl.SSLContext | None) -> Streams:
         self.counted["tried"] += 1
@@ -83,14 +108,14 @@ async def _keep(target: Target, crowd: _Crowd, one: Callable[[int], Awaitable[No
     async def member() -> None:
         while True:
             number = next(numbers)
-            await asyncio.sleep(max(0.0, begun + number / crowd.new_per_second - time.monotonic()))
+            await target.pause(max(0.0, begun + number / crowd.new_per_second - time.monotonic()))
             try:
                 async with asyncio.timeout(PATIENCE):
                     await one(number)
                 target.counted["dropped"] += 1
             except TimeoutError:
                 target.counted["left"] += 1
-            except OSError:
+            except (OSError, EOFError):
                 target.counted["failed"] += 1
 
     async with asyncio.TaskGroup() as group:
@@ -108,13 +133,13 @@ async def _until_dropped(streams: Streams) -> None:
         writer.transport.abort()
 
 
-async def _dribble(streams: Streams, data: bytes) -> None:
+async def _dribble(target: Target, streams: Streams, data: bytes) -> None:
     """Send a byte a second."""
     _, writer = streams
     for at in itertools.count():
         writer.write(data[at % len(data) : at % len(data) + 1])
         await writer.drain()
-        await asyncio.sleep(1)
+        await target.pause(1)
 
 
 async def _both(streams: Streams, act: Awaitable[None]) -> None:
@@ -134,7 +159,7 @@ async def slow_tls(target: Target) -> None:
     async def one(_: int) -> None:
         streams = await target.tcp()
         streams[1].write(hello[:16])
-        await _both(streams, _dribble(streams, hello[16:]))
+        await _both(streams, _dribble(target, streams, hello[16:]))
 
     await _keep(target, _Crowd(200, 50), one)
 
@@ -148,7 +173,7 @@ async def slow_http2(target: Target) -> None:
         for byte in itertools.cycle(http2.headers("Submit")[40:]):
             writer.write(http2.frame(http2.CONTINUATION, 0, 1, bytes([byte])))
             await writer.drain()
-            await asyncio.sleep(1)
+            await target.pause(1)
 
     async def one(_: int) -> None:
         streams = await target.tls("enrolled")
@@ -180,16 +205,15 @@ async def giant(target: Target) -> None:
 
     async def send(streams: Streams) -> None:
         writer = streams[1]
-        writer.write(http2.PREFACE)
         for number in itertools.count():
             stream = 2 * number + 1
             writer.write(http2.giant_call("Submit", GIANT_BYTES, 32_768, stream))
             await writer.drain()
             target.counted["calls"] += 1
-            await asyncio.sleep(0.05)
+            await target.pause(0.05)
 
     async def one(_: int) -> None:
-        streams = await target.tls("enrolled")
+        streams = await target.http2("enrolled")
         await _both(streams, send(streams))
 
     await _keep(target, _Crowd(8, 20), one)
@@ -216,21 +240,20 @@ async def certificates(target: Target) -> None:
 async def flood(target: Target, name: str = "enrolled") -> None:
     """Call as fast as it goes with the certificate of a site of this federation that is in no study."""
     message = pb.GetChunkRequest(digest="0" * 64).SerializeToString()
-    connections, batch = 8, 25
+    connections, batch = 8, 8  # no more at once than the listener has streams for: others it drops unheard
     pause = batch * connections / CALLS_PER_SECOND
 
     async def send(streams: Streams) -> None:
         writer = streams[1]
-        writer.write(http2.PREFACE)
         for first in itertools.count(0, batch):
             calls = (http2.call("GetChunk", message, 2 * (first + i) + 1) for i in range(batch))
             writer.write(b"".join(calls))
             await writer.drain()
             target.counted["calls"] += batch
-            await asyncio.sleep(pause)
+            await target.pause(pause)
 
     async def one(_: int) -> None:
-        streams = await target.tls(name)
+        streams = await target.http2(name)
         await _both(streams, send(streams))
 
     await _keep(target, _Crowd(connections, 20), one)

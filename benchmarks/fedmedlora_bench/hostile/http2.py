@@ -7,14 +7,28 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["CONTINUATION", "DATA", "HEADERS", "PREFACE", "call", "frame", "giant_call", "headers"]
+__all__ = [
+    "ACK",
+    "CONTINUATION",
+    "DATA",
+    "HEADERS",
+    "HEAD_BYTES",
+    "PREFACE",
+    "SETTINGS",
+    "call",
+    "frame",
+    "giant_call",
+    "headers",
+]
 
 DATA: Final = 0
 HEADERS: Final = 1
 SETTINGS: Final = 4
 CONTINUATION: Final = 9
+ACK: Final = 1
 END_STREAM: Final = 1
 END_HEADERS: Final = 4
+HEAD_BYTES: Final = 9
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:

@@ -1,9 +1,8 @@
-"""`bench hostile`: honest rounds without and with each attack, in turn, within one study.
+"""`bench hostile`: honest rounds without and with an attack, in turn, within one study for each attack.
 
-Blocks of rounds alternate: without an attack, with one, without, with the next; a repeat is a new study. So
-whatever else the machine does meets both sides alike. The first round of a block is not counted: the attack
-before it may still be felt in it. The sites only rehearse training; real training takes minutes, and an
-attack would be a smaller part of such a round.
+Blocks of rounds alternate: without, under it, without, under it. So whatever else the machine does meets both
+sides alike. The first rounds of a block are not counted: the attack has to rise, or is still felt. The sites
+only rehearse training; real training takes minutes, and an attack would be a smaller part of such a round.
 """
 
 from __future__ import annotations
@@ -29,10 +28,13 @@ from fedmedlora_core.policy import SitePolicy
 
 __all__ = ["SCHEMA", "HostilePlan", "run_hostile"]
 
-SCHEMA: Final = "fedmedlora-bench-hostile/1"
-SETTLING: Final = 1  # rounds at the beginning of a block that are not counted
+SCHEMA: Final = "fedmedlora-bench-hostile/2"
+SETTLING: Final = 1  # rounds at the beginning of a block that are not counted, at the least
+MOST_SETTLING: Final = 6
+RISING_SECONDS: Final = 3.0  # until an attack has all its connections
 MOST_ROUNDS: Final = SitePolicy().max_rounds
 _RESAMPLES: Final = 2000
+_TICK: Final = 1 / os.sysconf("SC_CLK_TCK")  # the least processor time that is seen
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class HostilePlan:
         attacks: Names of `ATTACKS`.
         sites: Honest sites, one process each.
         rounds: Counted rounds of a block.
-        repeats: How often each attack has its turn.
+        repeats: Blocks under each attack, and as many without.
         dimension: Values of an update; even.
         limits: False takes the limits of `[peers]` away.
         seconds: After which no further attack is begun; what was measured until then is the result.
@@ -75,25 +77,22 @@ class HostilePlan:
 
     @property
     def rounds_of_study(self) -> int:
-        """Rounds of one repeat, which is a study of its own."""
-        return 2 * len(self.attacks) * (self.rounds + SETTLING)
+        """The most rounds that one attack's study takes."""
+        return self.repeats * (2 * self.rounds + SETTLING + MOST_SETTLING)
 
 
 @dataclass
 class Side:
-    """The blocks of one attack, or those without it just before them."""
+    """The rounds of one attack, or those without it in between."""
 
     seconds: list[float] = field(default_factory=list)
-    cpu_seconds: list[float] = field(default_factory=list)  # of the coordinator, one figure a block
+    cpu_seconds: list[float] = field(default_factory=list)  # of the coordinator
     refused: Counter[str] = field(default_factory=Counter)
     attacker: Counter[str] = field(default_factory=Counter)
 
 
-Sides = dict[tuple[str, bool], Side]
-
-
 def run_hostile(plan: HostilePlan, *, progress: Progress) -> dict[str, Any]:
-    """Run one study under all attacks in turn.
+    """Run a study for each attack.
 
     Args:
         plan: What to run.
@@ -103,23 +102,12 @@ def run_hostile(plan: HostilePlan, *, progress: Progress) -> dict[str, Any]:
         ConfigError: A process ended early; the message is its last line.
     """
     before, end = os.getloadavg()[0], time.monotonic() + plan.seconds
-    blocks = [(name, on) for name in plan.attacks for on in (False, True)]
-    sides: Sides = {block: Side() for block in blocks}
-    for _ in range(plan.repeats):
+    attacks: dict[str, Any] = {}
+    for name in plan.attacks:
         if time.monotonic() > end:
             break
-        progress.begin("honest rounds", plan.rounds_of_study)
-        with tempfile.TemporaryDirectory() as folder:
-            centre = Centre(
-                Path(folder),
-                sites=plan.sites,
-                rounds=plan.rounds_of_study,
-                dimension=plan.dimension,
-                limits=plan.limits,
-            )
-            with centre:
-                _play(centre, sides, plan, end, progress)
-    reached = [name for name in plan.attacks if sides[name, True].seconds]
+        progress.begin(f"honest rounds, {name}", 2 * plan.repeats * plan.rounds)
+        attacks[name] = _under(name, plan, progress)
     return {
         "schema": SCHEMA,
         "sites": plan.sites,
@@ -127,64 +115,82 @@ def run_hostile(plan: HostilePlan, *, progress: Progress) -> dict[str, Any]:
         "repeats": plan.repeats,
         "dimension": plan.dimension,
         "limits": plan.limits,
-        "attacks": {name: figures(sides[name, False], sides[name, True]) for name in reached},
-        "not_reached": [name for name in plan.attacks if name not in reached],
+        "attacker_scheduling": "SCHED_IDLE",
+        "attacks": attacks,
+        "not_reached": [name for name in plan.attacks if name not in attacks],
         "load": {"before": before, "after": os.getloadavg()[0]},
         "machine": machine(),
     }
 
 
-def _play(centre: Centre, sides: Sides, plan: HostilePlan, end: float, progress: Progress) -> None:
-    """Run one study: every block once, until the time is over."""
-    times, started = _round_times(centre, progress), False
-    for (name, on), side in sides.items():
-        if not on and time.monotonic() > end:
-            return
-        refused = centre.refused() if started else {}
-        started = True
-        if on:
-            centre.attack(name)
-        for _ in range(SETTLING):
-            next(times)
-        used = centre.coordinator_seconds()
-        side.seconds.extend(next(times) for _ in range(plan.rounds))
-        side.cpu_seconds.append((centre.coordinator_seconds() - used) / plan.rounds)
-        after = centre.refused()
-        side.refused.update({key: int(after[key] - refused.get(key, 0)) for key in after})
-        if on:
-            side.attacker.update(centre.end_attack())
-            progress.say(f"{name}: {_line(sides, name)}")
-    for _ in times:
-        raise ConfigError("the study has more rounds than were planned")
+def _under(name: str, plan: HostilePlan, progress: Progress) -> dict[str, Any]:
+    """Run the study of one attack."""
+    without, under = Side(), Side()
+    with tempfile.TemporaryDirectory() as folder:
+        centre = Centre(
+            Path(folder),
+            sites=plan.sites,
+            rounds=plan.rounds_of_study,
+            dimension=plan.dimension,
+            limits=plan.limits,
+        )
+        with centre:
+            times = _rounds(centre)
+            for _ in range(plan.repeats):
+                _block(times, without, plan.rounds, least_seconds=0.0, progress=progress)
+                refused = centre.refused()
+                centre.attack(name)
+                _block(times, under, plan.rounds, least_seconds=RISING_SECONDS, progress=progress)
+                after = centre.refused()
+                under.attacker.update(centre.end_attack())
+                under.refused.update({key: int(after[key] - refused.get(key, 0)) for key in after})
+    found = figures(without, under)
+    progress.say(f"{name}: {found['ratio']:.2f} of the time, {found['cpu_ratio']:.2f} of the processor time")
+    return found
 
 
-def _round_times(centre: Centre, progress: Progress) -> Iterator[float]:
-    """Seconds of each round, from its plan to its end."""
-    begun: float | None = None
+def _block(
+    times: Iterator[tuple[float, float]], side: Side, rounds: int, *, least_seconds: float, progress: Progress
+) -> None:
+    """Take the rounds of one block, after some that are not counted."""
+    begun = time.monotonic()
+    for settled in range(1, MOST_SETTLING + 1):
+        next(times)
+        if settled >= SETTLING and time.monotonic() - begun >= least_seconds:
+            break
+    for _ in range(rounds):
+        seconds, cpu_seconds = next(times)
+        side.seconds.append(seconds)
+        side.cpu_seconds.append(cpu_seconds)
+        progress.advance()
+
+
+def _rounds(centre: Centre) -> Iterator[tuple[float, float]]:
+    """Seconds of each round, from its plan to its end, and the coordinator's processor time in it."""
+    begun: tuple[float, float] | None = None
     for event, at in centre.events():
         if event == "round.plan":
-            begun = at
+            begun = at, centre.coordinator_seconds()
         elif event == "round.closed" and begun is not None:
-            progress.advance()
-            yield at - begun
+            yield at - begun[0], centre.coordinator_seconds() - begun[1]
         elif event == "round.aborted":
             raise ConfigError("a round was given up")
-
-
-def _line(sides: Sides, name: str) -> str:
-    without, under = (np.median(sides[name, on].seconds) for on in (False, True))
-    return f"{without:.2f} s without, {under:.2f} s under it"
+    raise ConfigError("the study ended before its attack")
 
 
 def figures(without: Side, under: Side) -> dict[str, Any]:
     """Put the two sides of one attack beside each other."""
-    low, high = _interval(without.seconds, under.seconds)
+    planned, paused = under.attacker.pop("planned", 0), under.attacker.pop("paused", 0)
+    more = float(np.median(under.cpu_seconds) - np.median(without.cpu_seconds))
     return {
         "without": _of_side(without),
         "under": {**_of_side(under), "refused": {k: v for k, v in sorted(under.refused.items()) if v}},
-        "ratio": float(np.median(under.seconds) / np.median(without.seconds)),
-        "interval": [low, high],
-        "attacker": dict(sorted(under.attacker.items())),
+        "ratio": _ratio(without.seconds, under.seconds),
+        "interval": _interval(without.seconds, under.seconds),
+        "cpu_ratio": _ratio(without.cpu_seconds, under.cpu_seconds),
+        "cpu_interval": _interval(without.cpu_seconds, under.cpu_seconds),
+        "cpu_per_attacked_second": more / float(np.median(under.seconds)),
+        "attacker": {**dict(sorted(under.attacker.items())), "pace": planned / paused if paused else 1.0},
     }
 
 
@@ -194,16 +200,21 @@ def _of_side(side: Side) -> dict[str, Any]:
         "least_seconds": min(side.seconds),
         "most_seconds": max(side.seconds),
         "seconds": [round(value, 4) for value in side.seconds],
-        "coordinator_cpu_seconds": float(np.mean(side.cpu_seconds)),
+        "coordinator_cpu_seconds": float(np.median(side.cpu_seconds)),
+        "cpu_seconds": [round(value, 2) for value in side.cpu_seconds],
     }
 
 
-def _interval(without: Sequence[float], under: Sequence[float]) -> tuple[float, float]:
+def _ratio(without: Sequence[float], under: Sequence[float]) -> float:
+    return float(np.median(under) / max(_TICK, float(np.median(without))))
+
+
+def _interval(without: Sequence[float], under: Sequence[float]) -> list[float]:
     """Bootstrap the ratio of the medians: its 95 % interval."""
     draws = np.random.default_rng(1)
     sides = [
         np.median(draws.choice(np.asarray(side), (_RESAMPLES, len(side))), axis=1)
         for side in (under, without)
     ]
-    low, high = np.quantile(sides[0] / sides[1], (0.025, 0.975))
-    return float(low), float(high)
+    low, high = np.quantile(sides[0] / np.maximum(_TICK, sides[1]), (0.025, 0.975))
+    return [float(low), float(high)]
