@@ -32,6 +32,8 @@ BUFFER_BYTES: Final = 256 * 1024
 BACKLOG: Final = 512
 RESERVE: Final = 64  # connections kept for addresses that have none
 BURST: Final = 8  # seconds' worth of new connections at once
+SLOW_SECONDS: Final = 10.0  # after a penalty, during which a connection is read slowly
+SLOW_BYTES_PER_SECOND: Final = 16_384
 UNSENT_SECONDS: Final = 40  # what the other end does not acknowledge for so long ends the connection
 FILES_ASIDE: Final = 256  # open files that are no connections
 WANTED_FILES: Final = 16_384
@@ -70,6 +72,7 @@ class Connection:
         self.port = 0
         self.hello: Hello | None = Hello()  # None once gRPC hears what the caller says
         self.patience: asyncio.TimerHandle | None = None  # for the first record
+        self.slow_until = 0.0  # by the clock of the door's loop
         self._held: set[str] = set()  # why nothing is read from outside
 
     def hold(self, why: str) -> None:
@@ -202,9 +205,10 @@ class Door:
         return sum(1 for connection in list(self._open) if connection.site == site)
 
     def slow(self, connection: Connection, seconds: float) -> None:
-        """Read nothing more from a connection for a while; the others do not notice."""
+        """Read nothing more from a connection for a while, and then little; the others do not notice."""
 
         def hold() -> None:
+            connection.slow_until = self._loop.time() + seconds + SLOW_SECONDS
             connection.hold("penalty")
             self._loop.call_later(seconds, connection.let_go, "penalty")
 
@@ -329,10 +333,18 @@ class _Caller(_Side):
         hello = self._connection.hello
         if hello is None:
             super().data_received(data)
+            self._slow_down(len(data))
             return
         heard = hello.take(data)
         if heard is not Heard.BEGINNING:
             self._greeted(self._connection, heard)
+
+    def _slow_down(self, count: int) -> None:
+        """After a penalty, read no faster than the slowest line that is taken for one."""
+        loop, connection = asyncio.get_running_loop(), self._connection
+        if loop.time() < connection.slow_until:
+            connection.hold("slow")
+            loop.call_later(count / SLOW_BYTES_PER_SECOND, connection.let_go, "slow")
 
 
 def plain_address(address: str) -> str:

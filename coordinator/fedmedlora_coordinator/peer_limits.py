@@ -127,11 +127,11 @@ class PeerLimits:
     ) -> None:
         """Let the refusal of one who is over a limit wait.
 
-        Meanwhile the call is one of the few that its connection may have: gRPC drops those beyond unheard, and
-        that costs next to nothing. A site's refusals have an allowance too: what it is refused again and
-        again is of no use to anybody. Enrolment has few calls at a time for all, so nobody waits there.
+        Meanwhile the call is one of the few that its connection may have, and gRPC drops those beyond unheard.
+        A site's refusals have an allowance too: what it is refused again and again is of no use to anybody.
+        Enrolment has few calls at a time for all together, so nobody waits there.
         """
-        over = isinstance(error, PeerRefusedError) and error.reason is Reason.TOO_FAST
+        over = isinstance(error, PeerRefusedError) and error.reason in (Reason.TOO_FAST, Reason.TOO_MANY)
         connection = self._door.connection(context.peer())
         if not over and connection is not None and connection.site is not None:
             wait = self._refused.take(connection.site, self._clock())

@@ -36,6 +36,7 @@ WITHOUT_LIMITS: Final = {
 _COUNTED: Final = {
     "fedmedlora_coordinator_refused_calls": "reason",
     "fedmedlora_coordinator_limited_calls": "limit",
+    "fedmedlora_coordinator_unread_calls": "method",
 }
 
 
@@ -111,7 +112,7 @@ class Centre:
         return cpu_seconds(self._coordinator.pid)
 
     def refused(self) -> dict[str, float]:
-        """What the coordinator's metrics count as refused, by reason or limit."""
+        """What the coordinator's metrics count as refused, by reason, limit, or method of an unread call."""
         page = f"http://127.0.0.1:{self.ports[2]}/metrics"
         with urllib.request.urlopen(page, timeout=20) as reply:  # nosec B310 - the scheme is written above
             text = reply.read().decode("utf-8")

@@ -37,7 +37,7 @@ def hostile_rows(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for name, found in result["attacks"].items():
         without, under, attacker = found["without"], found["under"], found["attacker"]
-        refused = ", ".join(f"{key.partition('=')[2]} {value:,}" for key, value in under["refused"].items())
+        refused = ", ".join(f"{_named(key)} {value:,}" for key, value in under["refused"].items())
         rows.append(
             (
                 WHAT[name],
@@ -51,6 +51,11 @@ def hostile_rows(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
             )
         )
     return rows
+
+
+def _named(key: str) -> str:
+    label, _, value = key.partition("=")
+    return f"unread {value}" if label == "method" else value
 
 
 def _speed(attacker: Mapping[str, float]) -> str:
