@@ -127,7 +127,7 @@ class PeerLimits:
     ) -> None:
         """Let the refusal of one who is over a limit wait.
 
-        Meanwhile the call is one of the few that its connection may have, and gRPC drops those beyond unheard.
+        Meanwhile the call is one of the few that its connection may have; gRPC drops those beyond unheard.
         A site's refusals have an allowance too: what it is refused again and again is of no use to anybody.
         Enrolment has few calls at a time for all together, so nobody waits there.
         """
