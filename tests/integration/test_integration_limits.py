@@ -8,7 +8,6 @@ import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-import grpc
 import pytest
 
 from fedmedlora_coordinator import metrics, peer_limits
@@ -16,6 +15,8 @@ from fedmedlora_coordinator.runtime import Federation
 from fedmedlora_protos import wire
 from fedmedlora_protos.v1 import federation_pb2 as pb
 from fedmedlora_testkit.house import House
+
+import grpc  # isort: skip - after fedmedlora_protos, which takes TLS 1.2 away
 
 ATTACKER = "127.0.0.66"
 WITHOUT = {"connections_per_address": 4096, "new_connections_per_second": 4096.0, "calls_per_second": 1e6}

@@ -21,15 +21,9 @@ from fedmedlora_coordinator.admission import Admission
 from fedmedlora_coordinator.authority import CA_DAYS, Authority
 from fedmedlora_coordinator.backup import backup
 from fedmedlora_coordinator.certificate_watch import CertificateWatch
-from fedmedlora_coordinator.certificates import (
-    MOST_RENEWALS_A_DAY,
-    Certificates,
-    IssuedCertificate,
-    RevocationReason,
-)
+from fedmedlora_coordinator.certificates import MOST_RENEWALS_A_DAY, Certificates, RevocationReason
 from fedmedlora_coordinator.database import transaction
 from fedmedlora_coordinator.enrolment import enroll
-from fedmedlora_coordinator.enrolment_tables import record_certificate
 from fedmedlora_coordinator.errors import AuthorityExpiredError, PeerRefusedError
 from fedmedlora_coordinator.folder import Folder
 from fedmedlora_coordinator.placement import enrolment_database
@@ -163,32 +157,6 @@ def test_a_certificate_in_no_register_gets_nobody_in(plain: Desk) -> None:
     csr = x509.load_der_x509_csr(make_csr("site-a"))
     minted = read_certificate(plain.authority.issue_site(csr, "site-a", now=NOW))
     assert refused(plain.admission(), minted) is Reason.CERTIFICATE_UNKNOWN
-
-
-def test_an_unknown_certificate_costs_one_reading_of_the_register_however_often_it_calls(plain: Desk) -> None:
-    # R3.1.5
-    class Counting(Certificates):
-        readings = 0
-
-        def all(self) -> list[IssuedCertificate]:
-            self.readings += 1
-            return super().all()
-
-    register = Counting(enrolment_database(plain.folder))
-    admission = Admission(register, plain.clock)
-    pem = plain.authority.issue_site(x509.load_der_x509_csr(make_csr("site-a")), "site-a", now=NOW)
-    minted = read_certificate(pem)
-    began = register.readings
-    assert {refused(admission, minted) for _ in range(50)} == {Reason.CERTIFICATE_UNKNOWN}
-    assert register.readings == began + 1
-    assert refused(admission, plain.enrol("site-b")) is None, "one that was issued a moment ago gets in"
-    engine = enrolment_database(plain.folder).open_shared()
-    with transaction(engine, "restoring") as connection:
-        record_certificate(connection, "site-a", pem, NOW)
-    engine.dispose()
-    admission.refresh()  # as every second
-    assert refused(admission, minted) is None
-    register.close()
 
 
 def test_the_next_certificate_ends_the_one_before_when_it_is_first_used(desk: Desk) -> None:
