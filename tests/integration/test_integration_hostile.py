@@ -20,4 +20,6 @@ def test_honest_rounds_end_under_two_attacks_and_only_limits_refuse(limits: bool
     assert len(slow["under"]["seconds"]) == len(flood["under"]["seconds"]) == 1
     assert slow["attacker"]["tried"] > 16
     assert flood["attacker"]["calls"] > 0
+    assert 0 < flood["attacker"]["pace"] <= 1
+    assert flood["under"]["coordinator_cpu_seconds"] > 0
     assert ("limit=connections" in slow["under"]["refused"]) == limits

@@ -18,7 +18,7 @@ from fedmedlora_coordinator.folder import Folder
 from fedmedlora_coordinator.placement import enrolment_database
 from fedmedlora_coordinator.register import Register
 from fedmedlora_protos.wire import Reason, read_certificate
-from fedmedlora_testkit.house import member_certificate
+from fedmedlora_testkit.certificates import member_certificate
 
 NOW = dt.datetime(2026, 1, 2, tzinfo=dt.UTC)
 
