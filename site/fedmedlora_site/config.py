@@ -47,6 +47,10 @@ class TrainerSection(Section):
     `device` "auto" takes a GPU where there is one and the charter's base model is stored in less than
     float32. `processes` train together, each on a GPU of its own; their number changes no more than rounding.
     A killed training goes on from a state that is at most `checkpoint_seconds` old; 0 keeps one each step.
+
+    `gradient_checkpointing` and `micro_batch` (examples computed together, 0 for the charter's `batch_size`)
+    need less memory and more time, in the middle of a round too. Where the memory does not suffice, the
+    training is tried again every `memory_retry_seconds` for as long as `memory_patience_seconds`.
     """
 
     kind: Literal["process", "rehearsal"] = "process"
@@ -54,6 +58,15 @@ class TrainerSection(Section):
     device: DeviceName = "auto"
     processes: Annotated[int, Field(ge=1, le=64)] = 1
     checkpoint_seconds: Annotated[float, Field(ge=0, le=86_400)] = 300.0
+    gradient_checkpointing: bool = False
+    micro_batch: Annotated[int, Field(ge=0, le=65_536)] = 0
+    memory_retry_seconds: Seconds = 60.0
+    memory_patience_seconds: Annotated[float, Field(ge=0, le=604_800)] = 7200.0
+
+    @property
+    def rounding(self) -> str:
+        """What of these settings the last bits of an update depend on (R4.13.4)."""
+        return f"{self.device} micro-batch {self.micro_batch}" if self.micro_batch else self.device
 
 
 class NetworkSection(Section):

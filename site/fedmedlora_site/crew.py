@@ -8,13 +8,17 @@ at a file in a folder that only this user can enter, and talk over the loopback 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
+SHORT_EXIT: Final = 128 + signal.SIGKILL
+"""Exit code of a trainer's process that says: killed, or out of memory, as a shell says it of one killed."""
 _LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
 
 
@@ -77,4 +81,4 @@ def _watch(member: subprocess.Popen[str]) -> None:
     code = member.wait()
     sys.stderr.write(f"a process of the training ended with code {code}\n")
     sys.stderr.flush()
-    os._exit(3)
+    os._exit(SHORT_EXIT if code in (-signal.SIGKILL, SHORT_EXIT) else 3)

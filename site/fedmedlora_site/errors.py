@@ -97,6 +97,18 @@ class TrainingError(SiteError):
         super().__init__(message)
 
 
+class MemoryShortage(TrainingError):  # noqa: N818 - the machine's state, not a fault
+    """The trainer's process did not get the memory that it needs; with more of it, it goes on where it was.
+
+    Args:
+        message: What was seen; one line.
+    """
+
+    def __init__(self, message: str) -> None:
+        """Be a training that failed, for who does not try again."""
+        super().__init__("training_failed", message)
+
+
 class StepRefusal(SiteError):  # noqa: N818 - a refusal is an outcome, not a fault
     """This site will not take a step of the protocol.
 

@@ -126,7 +126,7 @@ class Holdings:
                 ledger_of(folder, config),
                 keys,
                 folder.notes,
-                device=config.trainer.device,
+                device=config.trainer.rounding,
             ),
         )
         if held.spending is not None:  # the charges that were signed stand in the ledger

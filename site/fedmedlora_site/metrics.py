@@ -63,12 +63,14 @@ class Standing:
         connections: How often the coordinator was reached.
         round: Round of the training under way, 0 for none.
         tenths: How much of it is done.
+        short: Whether it lacked memory and waits for more.
     """
 
     connected: bool = False
     connections: int = 0
     round: int = 0
     tenths: int = 0
+    short: bool = False
 
     def reached(self) -> bool:
         """The coordinator sent a part of the log; tells whether that is news."""

@@ -106,6 +106,7 @@ class Pulse:
             "waiting_for": [site for site in now.expected if site not in now.arrived],
             "training_round": self.standing.round,
             "training_tenths": self.standing.tenths,
+            "training_short_of_memory": self.standing.short,
             "entries": held.mirror.size,
             "traffic": metrics.traffic(),
             "refused_steps": held.journal.reasons(),

@@ -24,8 +24,9 @@ from fedmedlora_protos.operating.logbook import tell
 from fedmedlora_site.acceptance import model_folder
 from fedmedlora_site.bases import NextBase
 from fedmedlora_site.checkpoints import CHECKPOINT_NAME
-from fedmedlora_site.errors import StepRefusal, TrainingError
+from fedmedlora_site.errors import MemoryShortage, StepRefusal, TrainingError
 from fedmedlora_site.personal import last_closed
+from fedmedlora_site.shortage import Patience, remedy
 from fedmedlora_site.spending import handed_over
 from fedmedlora_site.step import StepContext
 from fedmedlora_site.sum_check import SumChecker
@@ -245,16 +246,11 @@ class RoundSteps:
             processes=held.config.trainer.processes,
             checkpoint_seconds=held.config.trainer.checkpoint_seconds,
             noise_key="" if held.spending is None else str(held.folder.noise_key),
+            micro_batch=held.config.trainer.micro_batch,
+            gradient_checkpointing=held.config.trainer.gradient_checkpointing,
         )
-
-        def said(progress: TrainingProgress) -> None:
-            if progress.percent < 100:  # the last step is said when the update is ready
-                self._context.report(number, "train", progress.percent, 100)
-                self._context.strike("train", number)
-
         try:
-            with handed_over(held.spending, private, held.folder.noise_key):
-                outcome = await self._context.trainer.train(job, said)
+            outcome = await self._outcome(job, private)
         except TrainingError as exc:
             raise StepRefusal("train", exc.reason, str(exc)) from None
         if held.spending is not None and await asyncio.to_thread(held.spending.job, number, base) != private:
@@ -262,6 +258,35 @@ class RoundSteps:
                 "train", "training_failed", "the notes changed during the training; nothing is sent"
             )
         await asyncio.to_thread(self._encode, number, base, outcome)
+
+    async def _outcome(self, job: TrainingJob, private: bytes) -> TrainingOutcome:
+        """Have the trainer do a job, and again from its last state where the memory did not suffice."""
+        held, standing = self._held, self._context.standing
+        trainer = held.config.trainer
+        patience = Patience(trainer.memory_retry_seconds, trainer.memory_patience_seconds)
+
+        def said(progress: TrainingProgress) -> None:
+            standing.short = False
+            patience.got_to(progress.percent)
+            if progress.percent < 100:  # the last step is said when the update is ready
+                self._context.report(job.round, "train", progress.percent, 100)
+                self._context.strike("train", job.round)
+
+        try:
+            while True:
+                try:
+                    with handed_over(held.spending, private, held.folder.noise_key):
+                        return await self._context.trainer.train(job, said)
+                except MemoryShortage as exc:
+                    sentence = f"{exc}; {remedy(held.study, trainer)}"
+                    pause = patience.pause()
+                    if pause is None:
+                        raise MemoryShortage(sentence) from None
+                standing.short = True
+                tell(_LOG, "memory_short", round=job.round, detail=sentence, seconds=pause)
+                await asyncio.sleep(pause)
+        finally:
+            standing.short = False
 
     def _encode(self, number: int, base: str, outcome: TrainingOutcome) -> None:
         """Encode an update with this round's own rounding stream and keep it for every attempt."""

@@ -27,9 +27,10 @@ from fedmedlora_core.splits import Splits, split_as_study
 from fedmedlora_core.study import Study
 from fedmedlora_crypto.xof import Keystream
 from fedmedlora_site.checkpoints import VaultCheckpoints
-from fedmedlora_site.crew import Crew, Place
+from fedmedlora_site.crew import SHORT_EXIT, Crew, Place
 from fedmedlora_site.evaluation import COUNT, EVALUATE, CountingJob, EvaluationJob, counts_line
 from fedmedlora_site.personal import load_start, personal_name
+from fedmedlora_site.shortage import OUT_OF_MEMORY, is_shortage
 from fedmedlora_site.training import UPDATE_NAME, TrainingJob
 from fedmedlora_site.vault import Vault
 
@@ -109,9 +110,12 @@ class Worker:
             message = str(exc) if isinstance(exc, CoreError) else type(exc).__name__
             _say(answers, "error", {"reason": "training_failed", "message": message})
         except Exception as exc:  # noqa: BLE001 - the agent must hear of it; the text could quote a note
-            _say(answers, "error", {"reason": "training_failed", "message": type(exc).__name__})
-            if self._place.number:
-                raise SystemExit(1) from None  # the others would wait for this one
+            short, what = is_shortage(exc), type(exc).__name__
+            if self._place.number:  # the others would wait for this one
+                raise SystemExit(SHORT_EXIT if short else 1) from None
+            message = f"the trainer got no more memory ({what})" if short else what
+            reason = OUT_OF_MEMORY if short else "training_failed"
+            _say(answers, "error", {"reason": reason, "message": message})
         else:
             _say(answers, "result", result)
 
@@ -167,6 +171,7 @@ class Worker:
     def _train(self, job: TrainingJob, answers: TextIO) -> dict[str, Any]:
         study, splits = self._prepare(job)
         from fedmedlora_core.learning.site_round import train_round
+        from fedmedlora_core.learning.terms import Saving
 
         key = Path(job.storage_key).read_bytes()
         own = Vault(Path(job.personal), key) if job.personal else None
@@ -186,6 +191,7 @@ class Worker:
             team=self._joined(),
             checkpoints=checkpoints,
             noise=Keystream(Path(job.noise_key).read_bytes()) if job.noise_key else None,
+            saving=Saving(job.micro_batch, job.gradient_checkpointing),
         )
         if self._place.number == 0:
             # R4.11.3: first what stays; a kill between the two repeats the training from where it began.

@@ -15,6 +15,7 @@ import os
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -30,7 +31,7 @@ from fedmedlora_core.scores import MatchScore
 from fedmedlora_core.scores.counts import Counts
 from fedmedlora_core.validation_counts import ValidationCounts
 from fedmedlora_site.config import DeviceName, TrainerSection
-from fedmedlora_site.errors import TrainingError
+from fedmedlora_site.errors import MemoryShortage, TrainingError
 from fedmedlora_site.evaluation import (
     COUNT,
     EVALUATE,
@@ -40,11 +41,13 @@ from fedmedlora_site.evaluation import (
     counts_of_line,
 )
 from fedmedlora_site.personal import load_start, personal_name
+from fedmedlora_site.shortage import OUT_OF_MEMORY, death, kernel_kills
 from fedmedlora_site.vault import Vault
 
 UPDATE_NAME = "trained"
 TRAINER_COMMAND = (sys.executable, "-m", "fedmedlora_site.trainer")
 _LINE_BYTES = 1 << 16
+_LAST_SECONDS = 10.0  # between the end of a child's output and its own
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,8 @@ class TrainingJob:
         checkpoint_seconds: Least time between two states that a killed training can go on from.
         noise_key: In a study with privacy: file of the 32 bytes that draws and noise follow from, made for
             this training alone and removed after it (R4.13.4); else empty.
+        micro_batch: At most so many examples are computed together; 0 for the charter's batch.
+        gradient_checkpointing: Whether activations are computed again, even where the charter keeps them.
     """
 
     charter: str
@@ -89,6 +94,8 @@ class TrainingJob:
     processes: int = 1
     checkpoint_seconds: float = 300.0
     noise_key: str = ""
+    micro_batch: int = 0
+    gradient_checkpointing: bool = False
 
 
 @dataclass(frozen=True)
@@ -136,6 +143,7 @@ class Trainer(Protocol):
         Deterministic: the same job on the same machine gives the same update. Cancelling stops the work.
 
         Raises:
+            MemoryShortage: The memory did not suffice; the same job may do later, or with less of it.
             TrainingError: No usable update; its reason is "training_failed" or "not_finite".
         """
 
@@ -246,6 +254,7 @@ class ProcessTrainer:
         self._log = log
         self._command = tuple(command)
         self._process: Process | None = None
+        self._kills: int | None = None
 
     def child_processes(self) -> tuple[int, ...]:
         """The child, if it runs."""
@@ -297,6 +306,7 @@ class ProcessTrainer:
 
     async def _running(self) -> Process:
         if self._process is None or self._process.returncode is not None:
+            self._kills = kernel_kills()
             with self._log.open("ab") as log:
                 self._process = await asyncio.create_subprocess_exec(
                     *self._command,
@@ -319,12 +329,24 @@ class ProcessTrainer:
                 if "progress" in message:
                     report(TrainingProgress(**message["progress"]))
                 elif "error" in message:
-                    raise TrainingError(str(message["error"]["reason"]), str(message["error"]["message"]))
+                    raise _failure(str(message["error"]["reason"]), str(message["error"]["message"]))
                 else:
                     return dict(message["result"])
         except (ValueError, KeyError, TypeError, ConnectionError):
             raise TrainingError("training_failed", "the trainer broke its protocol") from None
-        raise TrainingError("training_failed", f"the trainer died; see {self._log}")
+        raise death(await _exit_code(process), self._kills, self._log)
+
+
+async def _exit_code(process: Process) -> int | None:
+    """Wait for the end of a child that has said its last; None if it does not come."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_LAST_SECONDS):
+            return await process.wait()
+    return None
+
+
+def _failure(reason: str, message: str) -> TrainingError:
+    return MemoryShortage(message) if reason == OUT_OF_MEMORY else TrainingError(reason, message)
 
 
 def _outcome(answer: dict[str, Any], job: TrainingJob) -> TrainingOutcome:

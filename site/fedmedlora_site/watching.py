@@ -18,8 +18,8 @@ from fedmedlora_site.metrics import TRAINER_REASONS
 from fedmedlora_site.reports import status
 
 _LIVE_ONLY: Final = (
-    "connected", "connections", "away_seconds", "waiting_for", "training_round", "training_tenths", "traffic",
-    "disk_free_bytes", "disk_total_bytes", "certificate_days", "clock_jumps", "problems",
+    "connected", "connections", "away_seconds", "waiting_for", "training_round", "training_tenths",
+    "training_short_of_memory", "traffic", "disk_free_bytes", "disk_total_bytes", "certificate_days", "clock_jumps", "problems",
 )  # fmt: skip
 
 
@@ -91,6 +91,10 @@ def alarms(facts: Mapping[str, Any]) -> list[Alarm]:
     if going and facts.get("away_seconds", 0.0) > AWAY_SECONDS:
         minutes = facts["away_seconds"] / 60
         found.append(Alarm("CoordinatorAway", f"the coordinator has been away for {minutes:.0f} minutes"))
+    if facts["running"] and facts.get("training_short_of_memory"):
+        found.append(
+            Alarm("TrainerFailed", "the training lacks memory and waits for more; the log says what helps")
+        )
     failed = sum(count for reason, count in reasons.items() if reason in TRAINER_REASONS)
     if failed:
         found.append(Alarm("TrainerFailed", f"{failed} times; run/trainer.log and run/journal.jsonl say why"))

@@ -11,11 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedmedlora_core.labels import label_set
-from fedmedlora_core.learning.lora import LoraTerms
-from fedmedlora_core.learning.site_round import first_adapter
-from fedmedlora_core.records import write_notes
-from fedmedlora_core.study import ModelTerms, Study
+from fedmedlora_core.study import Study
 from fedmedlora_site.checkpoints import CHECKPOINT_NAME
 from fedmedlora_site.errors import TrainingError
 from fedmedlora_site.training import (
@@ -23,45 +19,18 @@ from fedmedlora_site.training import (
     TrainingJob,
     TrainingOutcome,
     TrainingProgress,
-    training_seed,
 )
 from fedmedlora_site.vault import Vault
-from fedmedlora_testkit.models import make_notes, write_causal
 from fedmedlora_testkit.private import private_terms
-from fedmedlora_testkit.studies import changed, make_study
+from fedmedlora_testkit.studies import changed
+from fedmedlora_testkit.training_jobs import small_job
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory: pytest.TempPathFactory) -> TrainingJob:
-    root = tmp_path_factory.mktemp("trainer")
-    base = write_causal(root / "model")
-    plain = make_study()
-    labels = label_set(plain.labels.entities, plain.labels.modifiers)
-    terms = LoraTerms(plain.adapter.rank, plain.adapter.alpha, plain.adapter.targets, plain.adapter.mode)
-    adapter, digest = first_adapter(
-        base, kind="causal", terms=terms, labels=labels, seed=plain.study.seed, base_name="random"
-    )
-    adapter.save(root / "initial")
-    study = make_study(initial_digest=adapter.digest, dimension=adapter.dimension)
-    study = study.model_copy(update={"model": ModelTerms(kind="causal", name="random", digest=digest)})
-    study = changed(study, "training", batch_size=2, local_epochs=3)
-    (root / "charter.json").write_bytes(study.canonical_json())
-    write_notes(root / "notes.jsonl", make_notes(24))
-    (root / "storage.key").write_bytes(bytes(32))
-    return TrainingJob(
-        charter=str(root / "charter.json"),
-        base_model=str(base),
-        adapter=str(root / "initial"),
-        notes=str(root / "notes.jsonl"),
-        vault=str(root / "updates"),
-        storage_key=str(root / "storage.key"),
-        site="site-a",
-        round=1,
-        seed=training_seed(study.study.seed, "site-a", 1),
-        dimension=adapter.dimension,
-    )
+    return small_job(tmp_path_factory.mktemp("trainer"))
 
 
 def train(job: TrainingJob, log: Path) -> tuple[TrainingOutcome, list[int]]:

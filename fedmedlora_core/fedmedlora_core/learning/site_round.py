@@ -35,7 +35,7 @@ from fedmedlora_core.learning.lora import (
 from fedmedlora_core.learning.private.training import train_private
 from fedmedlora_core.learning.tagging import TaggingLearner
 from fedmedlora_core.learning.team import ALONE, Team
-from fedmedlora_core.learning.terms import TrainTerms
+from fedmedlora_core.learning.terms import AS_CHARTERED, Saving, TrainTerms
 from fedmedlora_core.learning.train import OnStep, mean_loss, train_local
 from fedmedlora_core.records import Note, mentions_in
 from fedmedlora_core.study import Study
@@ -171,6 +171,7 @@ def train_round(
     team: Team = ALONE,
     checkpoints: CheckpointStore | None = None,
     noise: WordStream | None = None,
+    saving: Saving = AS_CHARTERED,
 ) -> LocalUpdate:
     """Train one round from the round's base adapter (PROTOCOL §4.1), privately if the study says so (§4.13).
 
@@ -187,6 +188,7 @@ def train_round(
         team: The processes of this site that train together.
         checkpoints: Where the state is kept, so that a killed training can go on.
         noise: In a study with privacy: keystream under a key of this training alone (R4.13.4).
+        saving: What this site does about its memory.
 
     Returns:
         The update. The same arguments give the same bytes. In a study with privacy all besides `delta` is
@@ -203,7 +205,7 @@ def train_round(
             study,
             adapter,
             train,
-            round_number,
+            TrainTerms.of(study, round_number, saving),
             noise,
             team=team,
             on_step=on_step,
@@ -222,7 +224,7 @@ def train_round(
                 result = train_local(
                     learner,
                     samples,
-                    TrainTerms.of(study, round_number),
+                    TrainTerms.of(study, round_number, saving),
                     seed=seed,
                     on_step=on_step,
                     team=team,
@@ -247,7 +249,7 @@ def _train_privately(
     study: Study,
     adapter: Adapter,
     train: Sequence[Note],
-    round_number: int,
+    terms: TrainTerms,
     noise: WordStream | None,
     *,
     team: Team,
@@ -261,14 +263,14 @@ def _train_privately(
     if team.size != 1:
         raise ConfigError("a study with privacy is trained by one process; set trainer.processes to 1")
     load_adapter(learner.model, adapter)
-    with train_only(learner.model, half_of(study.adapter.mode, round_number)):
+    with train_only(learner.model, half_of(study.adapter.mode, terms.round)):
         start = read_vector(learner.model)
         try:
             result = train_private(
                 learner,
                 train,
                 study.labels.tasks,
-                TrainTerms.of(study, round_number),
+                terms,
                 privacy,
                 noise=noise,
                 on_step=on_step,

@@ -3,14 +3,34 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Final, Literal
 
 from fedmedlora_core.study import Study
 
-__all__ = ["TrainTerms"]
+__all__ = ["AS_CHARTERED", "Saving", "TrainTerms"]
 
 _FINAL_FRACTION = 0.1
+
+
+@dataclass(frozen=True)
+class Saving:
+    """How one site computes with less memory than the charter's batch needs, for more time.
+
+    A training is the same one with it: a state that was kept without it is taken up with it.
+
+    Args:
+        examples: At most so many examples are computed together, which moves the last bits; 0 for the
+            charter's batch.
+        recompute: As in `TrainTerms`; changes no bit.
+    """
+
+    examples: int = 0
+    recompute: bool = False
+
+
+AS_CHARTERED: Final = Saving()
+"""Nothing is saved."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +58,7 @@ class TrainTerms:
         recompute: Compute the activations of each layer again in the backward pass instead of keeping them.
         proximal: mu of FedProx: mu / 2 times the squared distance to where the round began is added to the
             loss of every step; 0 for none.
+        saving: What this site does about its memory. It is not shown, and so in no digest of a job.
     """
 
     local_epochs: int
@@ -56,10 +77,11 @@ class TrainTerms:
     accumulation: int = 1
     recompute: bool = False
     proximal: float = 0.0
+    saving: Saving = field(default=AS_CHARTERED, repr=False)
 
     @classmethod
-    def of(cls, study: Study, round_number: int) -> TrainTerms:
-        """Terms of one round of a study."""
+    def of(cls, study: Study, round_number: int, saving: Saving = AS_CHARTERED) -> TrainTerms:
+        """Terms of one round of a study, at a site that saves memory so."""
         terms = study.training
         return cls(
             local_epochs=terms.local_epochs,
@@ -77,7 +99,18 @@ class TrainTerms:
             accumulation=terms.gradient_accumulation_steps or 1,
             recompute=bool(terms.gradient_checkpointing),
             proximal=(terms.proximal_micro or 0) / 1e6,
+            saving=saving,
         )
+
+    @property
+    def together(self) -> int:
+        """Examples that are computed together here."""
+        return min(self.batch_size, self.saving.examples or self.batch_size)
+
+    @property
+    def recomputes(self) -> bool:
+        """Whether activations are computed again here: the charter or the site asks for it."""
+        return self.recompute or self.saving.recompute
 
     @property
     def step_size(self) -> int:

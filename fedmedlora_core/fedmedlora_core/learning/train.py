@@ -88,7 +88,7 @@ def train_local(
     steps = min(per_epoch * terms.local_epochs, terms.max_steps or per_epoch * terms.local_epochs)
     loop = TrainingLoop(learner, terms, team)
     job = b"" if checkpoints is None else loop.job(samples, seed, charter)
-    with reproducible(seed), fused(learner.model), recomputed(learner.model, wanted=terms.recompute):
+    with reproducible(seed), fused(learner.model), recomputed(learner.model, wanted=terms.recomputes):
         done = 0 if checkpoints is None else loop.go_on(checkpoints.read(), job)
         batches = _batches(samples, terms, np.random.default_rng(seed))
         for step, batch in islice(zip(range(steps), batches, strict=False), done, None):
@@ -170,7 +170,7 @@ class TrainingLoop:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
         counted = sum(sample.counted for sample in batch)
-        own, size = self._team.share(batch), self._terms.batch_size
+        own, size = self._team.share(batch), self._terms.together
         summed = torch.zeros((), device=self._learner.model.device)
         for first in range(0, len(own), size):
             total, _ = self._learner.loss(own[first : first + size])

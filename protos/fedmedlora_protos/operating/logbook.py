@@ -95,6 +95,9 @@ CATALOGUE: Final[Mapping[str, Kind]] = {
         logging.WARNING, "refused step {step} of round {round}: {reason}; see run/journal.jsonl"
     ),
     "training_started": Kind(logging.INFO, "the training of round {round} has begun"),
+    "memory_short": Kind(
+        logging.WARNING, "round {round}: {detail}; the training goes on in {seconds} s from its last state"
+    ),
     "training_done": Kind(logging.INFO, "the update of round {round} is ready"),
     "log_forked": Kind(
         logging.ERROR, "the log contradicts itself or the law ({reason}); see run/journal.jsonl; stopped"
@@ -118,7 +121,7 @@ FIELDS: Final[Mapping[str, str]] = {
     "size": r"[0-9]{1,12}",
     "step": r"[a-z_]{1,24}",
 }
-"""Alphabet of each field. `detail` is a sentence of the coordinator's own errors, which no note reaches."""
+"""Alphabet of each field. `detail` is a sentence of our own errors, which no note reaches."""
 
 
 def tell(log: logging.Logger, name: str, /, **fields: Value) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,7 +15,7 @@ from fedmedlora_core.learning.checkpoint import job_digest, restore
 from fedmedlora_core.learning.learner import Learner
 from fedmedlora_core.learning.lora import LoraTerms, read_vector
 from fedmedlora_core.learning.site_round import make_learner
-from fedmedlora_core.learning.terms import TrainTerms
+from fedmedlora_core.learning.terms import Saving, TrainTerms
 from fedmedlora_core.learning.train import TrainResult, train_local
 from fedmedlora_core.strategy_terms import AdapterMode
 from fedmedlora_testkit.models import make_notes, write_causal
@@ -90,6 +92,21 @@ def test_every_state_leads_to_the_same_bytes(folder: Path) -> None:
         assert left == steps[taken:]
         assert read_vector(learner.model).tobytes() == read_vector(plain.model).tobytes()
         assert again == result
+
+
+def test_a_site_that_saves_memory_since_goes_on_from_its_state(folder: Path) -> None:
+    """Recomputing changes no bit, fewer examples together change the last ones; neither is another job."""
+    plain, result, steps = run(folder, None)
+    shelf, taken = Shelf(), len(steps) // 2
+    run(folder, shelf)
+    state = shelf.written[taken - 1]
+    for saving, same in ((Saving(recompute=True), True), (Saving(examples=1, recompute=True), False)):
+        learner, again, left = run(folder, Shelf(state), terms=replace(TERMS, saving=saving))
+        assert left == steps[taken:]
+        found, whole = read_vector(learner.model), read_vector(plain.model)
+        assert (found.tobytes() == whole.tobytes()) is same
+        np.testing.assert_allclose(found, whole, atol=2e-3)
+        assert again.loss == pytest.approx(result.loss, rel=1e-3)
 
 
 def test_a_state_of_another_job_is_not_taken(folder: Path) -> None:

@@ -17,6 +17,7 @@ from fedmedlora_core.learning.lora import LoraTerms, read_vector
 from fedmedlora_core.learning.private.training import train_private
 from fedmedlora_core.learning.site_round import first_adapter, learner_for, train_round
 from fedmedlora_core.learning.team import Team
+from fedmedlora_core.learning.terms import AS_CHARTERED, Saving
 from fedmedlora_core.records import Note
 from fedmedlora_core.study import ModelTerms, Study
 from fedmedlora_crypto.xof import Keystream
@@ -58,6 +59,7 @@ def train(
     shelf: Shelf | None = None,
     learner: Learner | None = None,
     charter: str = "one",
+    saving: Saving = AS_CHARTERED,
     **values: Any,
 ) -> tuple[bytes, list[int]]:
     learner = learner or small_learner(folder, mode="ab")
@@ -66,7 +68,7 @@ def train(
         learner,
         notes_of_patients(6) if notes is None else notes,
         ["ner", "re"],
-        TRAINING,
+        replace(TRAINING, saving=saving),
         private_terms(**values),
         noise=Keystream(key),
         on_step=lambda step, *_: steps.append(step),
@@ -96,6 +98,15 @@ def test_a_killed_training_ends_with_the_same_bytes(folders: dict[str, Path], ki
         found, left = train(folders[kind], shelf=Shelf(shelf.written[taken - 1]))
         assert left == steps[taken:]
         assert found == whole
+
+
+def test_a_site_that_recomputes_since_ends_with_the_same_bytes(folders: dict[str, Path]) -> None:
+    """R4.13.4: what helps against lack of memory in the middle of a round makes no second release of it."""
+    shelf, saving = Shelf(), Saving(recompute=True)
+    whole, steps = train(folders["causal"], shelf=shelf)
+    found, left = train(folders["causal"], shelf=Shelf(shelf.written[2]), saving=saving)
+    assert left == steps[3:]
+    assert found == whole
 
 
 def test_a_state_of_another_key_mechanism_study_or_notes_is_not_taken(folders: dict[str, Path]) -> None:

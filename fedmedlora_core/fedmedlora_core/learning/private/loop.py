@@ -82,8 +82,9 @@ class PrivateLoop:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         total = ClippedSum(self.parameters, self._privacy.clip)
-        for first in range(0, len(batch), self._terms.batch_size):
-            total.add(self._rows.of(batch[first : first + self._terms.batch_size]))
+        size = self._terms.together
+        for first in range(0, len(batch), size):
+            total.add(self._rows.of(batch[first : first + size]))
         draws, privacy = Draws(self._noise, step), self._privacy
         noised = total.noised(draws, privacy.noise_multiplier, privacy.batch_units)
         for parameter, gradient in zip(self.parameters, noised, strict=True):

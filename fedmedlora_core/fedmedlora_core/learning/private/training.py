@@ -78,7 +78,7 @@ def train_private(
                 "there is no training example: no note of this site has annotated types of the study"
             )
         test = SelfTest(learner, units)
-        with row_gradients(learner, recompute=terms.recompute) as rows:
+        with row_gradients(learner, recompute=terms.recomputes) as rows:
             test.run(rows, terms, privacy)
             loop = PrivateLoop(rows, terms, privacy, noise)
             job = b"" if checkpoints is None else loop.job(learner, units, charter)
