@@ -173,7 +173,8 @@ class PostgresDatabase:
             text = str(exc)
             if "password" in text or "authentication" in text or "no pg_hba.conf entry" in text:
                 return StoreError(f"{self.place}: the server does not let this role in; see store.* settings")
-            if "certificate" in text or "does not support SSL" in text:
+            untrusted = "SSL error" in text and "eof" not in text  # a server that ends cuts the handshake off
+            if untrusted or "certificate" in text or "does not support SSL" in text:
                 return StoreError(f"{self.place}: no protected connection; see sslrootcert and sslmode")
             if "does not exist" in text:
                 return StoreError(f"{self.place}: there is no such database or role")

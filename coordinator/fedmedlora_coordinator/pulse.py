@@ -72,7 +72,6 @@ class Pulse:
     _aborted: dict[str, int] = field(default_factory=dict)
     _there: frozenset[str] = frozenset()
     _agreed: bool = True
-    _problems: tuple[Problem, ...] = ()
     _slow_at: float = -SLOW_SECONDS
     _certificates: dict[str, float] = field(default_factory=dict)
     _blob_bytes: int = 0
@@ -134,7 +133,6 @@ class Pulse:
         if ending:
             problems.append("stopping")
         _set_vitals(facts, ready=not problems)
-        self._say_ready(tuple(problem for problem in problems if problem != "stopping"))
         self.health.beat(problems)
         if self.watched is not None:
             self.watched.probes.ready = not problems
@@ -205,14 +203,6 @@ class Pulse:
         for site in sorted(self._there - there):
             tell(_LOG, "site_went", site=site)
         self._there = there
-
-    def _say_ready(self, problems: tuple[Problem, ...]) -> None:
-        for problem in problems:
-            if problem not in self._problems:
-                tell(_LOG, "not_ready", reason=problem)
-        if self._problems and not problems:
-            tell(_LOG, "ready")
-        self._problems = problems
 
 
 def tell_entry(entry: Entry) -> None:

@@ -81,6 +81,7 @@ class FederationService(pb_grpc.FederationServicer):
         self._fatal = fatal
         self._streams: dict[str, int] = {}
         self._sent: dict[str, int] = {}
+        self._shown: dict[str, int] = {}  # size of the newest cosigned head that a site was shown
 
     async def Submit(  # noqa: N802
         self, request: pb.SubmitRequest, context: "grpc.aio.ServicerContext[object, object]"
@@ -115,14 +116,17 @@ class FederationService(pb_grpc.FederationServicer):
             while True:
                 batch = self._ledger.batch(at)
                 at += len(batch.notes)
+                shown = self._witnesses.newest_size()
                 yield pb.WatchResponse(
                     start_index=batch.start,
                     notes=batch.notes,
                     checkpoint=batch.checkpoint,
                     cosigned=self._witnesses.newest(at),
                 )
-                self._sent[site] = at
-                await self._admission.admitted_until(peer_certificate(context), self._ledger.grown_beyond(at))
+                self._sent[site], self._shown[site] = at, shown
+                await self._admission.admitted_until(
+                    peer_certificate(context), self._witnesses.news(at, shown)
+                )
         except PeerRefusedError as error:  # revoked, renewed or expired while the stream was open
             await self._end(context, error)
         finally:
@@ -131,9 +135,13 @@ class FederationService(pb_grpc.FederationServicer):
             self._wake()
 
     def behind(self) -> tuple[str, ...]:
-        """Return the sites with an open stream that have not been sent the whole log."""
+        """Return the sites with an open stream that lack entries, or the newest head with a quorum."""
+        newest = self._witnesses.newest_size()
+        open_ones = [site for site, streams in self._streams.items() if streams]
         return tuple(
-            site for site, streams in self._streams.items() if streams and not self.has_been_sent_all(site)
+            site
+            for site in open_ones
+            if not self.has_been_sent_all(site) or self._shown.get(site, 0) < newest
         )
 
     def has_been_sent_all(self, site: str) -> bool:

@@ -4,6 +4,8 @@ Nothing here is secret and nothing is trusted: whoever reads a cosigned head che
 is durable before it is acknowledged. Which heads are cosigned follows from the log (`is_cosigned_after`).
 """
 
+import asyncio
+
 from fedmedlora_audit.charter import CharterTerms
 from fedmedlora_audit.cosignature import (
     checkpoint_of,
@@ -27,6 +29,7 @@ class Witnesses:
         self._store = store
         self._terms: CharterTerms = ledger.terms
         self._lines: dict[int, dict[str, bytes]] = {}
+        self._moved = asyncio.Event()
         for size, site, line in store.cosignatures():
             self._lines.setdefault(size, {})[site] = line
         self._quorums = sorted(size for size in self._lines if self.has_quorum(size))
@@ -70,6 +73,21 @@ class Witnesses:
         lines[site] = line
         if len(lines) == self._terms.threshold:
             self._quorums = sorted({*self._quorums, head.size})
+            self._moved.set()
+            self._moved = asyncio.Event()
+
+    async def news(self, size: int, cosigned: int) -> None:
+        """Return once the log is longer than `size`, or what a quorum stands behind of it than `cosigned`."""
+        waits = [asyncio.ensure_future(w) for w in (self._ledger.grown_beyond(size), self._beyond(cosigned))]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    async def _beyond(self, size: int) -> None:
+        while self.newest_size() <= size:
+            await self._moved.wait()
 
     def cosigners(self, size: int) -> frozenset[str]:
         """Return who has cosigned the head of a size."""

@@ -42,6 +42,7 @@ from fedmedlora_site.errors import (
     StoppedError,
     TransportError,
 )
+from fedmedlora_site.farewell import Farewell
 from fedmedlora_site.faults import FaultPlan
 from fedmedlora_site.folder import SiteFolder
 from fedmedlora_site.holdings import FolderLock, Holdings
@@ -154,7 +155,7 @@ class Agent:
         self._votes = VoteSteps(context, self._sessions)
         self._counts = ValidationSteps(context, self._sessions)
         self._measuring: dict[str, VoteSteps | ValidationSteps] = {VOTE: self._votes, COUNTS: self._counts}
-        self._context = context
+        self._context, self._farewell = context, Farewell(held, self._wake.set)
         self._sent: set[bytes] = set()
         self._promised: dict[int, bytes] = {}
         self._failures = 0
@@ -295,7 +296,7 @@ class Agent:
                 continue
             if self._held.witness.unsent:  # of a head that came meanwhile
                 continue
-            return state.run_closed and duty is None
+            return state.run_closed and duty is None and self._farewell.may_go()
 
     @property
     def _is_over(self) -> bool:

@@ -46,7 +46,6 @@ class Pulse:
     wall: Callable[[], float] = time.time
     _gone_at: float | None = None
     _slow_at: float = -SLOW_SECONDS
-    _problems: tuple[Problem, ...] = ()
     _certificates: dict[str, float] = field(default_factory=dict)
     _budget: Budget = field(default_factory=Budget)
     _ledger_seen: object = ()
@@ -117,7 +116,6 @@ class Pulse:
             "clock_jumps": self._clock.jumps,
         }
         _set(facts, ready=not problems)
-        self._say_ready(tuple(problem for problem in problems if problem != "stopping"))
         self.health.beat(problems)
         write_live(held.folder.live, {**facts, "problems": problems})
         return facts
@@ -138,14 +136,6 @@ class Pulse:
         if self._gone_at is None:
             self._gone_at = self.monotonic()
         return round(self.monotonic() - self._gone_at, 1)
-
-    def _say_ready(self, problems: tuple[Problem, ...]) -> None:
-        for problem in problems:
-            if problem not in self._problems:
-                tell(_LOG, "not_ready", reason=problem)
-        if self._problems and not problems:
-            tell(_LOG, "ready")
-        self._problems = problems
 
 
 _BUDGET_GAUGES: Final = (

@@ -19,7 +19,8 @@ from fedmedlora_site.reports import status
 
 _LIVE_ONLY: Final = (
     "connected", "connections", "away_seconds", "waiting_for", "training_round", "training_tenths",
-    "training_short_of_memory", "traffic", "disk_free_bytes", "disk_total_bytes", "certificate_days", "clock_jumps", "problems",
+    "training_short_of_memory", "traffic", "disk_free_bytes", "disk_total_bytes", "certificate_days",
+    "clock_jumps", "problems",
 )  # fmt: skip
 
 

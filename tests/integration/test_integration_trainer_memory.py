@@ -1,4 +1,4 @@
-"""The real trainer without memory: refused by the system, and killed by the kernel in the middle of a round."""
+"""The real trainer without memory: refused by the system, or killed by the kernel in mid-round."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ replaced whole.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -17,6 +18,9 @@ from typing import Final, Literal
 
 from cryptography import x509
 
+from fedmedlora_protos.operating.logbook import tell
+
+_LOG = logging.getLogger(__name__)
 Problem = Literal[
     "starting", "stalled", "store", "disk_full", "read_only", "clock", "certificate", "head", "stopping"
 ]
@@ -42,11 +46,20 @@ class Health:
         self._monotonic = monotonic
         self._last: tuple[float, tuple[Problem, ...]] = (monotonic(), ("starting",))
         self._excused = True
+        self._told: tuple[Problem, ...] = ()
 
     def beat(self, problems: Iterable[Problem]) -> None:
-        """Say that the loop turns, and what was found wrong."""
-        self._last = (self._monotonic(), tuple(problems))
+        """Say that the loop turns, and what was found wrong; what is new of it is logged."""
+        found = tuple(problems)
+        self._last = (self._monotonic(), found)
         self._excused = False
+        lasting = tuple(problem for problem in found if problem != "stopping")
+        for problem in lasting:
+            if problem not in self._told:
+                tell(_LOG, "not_ready", reason=problem)
+        if self._told and not lasting:
+            tell(_LOG, "ready")
+        self._told = lasting
 
     def excuse(self, problem: Problem) -> None:
         """Say that no beat will come for a while, with this reason: not ready, and alive."""

@@ -1,4 +1,4 @@
-"""A memory cgroup of a test's own: its processes share a limit, and the kernel kills one when it is reached."""
+"""A memory cgroup of a test's own: its processes share a limit, and the kernel kills one at the limit."""
 
 from __future__ import annotations
 

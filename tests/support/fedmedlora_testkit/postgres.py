@@ -84,13 +84,57 @@ class PostgresServer:
         self.stop(mode)
         self.start()
 
-    def database(self) -> str:
-        """Make a fresh database and return the URL that `store.url` takes."""
+    def database(self, *, tablespace: str = "") -> str:
+        """Make a fresh database, in a folder of its own if one is named; return what `store.url` takes."""
         self._count += 1
         name = f"log_{self._count}"
         with self.admin() as connection:
-            connection.execute(f"CREATE DATABASE {name} OWNER {ROLE}")
+            if tablespace:
+                connection.execute(f"CREATE TABLESPACE small LOCATION '{tablespace}'")
+            where = " TABLESPACE small" if tablespace else ""
+            connection.execute(f"CREATE DATABASE {name} OWNER {ROLE}{where}")
         return f"postgresql://{ROLE}@127.0.0.1:{self.port}/{name}"
+
+    def protect(self, key: bytes, certificate: bytes) -> None:
+        """Offer TLS with this key and certificate from the next connection on."""
+        for name, pem in (("server.key", key), ("server.crt", certificate)):
+            path = self.folder / "data" / name
+            path.unlink(missing_ok=True)
+            path.write_bytes(pem)
+            path.chmod(0o600)
+            if self._user:
+                os.chown(path, self._user["user"], self._user["group"])
+        with self.admin() as connection:
+            connection.execute("ALTER SYSTEM SET ssl = on")
+        self.restart("fast")  # a reload is taken note of later
+
+    @contextlib.contextmanager
+    def small_disk(self, megabytes: int) -> Iterator[tuple[str, Path]]:
+        """A database on a disk of its own, as (URL, where the disk is mounted); skips where none may be."""
+        disk = self.folder.parent / "small"
+        disk.mkdir()
+        size = f"size={megabytes}m"
+        done = subprocess.run(
+            [shutil.which("mount") or "/bin/mount", "-t", "tmpfs", "-o", size, "none", str(disk)],
+            capture_output=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            disk.rmdir()
+            pytest.skip(f"no file system may be mounted here: {done.stderr.decode().strip()[:80]}")
+        try:
+            place = disk / "tables"
+            place.mkdir(mode=0o700)
+            if self._user:
+                os.chown(place, self._user["user"], self._user["group"])
+            url = self.database(tablespace=str(place))
+            yield url, disk
+            with self.admin() as connection:
+                connection.execute(f"DROP DATABASE {url.rpartition('/')[2]} WITH (FORCE)")
+                connection.execute("DROP TABLESPACE small")
+        finally:
+            subprocess.run([shutil.which("umount") or "/bin/umount", "-l", str(disk)], check=True)
+            disk.rmdir()
 
     @contextlib.contextmanager
     def admin(self, database: str = "postgres") -> Iterator[psycopg.Connection[Any]]:

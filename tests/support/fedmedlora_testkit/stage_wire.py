@@ -61,11 +61,13 @@ class StageWire:
     async def watch(self, from_index: int) -> AsyncIterator[Batch]:
         """Stream what the log has, then whatever it gets."""
         log, sent = self._stage.log, from_index
+        shown = () if "C3" in log.terms.demands and log.entries else self.witnesses
         while True:
             self._up()
             if self.ahead:
                 raise RejectedError("ahead_of_log")
-            if len(log.entries) > sent and log.state.pending is None:
+            if (len(log.entries) > sent or self.witnesses != shown) and log.state.pending is None:
+                shown = self.witnesses
                 notes = tuple(entry.note for entry in self._cut(log.entries[sent:]))
                 size = sent + len(notes)
                 yield Batch(sent, notes, log.head_note(size), self._cosigned(size))

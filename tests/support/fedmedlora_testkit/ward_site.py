@@ -73,10 +73,10 @@ class WardWire:
             while True:
                 found = ward.ledger.batch(from_index)
                 from_index += len(found.notes)
-                cosigned = ward.witnesses.newest(from_index)
+                shown, cosigned = ward.witnesses.newest_size(), ward.witnesses.newest(from_index)
                 yield Batch(found.start, found.notes, found.checkpoint, cosigned)
                 self.stirred.set()
-                await ward.ledger.grown_beyond(from_index)
+                await ward.witnesses.news(from_index, shown)
         finally:
             ward.presence.closed(ward.own, ward.clock.seconds)
 

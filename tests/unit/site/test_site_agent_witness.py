@@ -10,7 +10,11 @@ from fedmedlora_audit.checkpoint import Checkpoint, sign_checkpoint
 from fedmedlora_audit.cosignature import checkpoint_of, cosign, open_line, with_cosignatures
 from fedmedlora_audit.merkle import Tree
 from fedmedlora_audit.note import NoteSigner
+from fedmedlora_audit.trust import Trust
+from fedmedlora_audit.verify import verify_bundle
+from fedmedlora_site import farewell, reports
 from fedmedlora_site.errors import ForkError
+from fedmedlora_site.holdings import Holdings
 from fedmedlora_site.mirror import Mirror
 from fedmedlora_site.session_steps import SessionSteps
 from fedmedlora_testkit.audit_log import ORIGIN, StudyLog, witness_of
@@ -37,6 +41,50 @@ def test_it_cosigns_the_survivors_and_the_end_of_every_round(tmp_path: Path) -> 
     assert any(event.type == "unmask.response" for event in stage.heard)
     kept = checkpoint_of((stage.root / "run" / "mirror" / "cosigned").read_bytes())
     assert kept.size in sizes
+
+
+def test_it_stays_until_a_quorum_stands_behind_the_end(tmp_path: Path) -> None:
+    """Its own bundle passes without the coordinator's."""
+
+    async def scene(stage: Stage) -> None:
+        await stage.opened()
+        await stage.round()
+        last = stage.log.tree.size
+        stage.wire.witnesses = ("site-b", "site-c")  # the third one is slow to cosign the end
+        stage.finish()
+        assert stage.agent is not None and stage.task is not None
+        mirror = stage.agent._held.mirror
+        await stage.until(lambda: mirror.state.run_closed and mirror.size == stage.log.tree.size > last)
+        await stage.until(lambda: len(stage.cosigned) == 3)
+        assert not stage.task.done()
+        stage.wire.witnesses = stage.names
+        assert await stage.ended() is None
+
+    stage = play(tmp_path, scene, study=staged_study(quorum=True))
+    reports.export_bundle(stage.root, tmp_path / "bundle")
+    reports.write_trust(stage.root, tmp_path / "trust.json")
+    verdict = verify_bundle(tmp_path / "bundle", Trust.load(tmp_path / "trust.json"))
+    assert (verdict.verdict, verdict.checks["C3"].result) == ("pass", "pass")
+
+
+def test_it_does_not_stay_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(farewell.Farewell.__init__, "__defaults__", (0.05,))
+
+    async def scene(stage: Stage) -> None:
+        await stage.opened()
+        await stage.round()
+        stage.wire.witnesses = ("site-b", "site-c")
+        stage.finish()
+        assert await stage.ended() is None
+        stage.wire.witnesses = stage.names
+        stage.start()  # given again, the command fetches what came later
+        assert await stage.ended() is None
+
+    stage = play(tmp_path, scene, study=staged_study(quorum=True))
+    assert (
+        max(Holdings.open(stage.root).mirror.cosigned_heads())
+        > max(entry.index for entry in stage.log.entries if entry.event.type == "round.closed") + 1
+    )
 
 
 async def asked_without_a_quorum(stage: Stage) -> None:
