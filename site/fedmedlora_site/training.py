@@ -285,7 +285,7 @@ class ProcessTrainer:
 
     async def _ask(self, job: dict[str, Any], report: Report) -> dict[str, Any]:
         """Send one job and read the child's lines until its result."""
-        process = await self._running()
+        process, self._kills = await self._running(), kernel_kills()
         finished = False
         try:
             answer = await self._converse(process, job, report)
@@ -306,7 +306,6 @@ class ProcessTrainer:
 
     async def _running(self) -> Process:
         if self._process is None or self._process.returncode is not None:
-            self._kills = kernel_kills()
             with self._log.open("ab") as log:
                 self._process = await asyncio.create_subprocess_exec(
                     *self._command,

@@ -19,37 +19,12 @@ from fedmedlora_crypto.errors import CryptoError
 from fedmedlora_site.acceptance import model_folder
 from fedmedlora_site.errors import StepRefusal, TrainingError
 from fedmedlora_site.evaluation import CountingJob
-from fedmedlora_site.measuring import Measuring
-from fedmedlora_site.session_steps import SessionSteps
-from fedmedlora_site.step import StepContext
+from fedmedlora_site.measuring import MeasuredSteps
 from fedmedlora_site.summed import need_accepted, opened_sum, vector_name
 
 
-class ValidationSteps:
-    """The steps of summed validation counts that are not those of any secure sum.
-
-    Args:
-        context: What all steps share.
-        sessions: The steps of a secure sum.
-    """
-
-    def __init__(self, context: StepContext, sessions: SessionSteps) -> None:
-        """Start without a measurement under way."""
-        self._context = context
-        self._held = context.held
-        self._sessions = sessions
-        self._measuring = Measuring(context.wake)
-
-    async def advertise(self, duty: Duty) -> bool:
-        """Count the held-out notes first; then make keys."""
-        session = self._context.session_of(duty)
-        self._need_checked("advertise", session)
-        # R4.15.2: no secret of the session exists while a model works
-        if not self._held.vault.holds(vector_name(self._held, session)):
-            await self._measuring.ensure(session.sid, lambda: self._count(session))
-            return False
-        await self._context.until_slot()
-        return await self._sessions.advertise(duty)
+class ValidationSteps(MeasuredSteps):
+    """The steps of summed validation counts that are not those of any secure sum."""
 
     async def tally(self, duty: Duty) -> bool:
         """Sum the opened counts again and say so, or refuse the published ones."""
@@ -62,17 +37,13 @@ class ValidationSteps:
         self._context.report(session.round, "tally", 1, 1)
         return True
 
-    async def drop(self, sid: str | None) -> None:
-        """Stop a measurement for another session than this one."""
-        await self._measuring.drop(sid)
-
     def _need_checked(self, step: str, session: Session) -> None:
         """Count only where the charter asks for it, with an adapter that this site accepted (R4.15.1)."""
         if not self._held.terms.counts_in(session.round):
             raise StepRefusal(step, "wrong_charter", "the charter asks for no counts in this round")
         need_accepted(self._held, step, session, "the counts are of")
 
-    async def _count(self, session: Session) -> None:
+    async def _measure(self, session: Session) -> None:
         """Count with the new adapter and keep the counts, the same for every attempt."""
         held = self._held
         await asyncio.to_thread(held.bases.adapter, session.base)  # the trainer must not read a damaged one

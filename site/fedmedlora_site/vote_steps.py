@@ -16,14 +16,14 @@ from fedmedlora_crypto.errors import CryptoError
 from fedmedlora_site.acceptance import model_folder
 from fedmedlora_site.errors import StepRefusal, TrainingError
 from fedmedlora_site.evaluation import EvaluationJob
-from fedmedlora_site.measuring import Measuring
+from fedmedlora_site.measuring import MeasuredSteps
 from fedmedlora_site.session_steps import SessionSteps
 from fedmedlora_site.step import StepContext
 from fedmedlora_site.summed import need_accepted, opened_sum, vector_name
 from fedmedlora_site.vote import cast
 
 
-class VoteSteps:
+class VoteSteps(MeasuredSteps):
     """The steps of a vote that are not those of any secure sum.
 
     Args:
@@ -33,22 +33,8 @@ class VoteSteps:
 
     def __init__(self, context: StepContext, sessions: SessionSteps) -> None:
         """Start without a measurement under way."""
-        self._context = context
-        self._held = context.held
-        self._sessions = sessions
-        self._measuring = Measuring(context.wake)
+        super().__init__(context, sessions)
         self._settled = 0  # rounds that are over and were looked at
-
-    async def advertise(self, duty: Duty) -> bool:
-        """Measure the losses first; then make keys."""
-        session = self._context.session_of(duty)
-        self._need_checked("advertise", session)
-        # R4.7.3: no secret of the session exists while a model works
-        if not self._held.vault.holds(vector_name(self._held, session)):
-            await self._measuring.ensure(session.sid, lambda: self._measure(session))
-            return False
-        await self._context.until_slot()
-        return await self._sessions.advertise(duty)
 
     async def count(self, duty: Duty) -> bool:
         """Count the opened votes again and say so, or refuse the published count."""
@@ -60,10 +46,6 @@ class VoteSteps:
         self._context.sign("votes.checked", found, duty)
         self._context.report(session.round, "count", 1, 1)
         return True
-
-    async def drop(self, sid: str | None) -> None:
-        """Stop a measurement for another session than this one."""
-        await self._measuring.drop(sid)
 
     def forget_refused(self) -> None:
         """Delete adapters of rounds that ended without taking them (R4.7.7)."""

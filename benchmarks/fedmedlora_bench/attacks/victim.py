@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 
-from fedmedlora_audit.accountant import Mechanism, calibrated_noise_milli, delta_of, epsilon_of, milli_of
 from fedmedlora_bench.attacks.options import AttackOptions
 from fedmedlora_bench.attacks.planted import Secret, coin_canaries, planted_secrets
 from fedmedlora_bench.cohorts import SizeLimits
 from fedmedlora_bench.ie.setting import Prepared, Setting, prepare, profile_text
+from fedmedlora_bench.private_budget import within_budget
 from fedmedlora_core.learning.digest import base_digest
-from fedmedlora_core.privacy_terms import ORDERS, PrivacyTerms
+from fedmedlora_core.privacy_terms import PrivacyTerms
 from fedmedlora_core.profile import Profile
 from fedmedlora_core.records import Note
 from fedmedlora_core.splits import Splits
@@ -65,22 +65,17 @@ def is_in(seed: int, draw: int, unit: str) -> bool:
 
 def private_terms(options: AttackOptions, epsilon: float) -> PrivacyTerms:
     """The mechanism whose cost over all rounds is within epsilon; its claim is what the accountant gives."""
-    steps = options.rounds * options.steps
-    delta = delta_of(options.delta)
-    noise = calibrated_noise_milli(
-        epsilon=epsilon, delta=delta, sampling_micro=options.sampling_micro, steps=steps, orders=ORDERS
-    )
-    spent = epsilon_of([Mechanism(noise, options.sampling_micro, steps)], delta=delta, orders=ORDERS)
-    return PrivacyTerms(
+    terms = PrivacyTerms(
         unit="patient",
         delta=options.delta,
-        epsilon_milli=milli_of(spent),
-        noise_milli=noise,
+        epsilon_milli=round(1000 * epsilon),
+        noise_milli=1,
         clip_micro=1_000_000,
         sampling_micro=options.sampling_micro,
         steps=options.steps,
         batch_units=options.batch_units,
     )
+    return within_budget(terms, epsilon, rounds=options.rounds)
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fedmedlora_audit.accountant import Mechanism, calibrated_noise_milli, delta_of, epsilon_of, milli_of
 from fedmedlora_bench.federation import federate, noise_of
 from fedmedlora_bench.grid import FAILED, read_result
 from fedmedlora_bench.ie.setting import Prepared, prepare
 from fedmedlora_bench.privacy.jobs import ADAPTER_FOLDER, Measurement, NoisyScores, PrivateTraining
 from fedmedlora_bench.privacy.options import PrivacyOptions
+from fedmedlora_bench.private_budget import within_budget
 from fedmedlora_bench.score_tables import scores_to_table
 from fedmedlora_bench.site_noise import averaged_noise, noisy_study
 from fedmedlora_bench.systems import score_adapter, train_alone
@@ -24,7 +24,7 @@ from fedmedlora_core.adapter import Adapter
 from fedmedlora_core.errors import NonFiniteError
 from fedmedlora_core.learning.learner import Learner
 from fedmedlora_core.learning.lora import load_adapter
-from fedmedlora_core.privacy_terms import ORDERS, PrivacyTerms, Unit
+from fedmedlora_core.privacy_terms import PrivacyTerms, Unit
 from fedmedlora_core.records import Note
 from fedmedlora_core.splits import Splits, unit_key
 
@@ -46,24 +46,17 @@ def private_terms(options: PrivacyOptions, unit: Unit, epsilon: float | None, un
             `batch_units` of them on average. In a real study the rate is agreed upon, and tells no size.
     """
     rate = min(1_000_000, max(1, round(1_000_000 * options.batch_units / units)))
-    steps, delta = options.rounds * options.steps, delta_of(options.delta)
-    if epsilon is None:
-        noise, claimed = _NO_NOISE_MILLI, 2**52
-    else:
-        noise = calibrated_noise_milli(
-            epsilon=epsilon, delta=delta, sampling_micro=rate, steps=steps, orders=ORDERS
-        )
-        claimed = milli_of(epsilon_of([Mechanism(noise, rate, steps)], delta=delta, orders=ORDERS))
-    return PrivacyTerms(
+    terms = PrivacyTerms(
         unit=unit,
         delta=options.delta,
-        epsilon_milli=claimed,
-        noise_milli=noise,
+        epsilon_milli=2**52,
+        noise_milli=_NO_NOISE_MILLI,
         clip_micro=options.wide_clip_micro if epsilon is None else options.clip_micro,
         sampling_micro=rate,
         steps=options.steps,
         batch_units=options.batch_units,
     )
+    return terms if epsilon is None else within_budget(terms, epsilon, rounds=options.rounds)
 
 
 def as_large(terms: PrivacyTerms, times: int) -> PrivacyTerms:

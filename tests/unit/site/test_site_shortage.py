@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from fedmedlora_core.study import Study
+from fedmedlora_site import watching
 from fedmedlora_site.config import SiteConfig, TrainerSection
 from fedmedlora_site.errors import MemoryShortage
 from fedmedlora_site.ledger import Ledger
@@ -142,6 +143,8 @@ def test_a_killed_trainer_is_started_again_and_nothing_is_refused(
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == 2
     assert all("the trainer died" in line and "trainer.gradient_checkpointing" in line for line in said)
+    waits = {**watching.look(stage.root), "running": True, "training_short_of_memory": True}
+    assert [a.name for a in watching.alarms(waits) if "lacks memory" in a.sentence] == ["TrainerFailed"]
     told = [event for event in stage.heard if event.type == "dp.spent"]
     assert len(told) == private
     charges = Ledger(stage.root / "ledger.jsonl", stage.root / "ledger.head").charges() if private else []
