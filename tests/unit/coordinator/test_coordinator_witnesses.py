@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -92,6 +93,27 @@ def test_the_newest_quorum_head_is_never_larger_than_the_reader_has_entries(tmp_
     assert ward.witnesses.newest(first - 1) == b""
     assert checkpoint_of(ward.witnesses.newest(first)).size == first
     assert checkpoint_of(ward.witnesses.newest(first + 1)).size == first
+
+
+def test_a_stream_hears_of_a_quorum_that_no_entry_follows(tmp_path: Path) -> None:
+    ward = Ward(tmp_path, quorum=True, rounds=1)
+    silence(ward, "site-c", "site-d")
+    ward.run()
+    size = indexes_of(ward, "round.aborted")[-1] + 1
+    assert ward.witnesses.cosigners(size) == {"site-a", "site-b"}
+
+    async def heard() -> None:
+        news = asyncio.ensure_future(ward.witnesses.news(ward.ledger.size, ward.witnesses.newest_size()))
+        done, _ = await asyncio.wait({news}, timeout=0.05)
+        assert not done
+        head = ward.ledger.checkpoint(size)
+        line = cosign(checkpoint_of(head), ward.hospital("site-c").witness, time=5)
+        ward.witnesses.take("site-c", head, line)
+        async with asyncio.timeout(5):
+            await news
+
+    asyncio.run(heard())
+    assert ward.witnesses.newest_size() == size
 
 
 def test_what_is_no_cosignature_of_a_head_of_this_log_is_refused(tmp_path: Path) -> None:
