@@ -90,7 +90,7 @@ class Invitation(Section):
         """
         try:
             ca = x509.load_pem_x509_certificate(self.ca_pem.encode())
-        except ValueError:
+        except (ValueError, x509.InvalidVersion):
             raise EnrolmentError("the invitation's CA certificate is malformed") from None
         if ca.fingerprint(hashes.SHA256()).hex() != self.ca_fingerprint:
             raise EnrolmentError("the invitation's CA certificate does not have the fingerprint it names")

@@ -43,5 +43,5 @@ def read_issued(certificate_pem: bytes, ca_pem: bytes, ca: x509.Certificate) -> 
         certificate.verify_directly_issued_by(ca)
         same = x509.load_pem_x509_certificate(ca_pem) == ca
         return Issued(certificate, site_id_of_certificate(certificate_pem), same)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, WireError):
+    except (ValueError, TypeError, x509.InvalidVersion, InvalidSignature, UnsupportedAlgorithm, WireError):
         raise CertificateError("the coordinator answered with an unusable certificate") from None

@@ -52,7 +52,7 @@ def certificate_problem(address: str, shown: bytes, ca: x509.Certificate, now: d
     try:
         certificate = x509.load_der_x509_certificate(shown)
         begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         return None
     try:
         certificate.verify_directly_issued_by(ca)

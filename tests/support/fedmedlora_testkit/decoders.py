@@ -10,6 +10,7 @@ import ast
 import re
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
@@ -43,6 +44,7 @@ PARSERS = {
 BARE = {"load_toml", "load_file", "safe_open", "urlsplit", "model_validate_json", "ParseFromString"}
 
 
+@cache
 def decoders() -> dict[str, Path]:
     """Every decoder of the packages: `file.py::Class.function` below the package's folder, and its file."""
     found = {}

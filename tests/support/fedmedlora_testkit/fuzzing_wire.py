@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import datetime
+import ssl
 from collections.abc import Callable
 from functools import partial
 
@@ -54,20 +55,25 @@ def der_of(pem: bytes) -> bytes:
     return x509.load_pem_x509_certificate(pem).public_bytes(serialization.Encoding.DER)
 
 
+def pem_of(der: bytes) -> bytes:
+    """Text of a certificate whose content is bent: bent text would hardly ever be read that far."""
+    return ssl.DER_cert_to_PEM_cert(der).encode()
+
+
 def certificate_request_der() -> bytes:
     key = ec.generate_private_key(ec.SECP256R1())
     return certificate_request(key, "site-a").public_bytes(serialization.Encoding.DER)
 
 
-def site_of(pem: bytes) -> str:
+def site_of(der: bytes) -> str:
     """The name in a certificate, read anew: what was read before is remembered."""
     wire.read_certificate.cache_clear()
-    return wire.site_id_of_certificate(pem)
+    return wire.site_id_of_certificate(pem_of(der))
 
 
-def issued(pem: bytes) -> object:
+def issued(der: bytes) -> object:
     """What a site makes of a certificate that the coordinator answers with."""
-    return read_issued(pem, certificate(), x509.load_pem_x509_certificate(certificate()))
+    return read_issued(pem_of(der), certificate(), x509.load_pem_x509_certificate(certificate()))
 
 
 def shown(der: bytes) -> str | None:
@@ -133,12 +139,12 @@ WIRE_DECODERS: dict[str, Decoder] = {
     "wire-enroll": WIRE(lambda: [enrolment()], message(pb.EnrollRequest, wire.read_enroll)),
     "wire-renew": WIRE(lambda: [renewal()], message(pb.RenewRequest, wire.read_renew)),
     "wire-confirm": WIRE(lambda: [b""], message(pb.ConfirmRequest, wire.read_confirm)),
-    "wire-certificate": WIRE(lambda: [certificate()], site_of),
+    "wire-certificate": WIRE(lambda: [der_of(certificate())], site_of),
     "wire-versions": WIRE(spoken, metadata),
     "key-proof": Decoder(proofs, proven, NoteError),
     "certificate-request": Decoder(
         lambda: [certificate_request_der()], lambda data: checked_csr(data, "site-a"), PeerRefusedError
     ),
-    "certificate-issued": Decoder(lambda: [certificate()], issued, CertificateError),
+    "certificate-issued": Decoder(lambda: [der_of(certificate())], issued, CertificateError),
     "certificate-shown": Decoder(lambda: [der_of(certificate())], shown, ()),
 }
