@@ -1,8 +1,8 @@
 """Asks an advisory service for the known vulnerabilities of every pinned package (`make security`).
 
-pip-audit asks; it has no mode without a network, ends in a traceback when nobody answers, and counts a package
-that the service does not know as sound. Here each of the three ends as one line: 0 nothing is known against
-any package, 1 something is, 2 it was not found out.
+pip-audit asks; it has no mode without a network, ends in a traceback when nobody answers, and counts a
+package that the service does not know as sound. Here each of the three ends as one line: 0 nothing is
+known against any package, 1 something is, 2 it was not found out.
 """
 
 from __future__ import annotations
