@@ -107,7 +107,7 @@ def _judge_journal(judged: JudgedHeads, path: Path, site: str, events: Sequence[
                 str(row["reason"]),
                 None if row["round"] is None else int(row["round"]),
             )
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             judged.findings.append(("J1", f"the journal of {site} has a line that is none", str(path)))
             continue
         judged.refusals += 1

@@ -10,7 +10,6 @@ A key book follows a log entry by entry. It judges nothing: the law does, with t
 """
 
 import base64
-import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol, Self
@@ -137,7 +136,7 @@ def check_proof(key: VerifierKey, message: bytes, proof: str) -> None:
     """
     try:
         signature = base64.b64decode(proof, validate=True)
-    except binascii.Error:
+    except ValueError:  # not base64, or not even ASCII
         raise NoteError("a proof is base64") from None
     if _written(signature) != proof:
         raise NoteError("a proof is canonical base64", check="G45")

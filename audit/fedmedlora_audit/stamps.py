@@ -70,7 +70,7 @@ def read_roots(pem: bytes) -> tuple[x509.Certificate, ...]:
     """
     try:
         return tuple(x509.load_pem_x509_certificates(pem))
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         raise StampError("the authority's certificates are not PEM") from None
 
 
@@ -82,7 +82,7 @@ def load_root(encoded: str) -> x509.Certificate:
     """
     try:
         return x509.load_der_x509_certificate(base64.b64decode(encoded, validate=True))
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         raise StampError("a certificate of the authority is malformed") from None
 
 

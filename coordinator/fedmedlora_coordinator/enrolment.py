@@ -86,7 +86,7 @@ def checked_csr(csr_der: bytes, site: str) -> x509.CertificateSigningRequest:
         valid = csr.is_signature_valid
         key = csr.public_key()
         names = [a.value for a in csr.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
-    except (ValueError, UnsupportedAlgorithm, InvalidSignature):
+    except (ValueError, x509.InvalidVersion, UnsupportedAlgorithm, InvalidSignature):
         raise PeerRefusedError(Reason.BAD_REQUEST, detail="unreadable certificate request") from None
     if not valid:
         raise PeerRefusedError(Reason.BAD_PROOF, detail="the certificate request is not signed by its key")

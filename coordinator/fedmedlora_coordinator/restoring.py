@@ -78,7 +78,7 @@ def restore(
     staging = Folder(root.with_name(f".{root.name}.{secrets.token_hex(4)}.restore"))
     try:
         staging.root.mkdir(parents=True, mode=0o700)
-        _extract(archive, staging.root)
+        extract(archive, staging.root)
         _take_storage_key(staging, storage_key)
         found = _judge(staging, archive, heads)
         _place_tables(staging, store_url)
@@ -93,14 +93,22 @@ def restore(
     return found
 
 
-def _extract(archive: Path, root: Path) -> None:
-    """Write the members of a backup, and check each against the list that ends it."""
+def extract(archive: Path, root: Path) -> None:
+    """Write the members of a backup, and check each against the list that ends it.
+
+    Raises:
+        StoreError: The file is damaged, or no backup.
+        ConfigError: It is not there (the operator's).
+        OSError: The folder cannot take what the file holds.
+    """
     digests: dict[str, str] = {}
     manifest: dict[str, Any] | None = None
     try:
         with tarfile.open(archive, mode="r:") as tar:
             for member in tar:
-                file = tar.extractfile(member) if member.isreg() else None
+                # A sparse member can claim more bytes than the archive has, and fill the disk.
+                plain = member.isreg() and not member.issparse()
+                file = tar.extractfile(member) if plain else None
                 if file is None or manifest is not None or not _lies_within(member.name):
                     raise _damaged(archive)
                 if member.name == MANIFEST:
@@ -111,7 +119,7 @@ def _extract(archive: Path, root: Path) -> None:
                     digests[member.name] = _copy(file, root / member.name)
     except FileNotFoundError:
         raise ConfigError(f"{archive}: is not there") from None
-    except (tarfile.TarError, ValueError):
+    except (tarfile.TarError, ValueError, RecursionError):
         raise _damaged(archive) from None
     if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA or manifest.get("files") != digests:
         raise _damaged(archive)

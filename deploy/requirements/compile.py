@@ -21,6 +21,7 @@ ROLES = {
     "site": ("site", "dp"),
     "reviewer": ("report", "stamps", "evidence"),
 }
+CPU_BUILD = "+cpu"  # of torch: the one build that is not the public one; ADR 0051 says why
 LISTS = ("build", "tools")
 OPTIONS = (
     "--quiet",
@@ -99,6 +100,11 @@ def stale() -> list[str]:
     for name, wanted in (needs | {name: listed(name) for name in LISTS}).items():
         have = pinned(HERE / f"{name}.txt")
         wrong += [f"{name}.txt lacks {need}" for need in wanted if name_of(need) not in have]
+        wrong += [
+            f"{name}.txt: {package} {version} lies on no public index"
+            for package, version in have.items()
+            if "+" in version and not (package == "torch" and version.endswith(CPU_BUILD))
+        ]
         if name != "tools":
             wrong += [
                 f"{name}.txt has {package} {version}, constraints.txt {ours.get(package, 'does not name it')}"

@@ -47,6 +47,8 @@ def load_toml(path: Path, model: type[ModelT]) -> ModelT:
         raise ConfigError(f"{path}: is not UTF-8 text") from None
     except tomllib.TOMLDecodeError as exc:
         raise ConfigError(f"{path}: is not TOML: {exc}") from None
+    except (ValueError, RecursionError):  # a number of thousands of digits, tables in tables without end
+        raise ConfigError(f"{path}: is not TOML that this program reads") from None
     return parse_table(table, model, name=str(path))
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import Field, ValidationError
@@ -22,12 +21,13 @@ from pydantic import Field, ValidationError
 from fedmedlora_audit.errors import AuditError
 from fedmedlora_audit.note import WITNESS_ALGORITHMS, VerifierKey
 from fedmedlora_core.config import Section
-from fedmedlora_protos.wire import INVITATION_SCHEMA, WireError, enrolment_statement, site_id_of_certificate
+from fedmedlora_protos.wire import INVITATION_SCHEMA, enrolment_statement
 from fedmedlora_site.client import EnrolmentRequest, request_certificate
 from fedmedlora_site.config import SCHEMA, ModelSection, SiteConfig, SiteSection, TrainerSection
 from fedmedlora_site.durable import make_folder, sync_folder, write_atomic
-from fedmedlora_site.errors import EnrolmentError, RejectedError
+from fedmedlora_site.errors import CertificateError, EnrolmentError, RejectedError
 from fedmedlora_site.folder import SiteFolder
+from fedmedlora_site.issued import read_issued
 from fedmedlora_site.keystore import Keystore
 from fedmedlora_site.pins import Card, CoordinatorPins, PinnedKeys, Pins
 from fedmedlora_site.tls_identity import certificate_request
@@ -90,7 +90,7 @@ class Invitation(Section):
         """
         try:
             ca = x509.load_pem_x509_certificate(self.ca_pem.encode())
-        except ValueError:
+        except (ValueError, x509.InvalidVersion):
             raise EnrolmentError("the invitation's CA certificate is malformed") from None
         if ca.fingerprint(hashes.SHA256()).hex() != self.ca_fingerprint:
             raise EnrolmentError("the invitation's CA certificate does not have the fingerprint it names")
@@ -220,20 +220,17 @@ def _with_proofs(request: EnrolmentRequest, keys: Keystore) -> EnrolmentRequest:
 def _check_answer(certificate_pem: bytes, ca_pem: bytes, ca: x509.Certificate, keys: Keystore) -> None:
     """Refuse a certificate that is not for this site's key, by the pinned CA, in this site's name."""
     try:
-        certificate = x509.load_pem_x509_certificate(certificate_pem)
-        answered_ca = x509.load_pem_x509_certificate(ca_pem)
-        certificate.verify_directly_issued_by(ca)
-        named = site_id_of_certificate(certificate_pem)
-    except (ValueError, TypeError, InvalidSignature, WireError):
-        raise EnrolmentError("the coordinator answered with an unusable certificate") from None
-    if answered_ca != ca:
+        issued = read_issued(certificate_pem, ca_pem, ca)
+    except CertificateError as exc:
+        raise EnrolmentError(str(exc)) from None
+    if not issued.same_ca:
         raise EnrolmentError("the coordinator answered with a CA that the invitation does not name")
     own = serialization.load_pem_private_key(keys.tls_key_pem, None).public_key()
     spki = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-    if certificate.public_key().public_bytes(*spki) != own.public_bytes(*spki):
+    if issued.certificate.public_key().public_bytes(*spki) != own.public_bytes(*spki):
         raise EnrolmentError("the coordinator's certificate is for another key")
-    if named != keys.site:
-        raise EnrolmentError(f"the coordinator's certificate names '{named}', expected '{keys.site}'")
+    if issued.site != keys.site:
+        raise EnrolmentError(f"the coordinator's certificate names '{issued.site}', expected '{keys.site}'")
 
 
 def _fill(folder: SiteFolder, invited: Invitation, keys: Keystore, certificate_pem: bytes) -> Card:

@@ -14,15 +14,12 @@ from datetime import datetime
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 
 from fedmedlora_audit.note import NoteSigner
 from fedmedlora_protos.wire import (
     CERTIFICATE_REASONS,
     Reason,
-    WireError,
     enrolment_statement,
-    read_certificate,
     renewal_statement,
 )
 from fedmedlora_site.client import (
@@ -36,6 +33,7 @@ from fedmedlora_site.enrolment import Invitation
 from fedmedlora_site.errors import CertificateError, RejectedError, TransportError
 from fedmedlora_site.folder import SiteFolder
 from fedmedlora_site.holdings import FolderLock
+from fedmedlora_site.issued import read_issued
 from fedmedlora_site.keystore import Keystore
 from fedmedlora_site.pins import Pins
 from fedmedlora_site.server_check import server_problem
@@ -182,17 +180,12 @@ def _renew_by_invitation(folder: SiteFolder, config: SiteConfig, keys: Keystore,
 
 def _take(folder: SiteFolder, answer: CertificateAnswer, held: TlsIdentity, *, site: str = "") -> None:
     """Check the answer and switch; a certificate that does not fit changes nothing."""
-    try:
-        certificate = x509.load_pem_x509_certificate(answer.certificate_pem)
-        ca = x509.load_pem_x509_certificate(held.ca_pem)
-        certificate.verify_directly_issued_by(ca)
-        same = x509.load_pem_x509_certificate(answer.ca_pem) == ca
-        named = read_certificate(answer.certificate_pem).site
-    except (ValueError, TypeError, InvalidSignature, WireError):
-        raise CertificateError("the coordinator answered with an unusable certificate") from None
-    fresh = now_utc() < certificate.not_valid_after_utc
-    ours = fits(certificate, folder.next_tls_key.read_bytes()) and named == (site or held.peer.site)
-    if not (same and fresh and ours):
+    issued = read_issued(answer.certificate_pem, answer.ca_pem, x509.load_pem_x509_certificate(held.ca_pem))
+    fresh = now_utc() < issued.certificate.not_valid_after_utc
+    ours = fits(issued.certificate, folder.next_tls_key.read_bytes()) and issued.site == (
+        site or held.peer.site
+    )
+    if not (issued.same_ca and fresh and ours):
         raise CertificateError("the coordinator answered with a certificate that is not this site's next one")
     switch(folder, answer.certificate_pem)
 

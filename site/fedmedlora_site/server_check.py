@@ -7,7 +7,7 @@ import ssl
 from datetime import datetime
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
 from fedmedlora_site.tls_identity import now_utc
 
@@ -33,23 +33,43 @@ def server_problem(address: str, ca_pem: bytes, now: datetime | None = None) -> 
             "are worth nothing any more; the coordinator has to begin a new federation"
         )
     shown = _shown(address)
-    if shown is None:
+    return None if shown is None else certificate_problem(address, shown, ca, now)
+
+
+def certificate_problem(address: str, shown: bytes, ca: x509.Certificate, now: datetime) -> str | None:
+    """Say what is wrong with a certificate that whoever listens at an address has shown.
+
+    Args:
+        address: HOST:PORT, for the sentence.
+        shown: DER bytes, from anybody.
+        ca: The pinned CA.
+        now: Current time.
+
+    Returns:
+        One line for the operator, or None when nothing is wrong or the bytes are no certificate.
+    """
+    foreign = f"{address}: whoever listens there shows a certificate that is not of this federation's CA"
+    try:
+        certificate = x509.load_der_x509_certificate(shown)
+        begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    except (ValueError, x509.InvalidVersion):
         return None
     try:
-        shown.verify_directly_issued_by(ca)
-    except (ValueError, TypeError, InvalidSignature):
-        return f"{address}: whoever listens there shows a certificate that is not of this federation's CA"
-    if now >= shown.not_valid_after_utc:
+        certificate.verify_directly_issued_by(ca)
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        return foreign
+    if now >= ends:
         return (
-            f"{address}: the coordinator's certificate expired on {shown.not_valid_after_utc:%Y-%m-%d %H:%M} "
+            f"{address}: the coordinator's certificate expired on {ends:%Y-%m-%d %H:%M} "
             "UTC; its operator has to run `fedmedlora coordinator renew`"
         )
-    if now < shown.not_valid_before_utc:
+    if now < begins:
         return f"{address}: the coordinator's certificate is not valid yet: is this machine's clock right?"
     return None
 
 
-def _shown(address: str) -> x509.Certificate | None:
+def _shown(address: str) -> bytes | None:
+    """Fetch the certificate that is shown at an address, DER bytes."""
     host, _, port = address.rpartition(":")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
@@ -59,10 +79,6 @@ def _shown(address: str) -> x509.Certificate | None:
             socket.create_connection((host.strip("[]"), int(port)), timeout=PROBE_SECONDS) as plain,
             context.wrap_socket(plain) as tls,
         ):
-            der = tls.getpeercert(binary_form=True)
+            return tls.getpeercert(binary_form=True)
     except (OSError, ValueError):
-        return None
-    try:
-        return x509.load_der_x509_certificate(der) if der else None
-    except ValueError:
         return None

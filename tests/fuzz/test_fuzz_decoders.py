@@ -8,7 +8,8 @@ from __future__ import annotations
 import pytest
 
 from fedmedlora_testkit import fuzzing
-from fedmedlora_testkit.fuzzing import DECODERS, Decoder, run
+from fedmedlora_testkit.fuzzed import Decoder
+from fedmedlora_testkit.fuzzing import DECODERS, run
 
 
 @pytest.mark.parametrize("name", DECODERS)

@@ -112,6 +112,15 @@ def test_the_coordinators_image_has_no_torch_and_no_file_names_an_index() -> Non
         assert pins == hashed > 0, name
 
 
+def test_one_pin_alone_is_on_no_public_index_and_operations_says_so() -> None:
+    """An installation by hash finds a local version such as 1.0+cpu only where somebody has put it."""
+    local = []
+    for path in (DEPLOY / "requirements").glob("*.txt"):
+        local += re.findall(r"^(\S+)==\S*?(\+\S*)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    assert local == [("torch", "+cpu")]
+    assert "`--find-links`" in (ROOT / "docs/OPERATIONS.md").read_text(encoding="utf-8")
+
+
 def test_nothing_of_a_partys_folder_gets_into_an_image() -> None:
     lines = (ROOT / ".containerignore").read_text(encoding="utf-8").splitlines()
     rules = [line for line in lines if line and not line.startswith("#")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import tarfile
@@ -18,7 +19,7 @@ from fedmedlora_coordinator.folder import Folder
 from fedmedlora_coordinator.placement import enrolment_database, log_database
 from fedmedlora_coordinator.register import Register
 from fedmedlora_coordinator.reports import export_bundle, status
-from fedmedlora_coordinator.restoring import Restored, restore
+from fedmedlora_coordinator.restoring import Restored, extract, restore
 from fedmedlora_coordinator.settings import CoordinatorSettings
 from fedmedlora_coordinator.store import read_entries
 from fedmedlora_core.adapter import Adapter
@@ -259,6 +260,22 @@ def test_a_backup_writes_nothing_outside_its_folder(tmp_path: Path, name: str) -
         restored(ward, evil, tmp_path / "in" / "restored")
     assert not (tmp_path / "out").exists()
     assert not list((tmp_path / "in").iterdir())
+
+
+def test_a_member_that_claims_more_bytes_than_the_archive_has_fills_no_disk(tmp_path: Path) -> None:
+    claimed = 64 << 20
+    sparse = tarfile.TarInfo("study/study.toml")
+    sparse.size = 512
+    sparse.pax_headers = {"GNU.sparse.map": "0,512", "GNU.sparse.size": str(claimed)}
+    evil, root = tmp_path / "evil.backup", tmp_path / "restored"
+    with tarfile.open(evil, "w", format=tarfile.PAX_FORMAT) as tar:
+        tar.addfile(sparse, io.BytesIO(bytes(512)))
+    with tarfile.open(evil) as tar:
+        assert tar.getmembers()[0].size == claimed  # so would a careless reader believe it
+    root.mkdir()
+    with pytest.raises(StoreError, match="is no whole backup"):
+        extract(evil, root)
+    assert not list(root.iterdir())
 
 
 def test_a_backup_of_a_serving_coordinator_is_whole_and_its_log_goes_on(tmp_path: Path) -> None:

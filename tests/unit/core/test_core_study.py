@@ -59,6 +59,10 @@ def test_files_that_are_not_toml_say_so(tmp_path: Path) -> None:
     file.write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match="UTF-8"):
         Study.load(file)
+    for endless in ("a = " + "[" * 9999, "a = " + "1" * 9999):
+        file.write_text(endless)
+        with pytest.raises(ConfigError, match="is not TOML that this program reads"):
+            Study.load(file)
 
 
 @pytest.mark.parametrize(
