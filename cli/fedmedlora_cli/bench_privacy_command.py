@@ -33,6 +33,9 @@ AloneOption = Annotated[
 SentencesOption = Annotated[
     int | None, typer.Option(help="Sentences of each hospital; a patient has about thirteen.", min=200)
 ]
+RateOption = Annotated[
+    int | None, typer.Option(help="Highest learning rate, in millionths, of every budget.", min=1)
+]
 AsLargeOption = Annotated[
     int | None,
     typer.Option(help="Noise as in hospitals and steps so many times larger; protects nobody here.", min=1),
@@ -58,6 +61,7 @@ def command(
     rounds: Annotated[int | None, typer.Option(help="Rounds.", min=1)] = None,
     steps: Annotated[int | None, typer.Option(help="Steps of a round.", min=1)] = None,
     batch: Annotated[int | None, typer.Option(help="Patients of a step, on average.", min=1)] = None,
+    learning_rate_micro: RateOption = None,
     as_large: AsLargeOption = None,
     seeds: Annotated[int, typer.Option(help="How many seeds.", min=1)] = 1,
     quick: Annotated[bool, typer.Option(help="Small hospitals and few steps: minutes.")] = False,
@@ -85,6 +89,7 @@ def command(
         "rounds": rounds,
         "steps": steps,
         "batch_units": batch,
+        "learning_rate_micro": learning_rate_micro,
         "as_large": as_large,
     }
     options = PrivacyOptions.quick() if quick else PrivacyOptions()
