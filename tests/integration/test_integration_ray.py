@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,43 +49,37 @@ def alone(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict
 
 def adapters(work: Path) -> dict[str, bytes]:
     """Every trained adapter's bytes by key of its job."""
-    return {file.parts[-3]: file.read_bytes() for file in sorted(work.glob("*/adapter/adapter_model.safetensors"))}
+    return {
+        file.parts[-3]: file.read_bytes() for file in sorted(work.glob("*/adapter/adapter_model.safetensors"))
+    }
 
 
+@dataclass(frozen=True)
 class Nodes:
-    """Processes of a cluster of this machine.
+    """A cluster of this machine.
 
     Args:
-        count: How many nodes, each with one core.
+        address: Of its head.
+        raylets: Process of each node.
     """
 
-    def __init__(self, count: int) -> None:
-        from ray.cluster_utils import Cluster
-
-        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-        self.cluster = Cluster(initialize_head=True, head_node_args=_NODE)
-        for _ in range(count - 1):
-            self.cluster.add_node(**_NODE)
-        self.raylets = [
-            info.process.pid for node in self.cluster.list_all_nodes() for info in node.all_processes["raylet"]
-        ]
+    address: str
+    raylets: list[int]
 
     def busy(self) -> list[int]:
         """Process ids of the workers that run a job, one of each node that has any."""
-        found = []
-        for raylet in self.raylets:
-            for child in _children(raylet):
-                if b"ray::run_on_node" in _read(Path(f"/proc/{child}/cmdline")):
-                    found.append(child)
-                    break
-        return found
+        workers = [[child for child in _children(raylet) if _runs_job(child)] for raylet in self.raylets]
+        return [found[0] for found in workers if found]
 
 
-_NODE = {"num_cpus": 1, "num_gpus": 1, "object_store_memory": 100_000_000, "include_dashboard": False}
+def _runs_job(process: int) -> bool:
+    return b"ray::run_on_node" in _read(Path(f"/proc/{process}/cmdline"))
 
 
 def _children(parent: int) -> list[int]:
-    return [int(pid) for file in Path(f"/proc/{parent}/task").glob("*/children") for pid in _read(file).split()]
+    return [
+        int(pid) for file in Path(f"/proc/{parent}/task").glob("*/children") for pid in _read(file).split()
+    ]
 
 
 def _read(file: Path) -> bytes:
@@ -96,21 +91,33 @@ def _read(file: Path) -> bytes:
 
 @contextmanager
 def cluster(count: int) -> Iterator[Nodes]:
-    """Start nodes and end them."""
-    nodes = Nodes(count)
-    try:
-        yield nodes
-    finally:
-        nodes.cluster.shutdown()
+    """Start nodes with one core each, and end them."""
+    command = [sys.executable, "-m", "fedmedlora_testkit.ray_nodes", str(count)]
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=environment(),
+    ) as owner:
+        assert owner.stdout is not None
+        lines = iter(owner.stdout.readline, "")
+        yield Nodes(**json.loads(next(line for line in lines if line.startswith("{"))))
+        owner.communicate(timeout=PATIENCE)
+
+
+def environment() -> dict[str, str]:
+    """That of a process that finds these packages and knows of no cluster."""
+    own = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    return own | {"PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
 
 
 def drive(work: Path, *options: str, address: str | None) -> subprocess.Popen[str]:
     """Start a driver; without an address it makes a node of its own."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
-    environment |= {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    environment |= {} if address is None else {"RAY_ADDRESS": address}
+    settings = environment() | ({} if address is None else {"RAY_ADDRESS": address})
     command = [sys.executable, "-m", "fedmedlora_testkit.ray_grid", str(work), *options]
-    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, env=settings, stderr=subprocess.PIPE, text=True)
 
 
 def watch(driver: subprocess.Popen[str], condition: Callable[[], bool]) -> None:
@@ -138,9 +145,7 @@ def test_one_node_gives_the_bytes_of_one_process(
     encoder: Path, alone: tuple[dict[str, Any], dict[str, bytes]], tmp_path: Path
 ) -> None:
     out, work = tmp_path / "ie.json", tmp_path / "work"
-    with cluster(1) as nodes:
-        address = nodes.cluster.address
-        ended(drive(work, "--base", str(encoder), "--out", str(out), address=address))
+    ended(drive(work, "--base", str(encoder), "--out", str(out), address=None))
     found = json.loads(out.read_text())
     assert {key: found[key] for key in FIGURES} == {key: alone[0][key] for key in FIGURES}
     assert adapters(work) == alone[1]
@@ -153,7 +158,7 @@ def test_two_nodes_outlive_a_driver_and_a_worker(
     out, work = tmp_path / "ie.json", tmp_path / "work"
     options = ("--base", str(encoder), "--out", str(out))
     with cluster(2) as nodes:
-        address = nodes.cluster.address
+        address = nodes.address
         first = drive(work, *options, address=address)
         watch(first, lambda: len(nodes.busy()) == 2)
         watch(first, lambda: bool(finished(work)))
@@ -175,7 +180,7 @@ def test_two_nodes_outlive_a_driver_and_a_worker(
 
 def test_what_goes_wrong_on_a_node_is_one_line(tmp_path: Path) -> None:
     with cluster(1) as nodes:
-        address = nodes.cluster.address
+        address = nodes.address
 
         def errand(title: str) -> tuple[int, str, list[str]]:
             work = tmp_path / title

@@ -40,7 +40,9 @@ class RayCluster:
             import ray
         except ImportError:
             raise ConfigError("--ray needs the extra `ray`: pip install 'fedmedlora[ray]'") from None
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a hospital's machine tells nobody what it does
+        os.environ.setdefault(
+            "RAY_USAGE_STATS_ENABLED", "0"
+        )  # a hospital's machine tells nobody what it does
         self._ray: Any = ray
         self._work = work
         self._gpu = gpu

@@ -59,7 +59,9 @@ def main() -> None:
     try:
         if options.errand:
             workers = workers_for(options.work, jobs=1, ray=True, gpu=True)
-            run_grid([Errand(title) for title in options.errand], options.work, workers, Progress(enabled=False))
+            run_grid(
+                [Errand(title) for title in options.errand], options.work, workers, Progress(enabled=False)
+            )
         else:
             found = run_ie(base=options.base, options=TINY, work=options.work, ray=True, show_progress=False)
             options.out.write_text(json.dumps(found), encoding="utf-8")
