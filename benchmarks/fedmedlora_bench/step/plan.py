@@ -1,4 +1,4 @@
-"""What `bench step` measures, and the refusals before sixteen gigabytes of weights are written for nothing."""
+"""What `bench step` measures, and what is refused before 16 GB of weights are written for nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`fedmedlora bench step`: our training step and a bare PEFT loop on one machine, each in its own processes."""
+"""`fedmedlora bench step`: our training step and a bare PEFT loop, each in processes of its own."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def run_step(plan: StepPlan, *, say: Say, work: Path | None = None) -> dict[str,
     with tempfile.TemporaryDirectory(prefix="fedmedlora-step-") as scratch:
         folder = plan.base or _weights(plan, profile, work or Path(scratch), say)
         sides: dict[str, Any] = {}
-        # A bare loop with layers spread would be another program than a reader's: it has nothing to stand for.
+        # With layers spread there is no bare loop that a reader would write: ours stands alone.
         for side in ("ours",) if plan.shard else ("ours", "bare"):
             say(f"{plan.profile}: {plan.steps} steps, {side}")
             found = _run_side(plan, profile, folder, devices, side, Path(scratch))  # type: ignore[arg-type]

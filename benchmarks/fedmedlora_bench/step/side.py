@@ -26,6 +26,7 @@ from fedmedlora_bench.cost.subjects import learner_of, terms_of
 from fedmedlora_bench.ie.setting import profile_of
 from fedmedlora_bench.resident import forget_peak, peak, resident
 from fedmedlora_bench.step.sharding import shard_layers
+from fedmedlora_core.errors import CoreError
 from fedmedlora_core.learning.base import reproducible
 from fedmedlora_core.learning.fusing import fused
 from fedmedlora_core.learning.generative import PromptSample
@@ -35,7 +36,7 @@ from fedmedlora_core.learning.team import Team, join_team
 from fedmedlora_core.learning.terms import TrainTerms
 from fedmedlora_core.learning.train import TrainingLoop
 
-__all__ = ["WARM_UP", "Place", "SideFigures"]
+__all__ = ["WARM_UP", "Place", "SideFigures", "measure_side"]
 
 WARM_UP = 2
 _ANSWERS = 0.6
@@ -78,7 +79,7 @@ class SideFigures:
 
     Args:
         loaded_bytes: Held once the model was loaded, and spread if it was.
-        peak_bytes: Most of it at once while training: of the GPU's allocator, else resident without libraries.
+        peak_bytes: Most at once while training: of the GPU's allocator, else resident without libraries.
         reserved_bytes: Most that the allocator took from the GPU; 0 on a processor.
         step_seconds: Median of a step.
         first_loss: Of the first step.
@@ -95,11 +96,16 @@ class SideFigures:
 
 def main() -> None:
     """Measure in this process and print the figures."""
-    place = Place(**json.loads(sys.argv[1]))
-    sys.stdout.write(json.dumps(asdict(_measure(place))) + "\n")
+    try:
+        found = measure_side(Place(**json.loads(sys.argv[1])))
+    except CoreError as exc:
+        sys.stderr.write(f"{exc}\n")
+        sys.exit(2)
+    sys.stdout.write(json.dumps(asdict(found)) + "\n")
 
 
-def _measure(place: Place) -> SideFigures:
+def measure_side(place: Place) -> SideFigures:
+    """Load, take the steps, and say what they took."""
     profile, before = profile_of(place.profile), resident()
     learner = learner_of(profile, Path(place.folder), device=place.device)
     terms = replace(terms_of(profile), accumulation=1)
@@ -168,7 +174,7 @@ def _bare(learner: Learner, terms: TrainTerms, team: Team) -> Step:
     model: Any = learner.model
     if terms.recompute:
         model.config.use_cache = False
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        _switch_on_recomputing(model.get_base_model())
         model.train()
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer: Any = torch.optim.AdamW(parameters, lr=terms.learning_rate, weight_decay=terms.weight_decay)
@@ -178,6 +184,15 @@ def _bare(learner: Learner, terms: TrainTerms, team: Team) -> Step:
         model, optimizer = Accelerator(cpu=str(model.device) == "cpu").prepare(model, optimizer)
     pad, clip = learner.tokenizer.pad_token_id, terms.gradient_clip
     return lambda batch: bare_step(model, team.share(batch), optimizer, parameters, clip=clip, pad_id=pad)
+
+
+def _switch_on_recomputing(base: Any) -> None:
+    """The model's own switch, which transformers has renamed."""
+    options = {"use_reentrant": False}
+    if hasattr(base, "activation_checkpointing_enable"):
+        base.activation_checkpointing_enable(activation_checkpointing_kwargs=options)
+    else:
+        base.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
 
 
 if __name__ == "__main__":

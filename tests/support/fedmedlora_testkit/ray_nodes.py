@@ -19,7 +19,7 @@ def main() -> None:
     cluster = Cluster(initialize_head=True, head_node_args=NODE)
     for _ in range(int(sys.argv[1]) - 1):
         cluster.add_node(**NODE)
-    raylets = [info.process.pid for node in cluster.list_all_nodes for info in node.all_processes["raylet"]]
+    raylets = [info.process.pid for node in cluster.list_all_nodes() for info in node.all_processes["raylet"]]
     sys.stdout.write(json.dumps({"address": cluster.address, "raylets": raylets}) + "\n")
     sys.stdout.flush()
     sys.stdin.read()
