@@ -198,4 +198,4 @@ def test_what_goes_wrong_on_a_node_is_one_line(tmp_path: Path) -> None:
     driver = drive(tmp_path / "gone", "--errand", "look", address=address)
     _, said = driver.communicate(timeout=PATIENCE)
     assert driver.returncode == 2
-    assert said.startswith(f"the Ray cluster {address} does not answer: ")
+    assert said.startswith(f"the Ray cluster at {address} does not answer: ")

@@ -9,6 +9,7 @@ not see it, or that runs other code than the driver, is named instead of giving 
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,6 +20,8 @@ from fedmedlora_core.errors import ConfigError, CoreError
 
 __all__ = ["RayCluster", "run_on_node"]
 
+HEAD_SECONDS = 30.0
+"""How long the head may take to accept a connection."""
 RUNS_AGAIN = 3
 """How often a job is run again when what ran it died; a job that kills its worker must end the grid."""
 
@@ -48,11 +51,7 @@ class RayCluster:
         self._gpu = gpu
         self._running: dict[Any, Job] = {}
         if not ray.is_initialized():
-            try:
-                ray.init(log_to_driver=False, include_dashboard=False, logging_level="error")
-            except (ConnectionError, ValueError, RuntimeError) as exc:
-                place = os.environ.get("RAY_ADDRESS", "of this machine")
-                raise ConfigError(f"the Ray cluster {place} does not answer: {_line(exc)}") from None
+            _join(ray)
         needs = {"num_cpus": 1, "num_gpus": 1 if self._slots("GPU") and gpu else 0}
         self._run = ray.remote(max_retries=RUNS_AGAIN, **needs)(run_on_node)
 
@@ -102,6 +101,25 @@ class RayCluster:
             ) from None
         if not is_finished(job, self._work):
             raise ConfigError(f"{job.title}: is done, and its result is not in {self._work}: {_SHARED}")
+
+
+def _join(ray: Any) -> None:
+    """Join the cluster of `RAY_ADDRESS`, or start one of this machine.
+
+    Ray waits many minutes for a head that is not there, and without an address it takes up whatever cluster
+    was last started on this machine, alive or not; so the head is called first, and "local" is said.
+
+    Raises:
+        ConfigError: The head does not answer (the operator's).
+    """
+    address = os.environ.get("RAY_ADDRESS", "local")
+    host, colon, port = address.rpartition(":")
+    try:
+        if colon and port.isdecimal() and "://" not in address:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=HEAD_SECONDS).close()
+        ray.init(address=address, log_to_driver=False, include_dashboard=False, logging_level="error")
+    except (OSError, ValueError, RuntimeError) as exc:
+        raise ConfigError(f"the Ray cluster at {address} does not answer: {_line(exc)}") from None
 
 
 _SHARED = "every node must see the work folder on one disk (--work)"

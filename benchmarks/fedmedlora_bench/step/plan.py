@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedmedlora_core.errors import ConfigError
-from fedmedlora_core.learning.devices import device_for, nf4_settings
+from fedmedlora_core.learning.devices import DeviceSetting, device_for, nf4_settings
 from fedmedlora_core.profile import Profile
 
 __all__ = ["StepPlan"]
 
-_GPU_FIRST = "cuda"
+_GPU: DeviceSetting = "cuda"
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class StepPlan:
             )
         if self.shard and profile.training.quantisation is not None:
             raise ConfigError("--shard does not spread layers of four bits (NF4): they fit one GPU")
-        device_for(_GPU_FIRST, profile.training, place=self.processes - 1)
+        device_for(_GPU, profile.training, place=self.processes - 1)
         if profile.training.quantisation == "nf4":
-            nf4_settings(_GPU_FIRST)
-        return [device_for(_GPU_FIRST, profile.training, place=place) for place in range(self.processes)]
+            nf4_settings(_GPU)
+        return [device_for(_GPU, profile.training, place=place) for place in range(self.processes)]

@@ -63,7 +63,8 @@ def run_step(plan: StepPlan, *, say: Say, work: Path | None = None) -> dict[str,
 
 def _weights(plan: StepPlan, profile: Profile, root: Path, say: Say) -> Path:
     """Random weights; those of an earlier run in the same folder are taken again."""
-    folder = root / (f"{plan.profile}-small" if plan.small else plan.profile)
+    name = profile.base.architecture if profile.base else ""
+    folder = root / (f"{name}-small" if plan.small else name)
     if (folder / "config.json").is_file():
         return folder
     root.mkdir(parents=True, exist_ok=True)

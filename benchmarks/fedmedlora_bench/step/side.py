@@ -134,7 +134,8 @@ def measure_side(place: Place) -> SideFigures:
 def _batches(learner: Learner, rows: int, tokens: int, count: int) -> list[list[PromptSample]]:
     """Sequences of random tokens, all as long as the profile allows: the most that a step can take."""
     drawn = np.random.default_rng(0)
-    words = int(learner.model.get_base_model().config.vocab_size)
+    base: Any = learner.model.get_base_model()
+    words = int(base.config.vocab_size)
     start = round(tokens * (1 - _ANSWERS))
     return [
         [PromptSample("ner", tuple(drawn.integers(words, size=tokens).tolist()), start) for _ in range(rows)]
