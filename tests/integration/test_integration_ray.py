@@ -110,7 +110,8 @@ def cluster(count: int) -> Iterator[Nodes]:
 def environment() -> dict[str, str]:
     """That of a process that finds these packages and knows of no cluster."""
     own = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
-    return own | {"PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+    own |= {"PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+    return own | {"RAY_worker_niceness": "0"}  # Ray's workers give way to all else, and a test would wait
 
 
 def drive(work: Path, *options: str, address: str | None) -> subprocess.Popen[str]:
