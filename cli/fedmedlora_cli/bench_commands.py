@@ -21,6 +21,7 @@ from fedmedlora_cli import (
     bench_privacy_command,
     bench_report_command,
     bench_secagg_command,
+    bench_step_command,
 )
 from fedmedlora_cli.output import JsonOption, say, write_json
 from fedmedlora_core.errors import ConfigError
@@ -106,6 +107,7 @@ app.command("secagg")(bench_secagg_command.command)
 app.command("attacks")(bench_attacks_command.command)
 app.command("privacy")(bench_privacy_command.command)
 app.command("cost")(bench_cost_command.command)
+app.command("step")(bench_step_command.command)
 app.command("audit")(bench_audit_command.command)
 app.command("faults")(bench_faults_command.command)
 app.command("load")(bench_load_command.command)

@@ -19,11 +19,27 @@ from fedmedlora_core.learning.base import quiet, reproducible
 from fedmedlora_core.profile import Profile
 from fedmedlora_core.shipped import shipped_base
 
-__all__ = ["write_random"]
+__all__ = ["SMALL", "write_random"]
+
+SMALL = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+}
+"""Sizes of a model of a published architecture that any machine can train."""
 
 
-def write_random(profile: Profile, folder: Path) -> Path:
-    """Write a model of a profile's shape with random weights, and a tokenizer that fits into it."""
+def write_random(profile: Profile, folder: Path, *, small: bool = False) -> Path:
+    """Write a model of a profile's shape with random weights, and a tokenizer that fits into it.
+
+    Args:
+        profile: Names the architecture.
+        folder: Where to.
+        small: The architecture of a causal model with the sizes of `SMALL` and the tokenizer's vocabulary.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     name = profile.base.architecture if profile.base else ""
     config = architecture(name)
@@ -31,6 +47,7 @@ def write_random(profile: Profile, folder: Path) -> Path:
     if causal:
         shipped = json.loads((shipped_base() / "config.json").read_text(encoding="utf-8"))
         config |= {key: shipped[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
+        config |= {**SMALL, "vocab_size": shipped["vocab_size"]} if small else {}
         for file in ("tokenizer.json", "tokenizer_config.json"):
             shutil.copyfile(shipped_base() / file, folder / file)
     else:

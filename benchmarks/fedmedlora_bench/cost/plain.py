@@ -26,7 +26,7 @@ from fedmedlora_core.learning.team import ALONE
 from fedmedlora_core.learning.terms import TrainTerms
 from fedmedlora_core.learning.train import TrainingLoop, bucketed_batches
 
-__all__ = ["compare_decoding", "compare_steps"]
+__all__ = ["bare_step", "compare_decoding", "compare_steps"]
 
 IGNORED = -100
 """Label that transformers leaves out of its loss."""
@@ -59,7 +59,15 @@ def compare_steps(
         for number, batch in enumerate(batches):
             sides: dict[str, Callable[[], float]] = {
                 "ours": partial(loop.step, batch, terms.learning_rate),
-                "bare": partial(_bare_step, bare, batch, optimizer, parameters, terms),
+                "bare": partial(
+                    bare_step,
+                    bare.model,
+                    batch,
+                    optimizer,
+                    parameters,
+                    clip=terms.gradient_clip,
+                    pad_id=bare.tokenizer.pad_token_id,
+                ),
             }
             for name in list(sides)[:: 1 if number % 2 else -1]:
                 begin = clock()
@@ -83,12 +91,24 @@ def _clock(learner: Learner) -> Callable[[], float]:
     return time.process_time if str(learner.model.device) == "cpu" else time.perf_counter
 
 
-def _bare_step(
-    learner: Learner, batch: Sequence[Any], optimizer: Any, parameters: Sequence[Any], terms: TrainTerms
+def bare_step(
+    model: Any, batch: Sequence[Any], optimizer: Any, parameters: Sequence[Any], *, clip: float, pad_id: int
 ) -> float:
-    """One step of PEFT and torch alone."""
+    """One step of PEFT and torch alone.
+
+    Args:
+        model: A PEFT model, or Accelerate's wrapper around one.
+        batch: Tokenised examples.
+        optimizer: Of the parameters that train.
+        parameters: These.
+        clip: Longest gradient.
+        pad_id: Token of the padding.
+
+    Returns:
+        The loss.
+    """
     width = max(sample.length for sample in batch)
-    ids_bt = torch.full((len(batch), width), learner.tokenizer.pad_token_id, dtype=torch.long)
+    ids_bt = torch.full((len(batch), width), pad_id, dtype=torch.long)
     labels_bt = torch.full((len(batch), width), IGNORED, dtype=torch.long)
     mask_bt = torch.zeros((len(batch), width), dtype=torch.long)
     for row, sample in enumerate(batch):
@@ -101,11 +121,11 @@ def _bare_step(
                 sample.ids[sample.answer_start :]
             )
     optimizer.zero_grad(set_to_none=True)
-    device = learner.model.device
+    device = model.device
     batch_bt = {"input_ids": ids_bt, "attention_mask": mask_bt, "labels": labels_bt}
-    loss = learner.model(**{name: part.to(device) for name, part in batch_bt.items()}).loss
+    loss = model(**{name: part.to(device) for name, part in batch_bt.items()}).loss
     loss.backward()
-    torch.nn.utils.clip_grad_norm_(parameters, terms.gradient_clip)
+    torch.nn.utils.clip_grad_norm_(parameters, clip)
     optimizer.step()
     return float(loss.detach())
 

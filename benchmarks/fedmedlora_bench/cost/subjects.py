@@ -17,14 +17,19 @@ from fedmedlora_core.profile import Profile
 from fedmedlora_core.records import Note
 from fedmedlora_core.tasks.tagging import tag_names
 
-__all__ = ["notes_for", "subject", "terms_of"]
+__all__ = ["learner_of", "notes_for", "subject", "terms_of"]
 
 
 def subject(profile_name: str, folder: Path) -> tuple[Learner, TrainTerms]:
     """Load a model with a profile's adapter; returns it with the profile's training."""
     profile = Profile.load(profile_name)
+    learner = learner_of(profile, folder, device=device_for("auto", profile.training))
+    return learner, terms_of(profile)
+
+
+def learner_of(profile: Profile, folder: Path, *, device: str) -> Learner:
+    """Load a model on a device with a profile's adapter."""
     labels = label_set(profile.labels.entities, profile.labels.modifiers)
-    device = device_for("auto", profile.training)
     base = load_base(
         folder,
         kind=profile.kind,
@@ -35,8 +40,7 @@ def subject(profile_name: str, folder: Path) -> tuple[Learner, TrainTerms]:
     )
     shape = profile.adapter
     terms = LoraTerms(shape.rank, shape.alpha, shape.targets, shape.mode)
-    learner = make_learner(base, terms, labels, seed=1, max_tokens=profile.training.max_tokens)
-    return learner, terms_of(profile)
+    return make_learner(base, terms, labels, seed=1, max_tokens=profile.training.max_tokens)
 
 
 def terms_of(profile: Profile) -> TrainTerms:

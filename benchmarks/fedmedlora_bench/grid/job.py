@@ -15,7 +15,7 @@ from importlib import metadata, resources
 from pathlib import Path
 from typing import Any, Protocol
 
-__all__ = ["Job", "code_digest", "job_key"]
+__all__ = ["Job", "code_digest", "job_key", "running_versions"]
 
 _PACKAGES = ("numpy", "peft", "tokenizers", "torch", "transformers")
 _CODE = ("fedmedlora_core", "fedmedlora_site", "fedmedlora_bench")
@@ -65,6 +65,11 @@ def job_key(content: Mapping[str, Any], *, without: tuple[str, ...] = ()) -> str
     """
     whole = {**content, "under": _versions(without)}
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+
+
+def running_versions() -> dict[str, str]:
+    """Code and libraries of this process, to be compared with those of another machine."""
+    return dict(_versions(()))
 
 
 @lru_cache(maxsize=4)

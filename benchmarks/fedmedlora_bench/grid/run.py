@@ -7,25 +7,27 @@ from pathlib import Path
 
 from fedmedlora_bench.grid.folder import is_finished
 from fedmedlora_bench.grid.job import Job
-from fedmedlora_bench.grid.workers import InProcess, Processes, RayCluster, Workers
+from fedmedlora_bench.grid.ray_cluster import RayCluster
+from fedmedlora_bench.grid.workers import InProcess, Processes, Workers
 from fedmedlora_bench.progress import Progress
 
 __all__ = ["run_grid", "with_needs", "workers_for"]
 
 
-def workers_for(work: Path, *, jobs: int, ray: bool) -> Workers:
+def workers_for(work: Path, *, jobs: int, ray: bool, gpu: bool = False) -> Workers:
     """Choose where jobs run.
 
     Args:
         work: The work folder.
         jobs: Processes; 1 runs everything here.
         ray: Run on Ray instead.
+        gpu: There, give each job a GPU of its own, where the cluster has any.
 
     Raises:
-        ConfigError: Ray is asked for and not installed.
+        ConfigError: Ray is asked for, and is not installed or does not answer.
     """
     if ray:
-        return RayCluster(work)
+        return RayCluster(work, gpu=gpu)
     return InProcess(work) if jobs == 1 else Processes(work, jobs)
 
 

@@ -1,7 +1,6 @@
-"""Where jobs run: in this process, in several processes of this machine, or on a Ray cluster.
+"""Where jobs run: in this process, in several processes of this machine, or on a Ray cluster (`ray_cluster`).
 
-Each runs one job at a time on one thread. All of them read and write the same work folder, so on a cluster it
-must lie on a disk that every node sees, as the corpora and the base model must.
+Each runs one job at a time on one thread. All of them read and write the same work folder.
 """
 
 from __future__ import annotations
@@ -13,19 +12,21 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from multiprocessing.connection import wait as wait_for
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Protocol
 
 from fedmedlora_bench.grid.folder import run_job
 from fedmedlora_bench.grid.job import Job
-from fedmedlora_core.errors import ConfigError
 
-__all__ = ["InProcess", "Processes", "RayCluster", "Workers"]
+__all__ = ["InProcess", "Processes", "Workers"]
 
 
 class Workers(Protocol):
     """Takes jobs and says which are done."""
 
-    count: int
+    @property
+    def count(self) -> int:
+        """How many jobs run at a time, as of now: a cluster grows and shrinks."""
+        ...
 
     def __enter__(self) -> Workers:
         """Start."""
@@ -131,50 +132,3 @@ def end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, args=(parent.sentinel,), daemon=True).start()
-
-
-class RayCluster:
-    """Runs jobs on Ray, one core each; the cluster is the one of `RAY_ADDRESS`, or this machine.
-
-    Args:
-        work: The work folder, on a disk that every node sees.
-
-    Raises:
-        ConfigError: Ray is not installed (the operator's).
-    """
-
-    def __init__(self, work: Path) -> None:
-        """Join or start the cluster."""
-        try:
-            import ray
-        except ImportError:
-            raise ConfigError("--ray needs the extra `ray`: pip install 'fedmedlora[ray]'") from None
-        self._ray: Any = ray
-        self._work = work
-        self._running: dict[Any, Job] = {}
-        if not ray.is_initialized():
-            ray.init(log_to_driver=False, include_dashboard=False)
-        self.count = max(1, int(ray.cluster_resources().get("CPU", 1)))
-        self._run = ray.remote(num_cpus=1, max_retries=0, max_calls=0)(run_job)
-
-    def __enter__(self) -> RayCluster:
-        """Already started."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Leave the cluster."""
-        self._ray.shutdown()
-
-    def start(self, job: Job) -> None:
-        """Give a job to the cluster."""
-        self._running[self._run.remote(job, self._work)] = job
-
-    def next_done(self) -> list[Job]:
-        """Wait for at least one job."""
-        done, _ = self._ray.wait(list(self._running), num_returns=1)
-        found = [(reference, self._running.pop(reference)) for reference in done]
-        for reference, _job in found:
-            self._ray.get(reference)
-        return [job for _, job in found]

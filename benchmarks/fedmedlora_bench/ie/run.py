@@ -28,7 +28,7 @@ from fedmedlora_bench.grid import (
 from fedmedlora_bench.ie.jobs import OTHER_CODE, Job
 from fedmedlora_bench.ie.options import IeOptions
 from fedmedlora_bench.ie.scenarios import SCENARIOS, Layout, Systems
-from fedmedlora_bench.ie.setting import CohortKind, Setting, prepare, profile_text
+from fedmedlora_bench.ie.setting import CohortKind, Setting, prepare, profile_of, profile_text
 from fedmedlora_bench.ie.tables import Scored, rounded
 from fedmedlora_bench.progress import Progress
 from fedmedlora_bench.score_tables import scores_from_table
@@ -99,7 +99,8 @@ def run_ie(
     layouts = _layouts(data, base or _default_base(data), profile, chosen, numbers)
     plans = {name: [SCENARIOS[name].plan(layout) for layout in layouts] for name in names}
     with work_folder(work) as folder, Progress(enabled=show_progress) as progress:
-        workers = workers_for(folder, jobs=jobs, ray=ray)
+        large = profile_of(layouts[0].setting.profile).training.is_large
+        workers = workers_for(folder, jobs=jobs, ray=ray, gpu=large)
         run_grid(_jobs_of(plans), folder, workers, progress)
         figures = {name: _figures(name, plans[name], layouts[0], folder) for name in names}
         result: dict[str, Any] = rounded(

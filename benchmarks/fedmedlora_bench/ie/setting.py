@@ -24,7 +24,7 @@ from fedmedlora_core.learning.site_round import learner_for
 from fedmedlora_core.profile import Profile
 from fedmedlora_core.splits import Splits
 
-__all__ = ["CohortKind", "Prepared", "Setting", "prepare", "profile_text"]
+__all__ = ["CohortKind", "Prepared", "Setting", "prepare", "profile_of", "profile_text"]
 
 CohortKind = Literal["clinic", "corpora", "folder"]
 """Synthetic hospitals, the open corpora, or a folder of the operator's own."""
