@@ -33,7 +33,7 @@ def run(prepared: Path, out: Path, **options: Any) -> tuple[Federation, list[Rou
     if options.get("drops"):
         settings = federation.coordinator / "coordinator.toml"
         text = settings.read_text()
-        for key, seconds in (("grace_seconds", 3), ("ready_grace_seconds", 6), ("abort_seconds", 9)):
+        for key, seconds in (("grace_seconds", 3), ("ready_grace_seconds", 120), ("abort_seconds", 9)):
             text = re.sub(rf"^{key} = .*$", f"{key} = {seconds}.0", text, flags=re.MULTILINE)
         settings.write_text(text)
     federation.train()

@@ -123,9 +123,9 @@ def opened_under_two_of_three_cosignatures(folder: Path) -> Scene:
 
 @specimen("E8")
 def backdated(folder: Path) -> Scene:
-    """Events bear times before a head that their authors had seen."""
+    """Events bear times before the quorum that the opening they follow had waited for."""
     made = Witnessed()
-    size = made.sizes()[1]
+    size = made.sizes()[2]  # the survivors of the second round
     return made.cosigned(folder, {size: made.head(size, late=90_000)})
 
 
