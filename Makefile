@@ -9,8 +9,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export OMP_NUM_THREADS := 1
 
 TOOLS := .venv-tools
+SUITE := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --ignore=tests/unit/crypto
 
-.PHONY: security security-offline sbom requirements demo test check lint types layers unit suite protos format base-model vectors bench-peer fuzz coverage help
+.PHONY: security security-offline sbom requirements demo test test-all check lint types layers unit suite protos format base-model vectors bench-peer fuzz coverage help
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -46,7 +47,10 @@ unit: $(READY)
 # All tests but those of crypto/, which `coverage` runs. A file stays on one worker, so that what its tests
 # share (a trained adapter, a finished study) is made once; the long files of tests/integration come first.
 suite: $(READY)
-	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --ignore=tests/unit/crypto
+	@$(SUITE) -m "not long"
+
+test-all: test ## `make test`, and the tests that are long; this is what decides whether a change lands
+	@$(SUITE) -m long
 
 protos: $(READY) ## generate the protobuf code again
 	@cd protos && PATH="$(abspath $(BIN)):$$PATH" python -m grpc_tools.protoc -I. --python_out=. --grpc_python_out=. \

@@ -69,7 +69,7 @@ def masked(four: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Federa
     return run(agreed(four, options_of(root / "prepared", vote_every=0)), root / "run", vote_every=0)
 
 
-@pytest.mark.parametrize("custody", ["holder", "shared"])
+@pytest.mark.parametrize("custody", ["holder", pytest.param("shared", marks=pytest.mark.long)])
 def test_encrypted_and_masked_federations_end_with_the_identical_adapter(
     masked: tuple[Federation, list[RoundRow]], encrypted: dict[str, Path], tmp_path: Path, custody: str
 ) -> None:
@@ -92,6 +92,7 @@ def test_a_coordinator_killed_around_the_sum_ends_with_the_identical_adapter(
 
 
 @pytest.mark.parametrize("step", ["upload", "unmask"])
+@pytest.mark.long
 def test_a_key_holder_that_is_killed_costs_one_round(
     encrypted: dict[str, Path], tmp_path: Path, step: str
 ) -> None:

@@ -56,6 +56,7 @@ def test_masks_and_none_give_the_identical_adapter_under_strategies(four: Path, 
     assert first.digest == second.digest != study.adapter.initial_digest
 
 
+@pytest.mark.long
 def test_every_hospital_of_mode_sa_exports_an_adapter_of_its_own(four: Path, tmp_path: Path) -> None:
     federation = run(four, tmp_path / "run", "sa", "fedavgm")
     released = Adapter.load(federation.coordinator / "released")

@@ -127,7 +127,9 @@ class OftenKilled(Federation):
         return [f"{step}:2:{when}" for step in self.steps for when in ("before", "after")]
 
 
-@pytest.mark.parametrize("steps", [STEPS[::2], STEPS[1::2]], ids="-".join)
+@pytest.mark.parametrize(
+    "steps", [STEPS[::2], pytest.param(STEPS[1::2], marks=pytest.mark.long)], ids="-".join
+)
 def test_a_coordinator_killed_around_its_durable_write_ends_with_the_same_adapter(
     four: Path, undisturbed: Federation, tmp_path: Path, steps: Sequence[str]
 ) -> None:
@@ -141,7 +143,10 @@ def test_a_coordinator_killed_around_its_durable_write_ends_with_the_same_adapte
     assert_nothing_acknowledged_is_lost(federation)
 
 
-@pytest.mark.parametrize("step", [step for step in STEPS if step != "vote"])
+@pytest.mark.parametrize(
+    "step",
+    ["upload", *(pytest.param(s, marks=pytest.mark.long) for s in STEPS if s not in ("upload", "vote"))],
+)
 def test_a_hospital_that_dies_does_not_cost_the_round(four: Path, tmp_path: Path, step: str) -> None:
     federation = run_prepared(four, tmp_path / "run", drops=[f"site-b@{step}:1"])
     first, second = rows(federation)
@@ -157,6 +162,7 @@ def test_a_hospital_that_dies_does_not_cost_the_round(four: Path, tmp_path: Path
     assert released(federation).digest == second.next_base
 
 
+@pytest.mark.long
 def test_a_hospital_that_dies_in_the_vote_does_not_cost_it(four: Path, tmp_path: Path) -> None:
     federation = run_prepared(four, tmp_path / "run", drops=["site-b@vote:2"])
     first, second = rows(federation)
@@ -166,7 +172,7 @@ def test_a_hospital_that_dies_in_the_vote_does_not_cost_it(four: Path, tmp_path:
     assert released(federation).digest == second.next_base
 
 
-@pytest.mark.parametrize("step", ["upload", "unmask"])
+@pytest.mark.parametrize("step", ["upload", pytest.param("unmask", marks=pytest.mark.long)])
 def test_three_hospitals_are_all_or_abort(three: Path, tmp_path: Path, step: str) -> None:
     federation = run_prepared(three, tmp_path / "run", sites=3, drops=[f"site-b@{step}:1"])
     first, second = rows(federation)

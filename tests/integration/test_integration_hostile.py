@@ -9,7 +9,7 @@ from fedmedlora_bench.progress import Progress
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("limits", [True, False])
+@pytest.mark.parametrize("limits", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_honest_rounds_end_under_two_attacks_and_only_limits_refuse(limits: bool) -> None:
     # R3.1.5
     plan = HostilePlan(("slow_tls", "flood"), sites=3, rounds=1, repeats=1, dimension=1000, limits=limits)

@@ -19,6 +19,7 @@ KILLS = 25
 ROUNDS = 8
 
 
+@pytest.mark.long
 def test_twenty_five_kills_lose_no_event_and_fork_no_head(tmp_path: Path) -> None:
     out = tmp_path / "run"
     clear_earlier_run(out)

@@ -59,6 +59,7 @@ def verdict_of(federation: Federation) -> Any:
     return verify_bundle(bundle, Trust.load(trust))
 
 
+@pytest.mark.long
 def test_three_kills_of_a_site_change_nothing_of_what_ten_rounds_cost(tmp_path: Path) -> None:
     """Killed between ledger and event, in the middle of a training, and after its update was kept."""
     federation = build(tmp_path, rounds=10, planned=10)

@@ -211,6 +211,7 @@ def assert_reviewed(walk: Walk) -> None:
     assert [(row.outcome, row.dropped) for row in rows] == [("closed", ())] * study.training.rounds
 
 
+@pytest.mark.long
 def test_a_study_by_the_document_ends_the_same_whatever_happens_to_lines_and_processes(
     agreed: Walk,
 ) -> None:

@@ -199,6 +199,7 @@ def test_a_disk_that_fails_at_any_write_costs_no_event_and_no_secret(tmp_path: P
     put_through(disk, wards(tmp_path), failures_at(points))
 
 
+@pytest.mark.long
 def test_a_disk_that_fails_at_any_write_of_a_vote_costs_no_vote_and_no_secret(
     tmp_path: Path, disk: Disk
 ) -> None:

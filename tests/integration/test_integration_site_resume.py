@@ -123,6 +123,7 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(job: TrainingJob
     assert list(Path(job.vault).iterdir()) == []  # neither update nor state is left
 
 
+@pytest.mark.long
 def test_without_states_a_killed_training_begins_anew(job: TrainingJob, tmp_path: Path) -> None:
     """The test above would fail if states were not kept."""
     log = tmp_path / "trainer.log"
@@ -131,6 +132,7 @@ def test_without_states_a_killed_training_begins_anew(job: TrainingJob, tmp_path
     assert train(job, log)[1][0] < 10
 
 
+@pytest.mark.long
 def test_a_state_of_another_round_is_not_gone_on_from(job: TrainingJob, tmp_path: Path) -> None:
     log = tmp_path / "trainer.log"
     later = replace(job, round=2, seed=job.seed + 1)
@@ -141,6 +143,7 @@ def test_a_state_of_another_round_is_not_gone_on_from(job: TrainingJob, tmp_path
     assert again.delta.tobytes() == whole.delta.tobytes()
 
 
+@pytest.mark.long
 def test_two_processes_train_what_one_does(job: TrainingJob, tmp_path: Path) -> None:
     """Real processes that add their gradients up with Accelerate; here over gloo, on CPUs."""
     log = tmp_path / "trainer.log"

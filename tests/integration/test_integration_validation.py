@@ -58,7 +58,10 @@ def check_verdict(federation: Federation, bundle: Path) -> None:
     assert verdict.checks["G49"].count > 0
 
 
-@pytest.mark.parametrize(("die", "site_dies"), [("", ""), ("tally:2:after", ""), ("", "counts:2")])
+@pytest.mark.parametrize(
+    ("die", "site_dies"),
+    [("", ""), ("tally:2:after", ""), pytest.param("", "counts:2", marks=pytest.mark.long)],
+)
 def test_the_round_with_the_best_summed_counts_is_released_and_the_log_shows_sums_only(
     tmp_path: Path, die: str, site_dies: str
 ) -> None:
