@@ -184,9 +184,11 @@ def test_a_site_that_is_no_member_is_refused_a_few_times_and_then_not_read_from(
             calls = [stub.GetChunk(pb.GetChunkRequest(digest="0" * 64), timeout=60) for _ in range(16)]
             found = await asyncio.gather(*calls, return_exceptions=True)
             await answered(house, federation)
-        reasons = {error.details() for error in found if isinstance(error, grpc.aio.AioRpcError)}
-        assert len(reasons) == 2, reasons
-        assert "too_fast" in reasons
+        said = [error.details() or "" for error in found if isinstance(error, grpc.aio.AioRpcError)]
+        # A call beyond the streams of a connection may be sent back by gRPC before anybody judges it.
+        reasons = {reason for reason in said if "RST_STREAM" not in reason}
+        assert len(said) == 16
+        assert reasons == {"not_a_member", "too_fast"}
 
     serve(house, act)
 
