@@ -89,9 +89,10 @@ def judge_witnesses(
         if name in files:
             _judge_head(judged, name, files[name], keys, tree)
     judged.quorums = sorted(s for s, head in judged.heads.items() if len(head.times) >= trust.quorum)
+    awaited: dict[int, int] = {}
     if demanded and state is not None:
         _judge_openings(judged, state, entries)
-    awaited = _awaited(judged, state) if demanded and state is not None else {}
+        awaited = _awaited(judged, state)
     _judge_times(judged, entries, awaited)
     return judged
 
@@ -136,12 +137,12 @@ def _awaited(judged: JudgedWitnesses, state: State) -> dict[int, int]:
     the coordinator was cut off, and what was appended meanwhile is honest. The median is of all lines, so
     one that came after the quorum was complete moves it no later than the quorum's last.
     """
-    times: dict[int, int] = {}
-    for session in state.sids.values():
-        size = session.u3_index + 1
-        if size in judged.quorums and session.request_index >= 0:
-            times[session.request_index] = judged.heads[size].median_time
-    return dict(sorted(times.items()))
+    quorums = set(judged.quorums)
+    return {
+        session.request_index: judged.heads[session.u3_index + 1].median_time
+        for session in sorted(state.sids.values(), key=lambda session: session.request_index)
+        if session.request_index >= 0 and session.u3_index + 1 in quorums
+    }
 
 
 def _judge_times(judged: JudgedWitnesses, entries: Sequence[Entry], awaited: Mapping[int, int]) -> None:
