@@ -21,6 +21,7 @@ from fedmedlora_site.training import (
     TrainingProgress,
 )
 from fedmedlora_site.vault import Vault
+from fedmedlora_testkit.models import make_notes
 from fedmedlora_testkit.private import private_terms
 from fedmedlora_testkit.studies import changed
 from fedmedlora_testkit.training_jobs import small_job
@@ -30,7 +31,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory: pytest.TempPathFactory) -> TrainingJob:
-    return small_job(tmp_path_factory.mktemp("trainer"))
+    return small_job(tmp_path_factory.mktemp("trainer"), make_notes(24), batch_size=2, local_epochs=3)
 
 
 def train(job: TrainingJob, log: Path) -> tuple[TrainingOutcome, list[int]]:

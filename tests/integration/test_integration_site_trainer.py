@@ -15,13 +15,10 @@ from pathlib import Path
 import pytest
 
 from fedmedlora_core.adapter import Adapter
-from fedmedlora_core.labels import label_set
 from fedmedlora_core.learning.digest import base_digest
-from fedmedlora_core.learning.lora import LoraTerms
-from fedmedlora_core.learning.site_round import first_adapter
-from fedmedlora_core.records import read_notes, write_notes
+from fedmedlora_core.records import read_notes
 from fedmedlora_core.splits import split_by_patient
-from fedmedlora_core.study import ModelTerms, Study
+from fedmedlora_core.study import Study
 from fedmedlora_core.validation_counts import ValidationCounts
 from fedmedlora_core.vote import is_worse
 from fedmedlora_site.errors import TrainingError
@@ -35,7 +32,7 @@ from fedmedlora_site.training import (
     training_seed,
 )
 from fedmedlora_testkit.models import make_notes, write_causal
-from fedmedlora_testkit.studies import make_study
+from fedmedlora_testkit.training_jobs import small_job
 
 pytestmark = pytest.mark.slow
 
@@ -45,35 +42,11 @@ CANARY = "Zebulon"
 @pytest.fixture(scope="module")
 def job(tmp_path_factory: pytest.TempPathFactory) -> TrainingJob:
     """A small random model, a study that names it, and notes."""
-    root = tmp_path_factory.mktemp("trainer")
-    base = write_causal(root / "model")
-    plain = make_study()
-    labels = label_set(plain.labels.entities, plain.labels.modifiers)
-    terms = LoraTerms(plain.adapter.rank, plain.adapter.alpha, plain.adapter.targets, plain.adapter.mode)
-    adapter, digest = first_adapter(
-        base, kind="causal", terms=terms, labels=labels, seed=plain.study.seed, base_name="random"
-    )
-    adapter.save(root / "initial")
-    study = make_study(initial_digest=adapter.digest, dimension=adapter.dimension)
-    model = ModelTerms(kind="causal", name="random", digest=digest)
-    assert digest == base_digest(base)
-    study = study.model_copy(update={"model": model})
-    (root / "charter.json").write_bytes(study.canonical_json())
     notes = [replace(note, text=note.text.replace("daily", CANARY)) for note in make_notes(12)]
-    write_notes(root / "notes.jsonl", notes)
-    (root / "storage.key").write_bytes(bytes(32))
-    return TrainingJob(
-        charter=str(root / "charter.json"),
-        base_model=str(base),
-        adapter=str(root / "initial"),
-        notes=str(root / "notes.jsonl"),
-        vault=str(root / "updates"),
-        storage_key=str(root / "storage.key"),
-        site="site-a",
-        round=1,
-        seed=training_seed(study.study.seed, "site-a", 1),
-        dimension=adapter.dimension,
-    )
+    made = small_job(tmp_path_factory.mktemp("trainer"), notes)
+    study = Study.from_canonical_json(Path(made.charter).read_bytes())
+    assert study.model.digest == base_digest(Path(made.base_model))
+    return made
 
 
 def train(

@@ -25,6 +25,7 @@ from fedmedlora_site.training import (
 )
 from fedmedlora_site.vault import Vault
 from fedmedlora_testkit.memory_group import MemoryGroup
+from fedmedlora_testkit.models import make_notes
 from fedmedlora_testkit.training_jobs import small_job
 
 pytestmark = pytest.mark.slow
@@ -39,7 +40,10 @@ runpy.run_module("fedmedlora_site.trainer", run_name="__main__")
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory: pytest.TempPathFactory) -> TrainingJob:
-    return replace(small_job(tmp_path_factory.mktemp("trainer")), checkpoint_seconds=0)
+    return replace(
+        small_job(tmp_path_factory.mktemp("trainer"), make_notes(24), batch_size=2, local_epochs=3),
+        checkpoint_seconds=0,
+    )
 
 
 @pytest.fixture
