@@ -44,9 +44,13 @@ class CallCounter(grpc.aio.ServerInterceptor):
             return None
         if method not in metrics.METHODS:
             method = "other"
-        if handler.request_streaming:
-            return handler
         heard = _note_unread(method)
+        if handler.stream_unary is not None:
+            return grpc.stream_unary_rpc_method_handler(
+                _counted_upload(method, handler.stream_unary, heard),
+                handler.request_deserializer,
+                handler.response_serializer,
+            )
         if handler.unary_unary is not None:
             return grpc.unary_unary_rpc_method_handler(
                 _counted_answer(method, handler.unary_unary, heard),
@@ -87,23 +91,53 @@ def _counted_answer(
     async def counted(request: Any, context: _Context) -> Any:
         heard.set()
         metrics.received(kind, request.ByteSize())
-        began, status = time.monotonic(), "UNKNOWN"
-        try:
-            reply = await answer(request, context)
-            metrics.sent(kind, reply.ByteSize())
-            status = "OK"
-        except asyncio.CancelledError:
-            status = "CANCELLED"
-            raise
-        except BaseException:
-            status = _status_of(context)
-            raise
-        finally:
-            metrics.CALL_SECONDS.labels(method).observe(time.monotonic() - began)
-            metrics.CALLS.labels(method, status).inc()
-        return reply
+        return await _count(method, answer(request, context), context)
 
     return counted
+
+
+def _counted_upload(
+    method: str, answer: Callable[..., Awaitable[Any]], heard: asyncio.Event
+) -> Callable[..., Awaitable[Any]]:
+    """Count a call whose message its handler reads when it is its turn; one may be refused before."""
+    kind = _KIND_OF.get(method, "other")
+
+    async def counted(requests: AsyncIterator[Any], context: _Context) -> Any:
+        asked = False
+
+        async def read() -> AsyncIterator[Any]:
+            nonlocal asked
+            asked = True
+            async for request in requests:
+                heard.set()
+                metrics.received(kind, request.ByteSize())
+                yield request
+
+        try:
+            return await _count(method, answer(read(), context), context)
+        finally:
+            if not asked:
+                heard.set()
+
+    return counted
+
+
+async def _count(method: str, answer: Awaitable[Any], context: _Context) -> Any:
+    began, status = time.monotonic(), "UNKNOWN"
+    try:
+        reply = await answer
+        metrics.sent(_KIND_OF.get(method, "other"), reply.ByteSize())
+        status = "OK"
+    except asyncio.CancelledError:
+        status = "CANCELLED"
+        raise
+    except BaseException:
+        status = _status_of(context)
+        raise
+    finally:
+        metrics.CALL_SECONDS.labels(method).observe(time.monotonic() - began)
+        metrics.CALLS.labels(method, status).inc()
+    return reply
 
 
 def _counted_stream(

@@ -7,7 +7,7 @@ loopback alone. gRPC hears of a caller when its first TLS record is whole (`hell
 speaks something else is the door's alone. It reads nothing of what it carries: TLS ends at gRPC.
 
 The door works in a thread of its own, so that a coordinator that waits for its disk still answers pings.
-Bytes wait at most `BUFFER_BYTES` in each direction: who does not read is not read from.
+About `BUFFER_BYTES` wait in each direction: who does not read is not read from.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from fedmedlora_coordinator.refusal_log import RefusalLog
 from fedmedlora_core.errors import ConfigError
 
 _LOG = logging.getLogger(__name__)
-BUFFER_BYTES: Final = 256 * 1024
+BUFFER_BYTES: Final = 64 * 1024
 BACKLOG: Final = 512
 RESERVE: Final = 64  # connections kept for addresses that have none
 BURST: Final = 8  # seconds' worth of new connections at once
@@ -99,11 +99,15 @@ class Connection:
                 side.close()
 
 
-class _Side(asyncio.Protocol):
+class _Side(asyncio.BufferedProtocol):
     """One side of a connection: hands its bytes to the other, and its congestion too."""
 
-    def __init__(self, connection: Connection, *, outer: bool, lost: Callable[[Connection], None]) -> None:
+    def __init__(
+        self, connection: Connection, room: memoryview, *, outer: bool, lost: Callable[[Connection], None]
+    ) -> None:
+        """Take the connection, and the room that all sides of one loop read into in turn."""
         self._connection = connection
+        self._room = room
         self._outer = outer
         self._lost = lost
 
@@ -120,7 +124,13 @@ class _Side(asyncio.Protocol):
         else:
             self._connection.inner = transport
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._room
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._received(bytes(self._room[:nbytes]))
+
+    def _received(self, data: bytes) -> None:
         other = self._other
         if other is None:  # bytes are never lost in silence
             self._connection.end()
@@ -163,6 +173,7 @@ class Door:
         """Make the loop of the thread; nothing listens yet."""
         self._new = Allowances(self.limits.new_per_second, BURST * self.limits.new_per_second)
         self._refusals = RefusalLog(_LOG, self.event)
+        self._room = memoryview(bytearray(BUFFER_BYTES))
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="door", daemon=True)
         self._sockets: list[asyncio.Server] = []
@@ -225,8 +236,8 @@ class Door:
             connection.end()
         await asyncio.sleep(0)
 
-    def _accept(self) -> asyncio.Protocol:
-        return _Caller(self._take, self._greeted, self._leave)
+    def _accept(self) -> asyncio.BufferedProtocol:
+        return _Caller(self._room, self._take, self._greeted, self._leave)
 
     def _take(self, address: str, now: float) -> Connection | None:
         """Let a caller in, or say which limit it is over."""
@@ -278,7 +289,9 @@ class Door:
         """Connect the inner side, and hand over what was heard; until then nothing more is read."""
         try:
             inner, _ = await self._loop.create_connection(
-                lambda: _Side(connection, outer=False, lost=self._leave), "127.0.0.1", self._inner_port
+                lambda: _Side(connection, self._room, outer=False, lost=self._leave),
+                "127.0.0.1",
+                self._inner_port,
             )
         except OSError:
             connection.end()
@@ -310,11 +323,12 @@ class _Caller(_Side):
 
     def __init__(
         self,
+        room: memoryview,
         take: Callable[[str, float], Connection | None],
         greeted: Callable[[Connection, Heard], None],
         lost: Callable[[Connection], None],
     ) -> None:
-        super().__init__(Connection(""), outer=True, lost=lost)
+        super().__init__(Connection(""), room, outer=True, lost=lost)
         self._take = take
         self._greeted = greeted
 
@@ -329,10 +343,10 @@ class _Caller(_Side):
         peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNSENT_SECONDS * 1000)
         super().connection_made(transport)
 
-    def data_received(self, data: bytes) -> None:
+    def _received(self, data: bytes) -> None:
         hello = self._connection.hello
         if hello is None:
-            super().data_received(data)
+            super()._received(data)
             self._slow_down(len(data))
             return
         heard = hello.take(data)

@@ -9,7 +9,8 @@ class Peers(Section):
     """Limits per address and per site; honest sites meet none of them.
 
     What one address can make the coordinator hold in memory is connections times streams times a message of
-    1 MiB. Enrolment is open to the whole network, so it gets less of everything.
+    1 MiB; sites that read and send are held to far less by `transfers`. Enrolment is open to the whole
+    network, so it gets less of everything.
     """
 
     connections: int = Field(default=2048, ge=16)  # of each listener, all addresses together

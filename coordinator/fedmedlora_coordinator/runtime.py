@@ -249,7 +249,7 @@ class Federation:
         stack.callback(self._store.close)
         stack.callback(self._certificates.close)
         server = federation_server(self._settings.peers)
-        pb_grpc.add_FederationServicer_to_server(self._service, server)
+        self._service.add_to(server)
         self._probes.serve(server)
         service = CertificateService(
             admission=self._admission,

@@ -23,6 +23,7 @@ from fedmedlora_coordinator.peer_limits import PeerLimits
 from fedmedlora_coordinator.presence import Presence
 from fedmedlora_coordinator.progress import Progress
 from fedmedlora_coordinator.status import refuse
+from fedmedlora_coordinator.transfers import Transfers
 from fedmedlora_coordinator.transport import peer_certificate
 from fedmedlora_coordinator.witnesses import Witnesses
 from fedmedlora_protos.operating.logbook import place_of, tell
@@ -32,6 +33,7 @@ from fedmedlora_protos.wire import Reason
 
 _LOG = logging.getLogger(__name__)
 MAX_STREAMS_PER_SITE = 4
+_SERVICE = pb.DESCRIPTOR.services_by_name["Federation"].full_name
 _DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 
 
@@ -79,9 +81,22 @@ class FederationService(pb_grpc.FederationServicer):
         self._monotonic = monotonic
         self._wake = wake
         self._fatal = fatal
+        self._transfers = Transfers()
         self._streams: dict[str, int] = {}
         self._sent: dict[str, int] = {}
         self._shown: dict[str, int] = {}  # size of the newest cosigned head that a site was shown
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Serve the calls.
+
+        For the caller PutChunk is a call of one message, as the .proto says. Here it is a stream of one: gRPC
+        reads the message of any other call before its handler may ask it to wait.
+        """
+        put = grpc.stream_unary_rpc_method_handler(
+            self.put_chunk_in_turn, pb.PutChunkRequest.FromString, pb.PutChunkResponse.SerializeToString
+        )
+        pb_grpc.add_FederationServicer_to_server(self, server)
+        server.add_registered_method_handlers(_SERVICE, {"PutChunk": put})  # in place of the generated one
 
     async def Submit(  # noqa: N802
         self, request: pb.SubmitRequest, context: "grpc.aio.ServicerContext[object, object]"
@@ -153,26 +168,39 @@ class FederationService(pb_grpc.FederationServicer):
     ) -> pb.PutChunkResponse:
         """Take one chunk of a blob, or say which is missing."""
         try:
-            site = self._caller(context)
-            chunk = wire.read_put_chunk(request)
-            self._payloads.check_upload(chunk.total_bytes)
-            if chunk.data is None:
-                missing = self._blobs.query(chunk.digest, chunk.total_bytes)
-            else:
-                self._payloads.check_chunk(chunk.total_bytes, chunk.index, chunk.data)
-                before = self._blobs.query(chunk.digest, chunk.total_bytes)
-                missing = self._blobs.put_chunk(
-                    site,
-                    digest=chunk.digest,
-                    total_bytes=chunk.total_bytes,
-                    index=chunk.index,
-                    data=chunk.data,
-                    proof=chunk.proof,
-                )
-                if missing != before:
-                    self._progress.moved(site, len(chunk.data))
+            return self._put(self._caller(context), request)
         except Exception as error:  # noqa: BLE001
             await self._end(context, error)
+
+    async def put_chunk_in_turn(
+        self, requests: AsyncIterator[pb.PutChunkRequest], context: "grpc.aio.ServicerContext[object, object]"
+    ) -> pb.PutChunkResponse:
+        """Do what `PutChunk` does; the message is read when it is its turn."""
+        try:
+            site = self._caller(context)
+            await self._turn(site, context)
+            return self._put(site, await _only(requests))
+        except Exception as error:  # noqa: BLE001
+            await self._end(context, error)
+
+    def _put(self, site: str, request: pb.PutChunkRequest) -> pb.PutChunkResponse:
+        chunk = wire.read_put_chunk(request)
+        self._payloads.check_upload(chunk.total_bytes)
+        if chunk.data is None:
+            missing = self._blobs.query(chunk.digest, chunk.total_bytes)
+        else:
+            self._payloads.check_chunk(chunk.total_bytes, chunk.index, chunk.data)
+            before = self._blobs.query(chunk.digest, chunk.total_bytes)
+            missing = self._blobs.put_chunk(
+                site,
+                digest=chunk.digest,
+                total_bytes=chunk.total_bytes,
+                index=chunk.index,
+                data=chunk.data,
+                proof=chunk.proof,
+            )
+            if missing != before:
+                self._progress.moved(site, len(chunk.data))
         return pb.PutChunkResponse(complete=missing is None, next_missing=missing or 0)
 
     async def GetChunk(  # noqa: N802
@@ -184,6 +212,7 @@ class FederationService(pb_grpc.FederationServicer):
             digest, index = wire.read_get_chunk(request)
             if not self._payloads.may_fetch(site, digest):
                 raise PeerRefusedError(Reason.UNKNOWN_BLOB)
+            await self._turn(site, context)
             total, data, proof = self._blobs.chunk(digest, index)
             self._progress.moved(site, len(data))
         except Exception as error:  # noqa: BLE001
@@ -218,6 +247,11 @@ class FederationService(pb_grpc.FederationServicer):
         self._presence.heard(site, self._monotonic())
         return site
 
+    async def _turn(self, site: str, context: "grpc.aio.ServicerContext[object, object]") -> None:
+        """Wait until this call may move a chunk; its turn is over when the call is."""
+        transfer = await self._transfers.begin(site)
+        context.add_done_callback(lambda _: transfer.end())  # type: ignore[arg-type]  # the stub wants a class
+
     async def _end(self, context: "grpc.aio.ServicerContext[object, object]", error: Exception) -> NoReturn:
         """End a call with the reason of its error; an error of our own also reaches the operator."""
         if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
@@ -230,3 +264,15 @@ class FederationService(pb_grpc.FederationServicer):
         else:
             tell(_LOG, "call_failed", error=type(error).__name__, place=place_of(error))
         await refuse(context, error)
+
+
+async def _only(requests: AsyncIterator[pb.PutChunkRequest]) -> pb.PutChunkRequest:
+    """Read a stream of one message to its end: gRPC would keep the message of an unfinished one for long.
+
+    Raises:
+        WireError: There is none, or another.
+    """
+    request = await anext(requests, None)
+    if request is None or await anext(requests, None) is not None:
+        raise wire.WireError("one message")
+    return request

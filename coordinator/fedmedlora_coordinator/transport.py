@@ -20,6 +20,9 @@ from fedmedlora_protos.wire import PeerCertificate, Reason
 SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
     *wire.CHANNEL_OPTIONS,
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    # What nobody reads yet stays with its sender: no window grows ahead of the reader (ADR 0055).
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 65_535),
     ("grpc.so_reuseport", 0),  # a second server on the port must fail, not share it
 )
 MAX_REQUEST_BYTES = wire.CHUNK_BYTES + 64 * 1024  # a chunk with its proof; an event is smaller

@@ -95,7 +95,7 @@ def _answering(handler: Any, metadata: tuple[tuple[str, str], ...]) -> Any:
 
     async def one(request: Any, context: Any) -> Any:
         await context.send_initial_metadata(metadata)
-        return await handler.unary_unary(request, context)
+        return await (handler.unary_unary or handler.stream_unary)(request, context)
 
     async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
         await context.send_initial_metadata(metadata)
@@ -107,9 +107,10 @@ def _answering(handler: Any, metadata: tuple[tuple[str, str], ...]) -> Any:
 
 def _with(handler: Any, behaviour: Any) -> Any:
     """Return a handler of the same kind and encoding that does something else."""
-    make = (
-        grpc.unary_stream_rpc_method_handler
-        if handler.response_streaming
-        else grpc.unary_unary_rpc_method_handler
-    )
+    if handler.response_streaming:
+        make = grpc.unary_stream_rpc_method_handler
+    elif handler.request_streaming:
+        make = grpc.stream_unary_rpc_method_handler
+    else:
+        make = grpc.unary_unary_rpc_method_handler
     return make(behaviour, handler.request_deserializer, handler.response_serializer)

@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -19,9 +20,11 @@ from fedmedlora_audit.checkpoint import open_checkpoint
 from fedmedlora_audit.event_data import CharterSigned
 from fedmedlora_audit.merkle import leaf_hash, tree_root
 from fedmedlora_audit.note import VerifierKey
+from fedmedlora_coordinator import door, service
 from fedmedlora_coordinator.authority import Authority
 from fedmedlora_coordinator.errors import StoreError
 from fedmedlora_coordinator.model import GlobalModel, RoundSizes
+from fedmedlora_coordinator.transfers import Transfers
 from fedmedlora_protos import wire
 from fedmedlora_protos.v1 import federation_pb2 as pb
 from fedmedlora_testkit.house import NOW, House
@@ -271,6 +274,51 @@ def test_chunks_go_up_with_proofs_and_come_down_only_when_public(
         assert (error.code(), error.details()) == (grpc.StatusCode.NOT_FOUND, "unknown_blob")
 
     with_site(house, "site-a", act)
+
+
+def test_an_upload_that_waits_for_its_turn_stays_with_its_site(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hundred sites that upload at once are not a hundred chunks in the coordinator's memory (ADR 0055)."""
+    transfers = Transfers(most=1, hold_seconds=1000, wait_seconds=1000)
+    monkeypatch.setattr(service, "Transfers", lambda: transfers)
+    carried = Counter[str]()
+    received = door._Side._received
+
+    def counted(side: Any, data: bytes) -> None:
+        carried["bytes"] += len(data)
+        received(side, data)
+
+    monkeypatch.setattr(door._Side, "_received", counted)
+    data = bytes(wire.CHUNK_BYTES)
+    monkeypatch.setattr(GlobalModel, "sizes", lambda _: (RoundSizes(len(data), len(data), range(0)),))
+    tree = BlobTree(blob_leaves(data), len(data))
+    put = pb.PutChunkRequest(digest=tree.digest, total_bytes=len(data), index=0, data=data, proof=[])
+
+    async def run() -> None:
+        async with house.served() as federation, AsyncExitStack() as stack:
+            held = await transfers.begin("another")
+            stubs = [
+                await stack.enter_async_context(house.stub(federation.port, house.certificate(site)))
+                for site in ("site-a", "site-b", "site-c", "site-d")
+            ]
+            calls = [asyncio.ensure_future(stub.PutChunk(put)) for stub in stubs]
+            await until_still(lambda: carried["bytes"], stubs[1])
+            assert len(stubs) * 16 * 1024 < carried["bytes"] < len(stubs) * len(data) / 4
+            assert not any(call.done() for call in calls)
+            held.end()
+            assert all(reply.complete for reply in await asyncio.gather(*calls))
+
+    asyncio.run(run())
+
+
+async def until_still(count: Callable[[], int], stub: Any) -> None:
+    """Wait until a count of bytes has grown, and grows no more while a site is answered again and again."""
+    before, still = -1, 0
+    while still < 10:
+        await failure(stub.GetChunk(pb.GetChunkRequest(digest="0" * 64), timeout=20))
+        still = still + 1 if count() > 64 * 1024 and count() - before < 4096 else 0  # the answers alone
+        before = count()
 
 
 def test_a_full_disk_under_a_payload_ends_the_coordinator_and_the_site_is_told_to_come_again(
