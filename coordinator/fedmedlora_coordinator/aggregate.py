@@ -5,7 +5,7 @@ so a kill in the middle costs a repetition and nothing else. Memory holds one ve
 """
 
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -96,6 +96,23 @@ class Summation:
         )
 
 
+class _Stored(Mapping[int, bytes]):
+    """Payloads by party, each read when it is asked for: those of all n sites grow with n squared."""
+
+    def __init__(self, blobs: BlobStore, digests: Mapping[int, str]) -> None:
+        self._blobs = blobs
+        self._digests = digests
+
+    def __getitem__(self, party: int) -> bytes:
+        return self._blobs.read(self._digests[party])
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._digests)
+
+    def __len__(self) -> int:
+        return len(self._digests)
+
+
 def sum_and_unmask(summation: Summation, blobs: BlobStore, *, out: RingVector | None = None) -> RingVector:
     """Return the unmasked ring sum of U3's uploads.
 
@@ -120,10 +137,10 @@ def sum_and_unmask(summation: Summation, blobs: BlobStore, *, out: RingVector | 
     try:
         Aggregator(summation.terms).unmask(
             total,
-            {party: blobs.read(digest) for party, digest in summation.keys.items()},
-            {party: blobs.read(digest) for party, digest in summation.shares.items()},
+            _Stored(blobs, summation.keys),
+            _Stored(blobs, summation.shares),
             summation.survivors,
-            {party: blobs.read(digest) for party, digest in summation.opened.items()},
+            _Stored(blobs, summation.opened),
             threads=threads,
         )
     except CryptoError as error:

@@ -17,7 +17,7 @@ from typing import Final
 
 MOST: Final = 16
 MOST_OF_ONE_SITE: Final = 2
-HOLD_SECONDS: Final = 2.0
+HOLD_SECONDS: Final = 10.0
 WAIT_SECONDS: Final = 20.0  # well within the time that a site gives a chunk
 
 
