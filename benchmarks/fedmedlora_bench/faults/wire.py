@@ -47,6 +47,15 @@ class _Context:
 
     def __init__(self, certificate: bytes) -> None:
         self._certificate = certificate
+        self._when_over: list[Callable[[object], None]] = []
+
+    def add_done_callback(self, callback: Callable[[object], None]) -> None:
+        self._when_over.append(callback)
+
+    def over(self, call: object) -> None:
+        """The call has ended."""
+        for callback in self._when_over:
+            callback(call)
 
     def auth_context(self) -> dict[str, list[bytes]]:
         return {"x509_pem_cert": [self._certificate]}
@@ -148,9 +157,11 @@ class Link:
         """Let the coordinator's process answer; it may die of it."""
         service = self._service()
         try:
-            task = self._centre.host.spawn(getattr(service, method)(request, _Context(self._certificate)))
+            context = _Context(self._certificate)
+            task = self._centre.host.spawn(getattr(service, method)(request, context))
         except Killed:
             raise _gone() from None
+        task.add_done_callback(context.over)
         await asyncio.wait({task})
         return _result(task)
 
