@@ -120,6 +120,11 @@ class Ledger:
         """Number of entries, deleted ones included."""
         return len(self.entries) + self.deleted
 
+    def end_size(self) -> int:
+        """Number of entries up to the end of the run, or of all while it goes on."""
+        ends = (entry.index + 1 for entry in reversed(self.entries) if entry.event.type == "run.closed")
+        return next(ends, self.size)
+
     def submit(self, site: str, note: bytes, payload_check: PayloadCheck) -> tuple[bytes, int]:
         """Take a site's event; the same note again gets the same answer.
 

@@ -312,15 +312,16 @@ class Federation:
             tell(_LOG, "stamps_ended", error=type(error).__name__, place=place_of(error))
 
     async def delivered(self) -> None:
-        """Wait until every member has been sent the whole log, or has been away for the grace time.
+        """Wait until every member has been sent the end of the run, or has been away for the grace time.
 
-        A site that has read the end leaves; whether it is still there says nothing then. It leaves once its
-        cosignature of the last head is here: while some are there, a quorum is waited for.
+        A site that has read the end leaves; whether it is still there says nothing then, nor that another's
+        answer came into the log after the end. It leaves once its cosignature of the last head is here: while
+        some are there, a quorum is waited for.
         """
-        grace = self._settings.timing.grace_seconds
+        grace, end = self._settings.timing.grace_seconds, self._ledger.end_size()
         while True:
             now = time.monotonic()
-            missing = [s for s in self._ledger.state.remaining if not self._service.has_been_sent_all(s)]
+            missing = [s for s in self._ledger.state.remaining if not self._service.has_been_sent(s, end)]
             absent = [self._presence.away_since(site) for site in missing]
             late = [since + grace - now for since in absent if since is not None and since + grace > now]
             behind = self._service.behind()

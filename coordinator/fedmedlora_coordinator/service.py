@@ -156,12 +156,12 @@ class FederationService(pb_grpc.FederationServicer):
         return tuple(
             site
             for site in open_ones
-            if not self.has_been_sent_all(site) or self._shown.get(site, 0) < newest
+            if not self.has_been_sent(site, self._ledger.size) or self._shown.get(site, 0) < newest
         )
 
-    def has_been_sent_all(self, site: str) -> bool:
-        """Tell whether a site was sent the whole log; one that then left had what it came for."""
-        return self._sent.get(site, 0) >= self._ledger.size
+    def has_been_sent(self, site: str, size: int) -> bool:
+        """Tell whether a site was sent the log up to a size, in this process's time."""
+        return self._sent.get(site, 0) >= size
 
     async def PutChunk(  # noqa: N802
         self, request: pb.PutChunkRequest, context: "grpc.aio.ServicerContext[object, object]"

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedmedlora_audit.event_data import CharterSigned, SharesSent, UpdateSubmitted
+from fedmedlora_audit.event_data import CharterSigned, SharesSent, StepRefused, UpdateSubmitted
 from fedmedlora_audit.events import Object
 from fedmedlora_coordinator.errors import PeerRefusedError, RoundError, StateError, StoreError
 from fedmedlora_coordinator.model import RoundSizes, sum_uploads
@@ -234,3 +234,17 @@ def test_a_batch_is_cut_at_its_limits(ward: Ward, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("fedmedlora_coordinator.ledger.BATCH_BYTES", 10)
     assert len(ward.ledger.batch(0).notes) == 1
     assert ward.ledger.batch(3).checkpoint == ward.ledger.checkpoint(4)
+
+
+def test_an_answer_that_comes_after_the_end_of_the_run_moves_the_end_no_further(ward: Ward) -> None:
+    """Who has read the end leaves: nobody waits for it to read what came later."""
+    ward.start()
+    opened = ward.run(lambda state: state.session is not None).session
+    assert opened is not None
+    assert ward.ledger.end_size() == ward.ledger.size
+    assert ward.run().run_closed
+    end = ward.ledger.end_size()
+    late = StepRefused(step="aggregate", reason="wrong_sum", sid=opened.sid)
+    ward.submit(ward.hospital("site-b"), "step.refused", late, 1)
+    assert ward.ledger.size > end == ward.ledger.end_size()
+    assert ward.ledger.entries[end - 1].event.type == "run.closed"
