@@ -86,9 +86,6 @@ class Transfers:
         return transfer
 
     async def _turn(self, site: str) -> bool:
-        if not self._waiting and self._has_room(site):
-            self._under_way[site] += 1
-            return True
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         entry = (site, turn)
         self._waiting.append(entry)
