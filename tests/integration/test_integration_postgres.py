@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,7 +43,7 @@ def await_event(log: Path, event: str, number: int) -> None:
 def test_a_study_on_postgresql_survives_a_kill_and_a_restart_of_the_server(
     server: PostgresServer, tmp_path: Path
 ) -> None:
-    federation = Federation.build(tmp_path / "study", store_url=server.database())
+    federation = Federation.build(tmp_path / "study", store_url=server.database(), rounds=3)
     root, log = federation.coordinator_root, federation.root / "coordinator.log"
     centre = federation.coordinator("die_at='share:1:after'")
     sites = [federation.site(site) for site in federation.ids]
@@ -51,7 +52,9 @@ def test_a_study_on_postgresql_survives_a_kill_and_a_restart_of_the_server(
     old_size = len(read_entries(log_database(Folder(root))))
     centre = federation.coordinator()
     await_event(log, "update.submitted", 2)
+    sites[-1].send_signal(signal.SIGSTOP)  # the run cannot end before the server is gone
     server.restart("immediate")  # as a power cut: connections end in the middle of whatever they do
+    sites[-1].send_signal(signal.SIGCONT)
     assert [finish(process, SECONDS) for process in sites] == [0] * len(sites)
     assert finish(centre, SECONDS) == 0
     said = log.read_text()
@@ -61,7 +64,7 @@ def test_a_study_on_postgresql_survives_a_kill_and_a_restart_of_the_server(
     assert "Traceback" not in said
 
     found = status(root)
-    assert (found["closed"], found["run_closed"]) == (2, True)
+    assert (found["closed"], found["run_closed"]) == (3, True)
     export_bundle(root, tmp_path / "bundle")
     reports.write_trust(federation.site_root("site-a"), tmp_path / "trust.json")
     assert verify_bundle(tmp_path / "bundle", Trust.load(tmp_path / "trust.json")).verdict == "pass"
