@@ -12,7 +12,15 @@ from fedmedlora_bench.progress import Progress
 @pytest.mark.parametrize("limits", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_honest_rounds_end_under_two_attacks_and_only_limits_refuse(limits: bool) -> None:
     # R3.1.5
-    plan = HostilePlan(("slow_tls", "flood"), sites=3, rounds=1, repeats=1, dimension=1000, limits=limits)
+    plan = HostilePlan(
+        ("slow_tls", "flood"),
+        sites=3,
+        rounds=1,
+        repeats=1,
+        dimension=1000,
+        limits=limits,
+        scheduling="SCHED_OTHER",  # beside other tests it would not come to its turn otherwise
+    )
     with Progress(enabled=False) as progress:
         result = run_hostile(plan, progress=progress)
     assert result["not_reached"] == []

@@ -1,12 +1,12 @@
-"""The attacker's process: `python -m fedmedlora_bench.hostile.attacker PORT PAPERS`.
+"""The attacker's process: `python -m fedmedlora_bench.hostile.attacker PORT PAPERS SCHEDULING`.
 
 It reads the name of an attack on standard input and begins it; an empty line ends it, and is answered by one
 line of JSON: what became of the connections, how long it meant to pause between its moves and how long it
 did, and the processor time that it took.
 
 A real attacker has a machine of its own. This one shares it with those whom it attacks, so it runs only
-while nobody else wants a processor (SCHED_IDLE): what is then measured is what its traffic costs, and its
-pauses tell whether there was as much of it as planned.
+while nobody else wants a processor (SCHED_IDLE) unless it is told otherwise: what is then measured is what
+its traffic costs, and its pauses tell whether there was as much of it as planned.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ async def _serve(port: int, papers: Path) -> None:
 
 def main() -> None:
     """Wait for orders until standard input ends."""
-    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    os.sched_setscheduler(0, getattr(os, sys.argv[3]), os.sched_param(0))
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     asyncio.run(_serve(int(sys.argv[1]), Path(sys.argv[2])))

@@ -47,7 +47,9 @@ class Centre:
         ports: Of the federation and enrolment listeners, and of the metrics.
     """
 
-    def __init__(self, root: Path, *, sites: int, rounds: int, dimension: int, limits: bool) -> None:
+    def __init__(
+        self, root: Path, *, sites: int, rounds: int, dimension: int, limits: bool, scheduling: str
+    ) -> None:
         """Make the folders, and start nothing."""
         self._root = root
         self.ports = free_ports(3)
@@ -57,6 +59,7 @@ class Centre:
             root / "federation", FederationPlan(members, rounds, dimension, addresses=addresses)
         )
         self._set_up(limits)
+        self._scheduling = scheduling
         make_papers(root / "papers", self._folders, members[-1])
         self._members = members
         self._processes: list[subprocess.Popen[str]] = []
@@ -68,7 +71,8 @@ class Centre:
         self._coordinator = self._start("coordinator", serve, stdout=subprocess.PIPE)
         for site in self._members:
             self._start(site, ["fedmedlora_cli", "site", "run", "--dir", str(self._folders.site(site))])
-        attacker = ["fedmedlora_bench.hostile.attacker", str(self.ports[0]), str(self._root / "papers")]
+        papers = str(self._root / "papers")
+        attacker = ["fedmedlora_bench.hostile.attacker", str(self.ports[0]), papers, self._scheduling]
         self._attacker = self._start(
             "attacker", attacker, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=1
         )

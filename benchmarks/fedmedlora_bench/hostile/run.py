@@ -49,6 +49,8 @@ class HostilePlan:
         dimension: Values of an update; even.
         limits: False takes the limits of `[peers]` away.
         seconds: After which no further attack is begun; what was measured until then is the result.
+        scheduling: Of the attacker's process: `SCHED_IDLE` leaves the processors to those it attacks, but on
+            a machine busy with other things it may never come to its turn; `SCHED_OTHER` is like all.
     """
 
     attacks: Sequence[str] = ATTACKS
@@ -58,6 +60,7 @@ class HostilePlan:
     dimension: int = 100_000
     limits: bool = True
     seconds: float = math.inf
+    scheduling: str = "SCHED_IDLE"
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run.
@@ -115,7 +118,7 @@ def run_hostile(plan: HostilePlan, *, progress: Progress) -> dict[str, Any]:
         "repeats": plan.repeats,
         "dimension": plan.dimension,
         "limits": plan.limits,
-        "attacker_scheduling": "SCHED_IDLE",
+        "attacker_scheduling": plan.scheduling,
         "attacks": attacks,
         "not_reached": [name for name in plan.attacks if name not in attacks],
         "load": {"before": before, "after": os.getloadavg()[0]},
@@ -133,6 +136,7 @@ def _under(name: str, plan: HostilePlan, progress: Progress) -> dict[str, Any]:
             rounds=plan.rounds_of_study,
             dimension=plan.dimension,
             limits=plan.limits,
+            scheduling=plan.scheduling,
         )
         with centre:
             times = _rounds(centre)
