@@ -23,6 +23,9 @@ SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
     # What nobody reads yet stays with its sender: no window grows ahead of the reader (ADR 0055).
     ("grpc.http2.bdp_probe", 0),
     ("grpc.http2.lookahead_bytes", 65_535),
+    # Nor does what a connection once read fast keep room for more: it has 64 KiB at most (ADR 0055).
+    ("grpc.experimental.tcp_max_read_buffer_size", 65_536),
+    ("grpc.experimental.tcp_max_read_chunk_size", 65_536),
     ("grpc.so_reuseport", 0),  # a second server on the port must fail, not share it
 )
 MAX_REQUEST_BYTES = wire.CHUNK_BYTES + 64 * 1024  # a chunk with its proof; an event is smaller
