@@ -30,6 +30,9 @@ def command(
     epsilon: Annotated[
         list[float] | None, typer.Option(help="A budget by patient over all rounds; may be repeated.")
     ] = None,
+    canary_notes: Annotated[
+        int | None, typer.Option(help="Notes of each patient whose coin is guessed for the bound.", min=1)
+    ] = None,
     work: Annotated[
         Path | None, typer.Option(help="Folder of finished jobs; a run that was killed goes on from there.")
     ] = None,
@@ -49,6 +52,8 @@ def command(
         options = replace(options, site_count=sites)
     if epsilon:
         options = replace(options, epsilons=tuple(epsilon))
+    if canary_notes is not None:
+        options = replace(options, canary_notes=canary_notes)
     result = run_attacks(
         base=base,
         seeds=seeds,

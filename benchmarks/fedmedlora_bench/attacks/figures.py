@@ -93,14 +93,20 @@ def _membership_row(
 def audit_row(losses: Losses, base: Losses, *, delta: float) -> dict[str, Any]:
     """Lower bound on epsilon from the canaries' coins.
 
+    A canary's score is what of its advantage the untrained adapter's does not predict, by a straight line
+    through all canaries: little of that is left after a long training, and nearly all after a noisy one. The
+    line knows no coin, so the bound holds as it does for any score.
+
     Args:
         losses: Under the attacked adapter.
-        base: Under the untrained one; what it knows of a canary is taken away.
+        base: Under the untrained one.
         delta: Of the claim.
     """
     before = {canary["canary"]: float(canary["advantage"]) for canary in base["canaries"]}
     canaries = losses["canaries"]
-    scores = np.asarray([float(canary["advantage"]) - before[canary["canary"]] for canary in canaries])
+    advantages = np.asarray([float(canary["advantage"]) for canary in canaries])
+    line = np.stack([np.ones(len(canaries)), [before[canary["canary"]] for canary in canaries]], axis=1)
+    scores = np.round(advantages - line @ np.linalg.lstsq(line, advantages, rcond=None)[0], 9)  # nats
     coins = np.asarray([bool(canary["in"]) for canary in canaries])
     counts = sorted({max(2, round(share * len(canaries))) for share in _GUESSED_SHARES})
     bound = best_bound(scores, coins, delta=delta, guess_counts=counts)

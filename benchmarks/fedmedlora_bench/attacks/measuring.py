@@ -29,7 +29,7 @@ from fedmedlora_core.records import Note
 
 __all__ = ["exposures", "losses", "note_losses", "read_out", "release"]
 
-_CANARY_ALTERNATIVES = 4
+_CANARY_ALTERNATIVES = 16
 
 
 def release(job: Release) -> tuple[Adapter, dict[str, Any]]:

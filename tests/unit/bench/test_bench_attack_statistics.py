@@ -214,3 +214,16 @@ def test_what_the_base_model_knows_of_a_canary_does_not_count() -> None:
     seen = losses(1, 2.0, 0)
     assert audit_row(seen, losses(1, 0.0, 9), delta=1e-5)["epsilon_at_least"] > 1
     assert audit_row(seen, seen, delta=1e-5)["epsilon_at_least"] == 0
+
+
+@pytest.mark.parametrize("kept", [0.0, 1.0])
+def test_a_canary_shows_whether_training_kept_or_wiped_out_what_the_base_model_knew(kept: float) -> None:
+    # Taking all of it away would drown what a long training shows, and none of it what a noisy one does.
+    known = np.random.default_rng(5).normal(0, 7, 60)
+    before, after = losses(1, 0.0, 9), losses(1, 2.0, 0)
+    for place, level in enumerate(known):
+        before["canaries"][place]["advantage"] = float(level)  # type: ignore[index]
+        after["canaries"][place]["advantage"] += kept * float(level)  # type: ignore[index]
+    row = audit_row(after, before, delta=1e-5)
+    assert row["auc"] > 0.95
+    assert row["epsilon_at_least"] > 1
