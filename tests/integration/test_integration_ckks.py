@@ -69,7 +69,8 @@ def masked(four: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Federa
     return run(agreed(four, options_of(root / "prepared", vote_every=0)), root / "run", vote_every=0)
 
 
-@pytest.mark.parametrize("custody", ["holder", pytest.param("shared", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("custody", ["holder", "shared"])
 def test_encrypted_and_masked_federations_end_with_the_identical_adapter(
     masked: tuple[Federation, list[RoundRow]], encrypted: dict[str, Path], tmp_path: Path, custody: str
 ) -> None:

@@ -44,6 +44,7 @@ def run(four: Path, out: Path, *strategies: str, **more: Any) -> Federation:
     return federation
 
 
+@pytest.mark.long
 def test_masks_and_none_give_the_identical_adapter_under_strategies(four: Path, tmp_path: Path) -> None:
     names = ("fedmedlora+", "fedprox", "fedadam", "alternating")
     masked = run(four, tmp_path / "masked", *names)

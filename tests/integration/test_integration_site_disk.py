@@ -190,6 +190,7 @@ def wards(root: Path, **terms: Any) -> Callable[[], SiteWard]:
     return lambda: SiteWard(root / f"study-{next(numbers)}", rounds=ROUNDS, quorum=True, **terms)
 
 
+@pytest.mark.long
 def test_a_disk_that_fails_at_any_write_costs_no_event_and_no_secret(tmp_path: Path, disk: Disk) -> None:
     points = writes_of(tmp_path / "undisturbed", disk)
     assert {point.what.split()[-1].split("/")[-1] for point in points} >= {

@@ -84,6 +84,7 @@ def private_job(job: TrainingJob, tmp_path_factory: pytest.TempPathFactory) -> T
     )
 
 
+@pytest.mark.long
 def test_a_killed_private_training_goes_on_with_the_same_draws_and_noise(
     private_job: TrainingJob, tmp_path: Path
 ) -> None:
