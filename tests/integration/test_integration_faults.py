@@ -172,7 +172,8 @@ def test_a_hospital_that_dies_in_the_vote_does_not_cost_it(four: Path, tmp_path:
     assert released(federation).digest == second.next_base
 
 
-@pytest.mark.parametrize("step", ["upload", pytest.param("unmask", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("step", ["upload", "unmask"])
 def test_three_hospitals_are_all_or_abort(three: Path, tmp_path: Path, step: str) -> None:
     federation = run_prepared(three, tmp_path / "run", sites=3, drops=[f"site-b@{step}:1"])
     first, second = rows(federation)

@@ -9,7 +9,8 @@ from fedmedlora_bench.progress import Progress
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("limits", [True, pytest.param(False, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("limits", [True, False])
 def test_honest_rounds_end_under_two_attacks_and_only_limits_refuse(limits: bool) -> None:
     # R3.1.5
     plan = HostilePlan(

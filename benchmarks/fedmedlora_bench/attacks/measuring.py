@@ -118,7 +118,8 @@ def _advantage(learner: Learner, canary: Secret, seed: int) -> float:
     """How much likelier a canary's labels are than other labels of the same words, in nats."""
     draws = np.random.default_rng([seed, *canary.id.encode()])
     every = canary.alternatives(0)
-    chosen = [every[index] for index in draws.choice(len(every), size=_CANARY_ALTERNATIVES, replace=False)]
+    count = min(_CANARY_ALTERNATIVES, len(every))
+    chosen = [every[index] for index in draws.choice(len(every), size=count, replace=False)]
     own, *rest = note_losses(learner, [canary.note(), *(canary.note(value) for value in chosen)])
     return float(np.mean(rest) - own)
 
