@@ -54,7 +54,7 @@ def test_bench_audit_writes_every_figure_of_its_table(
     assert result["signatures"] > result["events"] > result["write"]["events_per_round"] > 0
     assert result["load"]["before"] >= 0
     assert 0 < result["packed"]["bytes"] < result["bundle_bytes"]
-    assert result["packed"]["verify_over_folder_cpu"] > 0
+    assert result["packed"]["verify_over_folder_cpu"] > 0.5
     assert result["packed"]["peak_above_base_bytes"] > 0
     assert "1 rounds, 4 sites" in capsys.readouterr().out
     assert all(row[0] in render_audit(result) for row in audit_rows(result))
