@@ -93,7 +93,8 @@ class SiteNoise:
                 "site_noise needs masks, and at least one colluding site: each knows its noise"
             )
         exact = rules.get("vote") or rules.get("validation")
-        if weights["size_exponent_milli"] != 0 or weights["tau_milli"] != 0 or exact:
+        told = weights["size_exponent_milli"] != 0 or weights["tau_milli"] != 0
+        if told or exact or weights.get("type_weights") is not None:
             raise CharterError("site_noise: weights are constants, and there are no votes and no counts")
         top = _whole(weights, "weight_max", 1)
         weight = min(_whole(weights, "weight_scale", 1), top)

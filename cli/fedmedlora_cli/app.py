@@ -39,7 +39,7 @@ ENTRIES = {
 
 ROOT_HELP = """Hospitals train one LoRA adapter for clinical information extraction together.
 
-No hospital's notes, adapter, weight, size or score becomes visible to anyone else, and a transparency log
+No hospital's notes, adapter, exact size or score becomes visible to anyone else, and a transparency log
 lets an outsider judge every exchange from files alone.
 
 Example: fedmedlora demo --out demo-run

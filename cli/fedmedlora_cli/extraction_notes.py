@@ -7,6 +7,7 @@ written beside the result.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -17,8 +18,10 @@ from fedmedlora_core.jsonl import read_jsonl
 from fedmedlora_core.labels import LabelSet
 from fedmedlora_core.parts import join_parts
 from fedmedlora_core.records import Note
-from fedmedlora_core.source_text import files_below, is_storable, read_text
+from fedmedlora_core.source_text import files_below, files_matching, is_storable, read_text
 from fedmedlora_core.sources import FORMATS, chosen_format, chosen_mapping, read_documents
+
+_TEXT = re.compile(r"\.txt$")
 
 
 @dataclass(frozen=True)
@@ -115,9 +118,7 @@ def _read(
     """The notes of one file or folder, each with its original text file."""
     is_text = format is None and not _has_format(path)
     if is_text:
-        files = (
-            sorted(file for file in files_below(path) if file.suffix == ".txt") if path.is_dir() else [path]
-        )
+        files = files_matching(path, _TEXT) if path.is_dir() else [path]
         if not files:
             raise ConfigError(f"{path}: holds no notes of a known format and no .txt files")
         return [(_text_note(file, path), file) for file in files]

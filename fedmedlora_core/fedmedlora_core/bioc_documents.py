@@ -11,7 +11,7 @@ Rules:
   file, the roles are kept, so that a mapping can name the head by its role. Relations of concepts, of other
   relations, or of another number of nodes are counted and left aside;
 * ids are unique in a document, and a node names one that exists;
-* the infon `patient_id` of a document is its patient.
+* the infon `patient_id` of a document is its patient; blanks around it do not count.
 """
 
 from __future__ import annotations
@@ -71,7 +71,6 @@ class _Document:
             self._add_annotation(annotation)
         for relation in relations:
             self._add_relation(relation, places, {item.id for item in relations if item.id})
-        patient = content.infons.get("patient_id")
         return SourceDocument(
             name=content.id,
             text=self.text,
@@ -79,10 +78,16 @@ class _Document:
             links=tuple(self.links),
             lines=self.counts,
             aside=self.aside,
-            patient_id=patient if isinstance(patient, str) and patient else None,
+            patient_id=self._patient(content.infons.get("patient_id", "")),
             file=self.file,
             line=self.decoded.line,
         )
+
+    def _patient(self, patient: Any) -> str | None:
+        """The patient's id without the blanks of a file that is set out in lines; None where it is empty."""
+        if not isinstance(patient, str):
+            raise DataError("a patient_id is no text", file=self.file, line=self.decoded.line)
+        return patient.strip() or None
 
     def _error(self, message: str, kind: str, part: str) -> DataError:
         """An error at a part of the document; at the second one where an id occurs twice."""

@@ -33,6 +33,9 @@ _CONCEPT_LINE = re.compile(rf'^{_CONCEPT}\|\|t="([^"\s]+)"\s*$')
 _ASSERTION_LINE = re.compile(rf'^{_CONCEPT}\|\|t="([^"\s]+)"\|\|a="([^"]+)"\s*$')
 _RELATION_LINE = re.compile(rf'^{_CONCEPT}\|\|r="([^"\s]+)"\|\|{_CONCEPT}\s*$')
 _FOLDERS = {".con": "concept", ".txt": "txt", ".ast": "ast", ".rel": "rel"}
+_PROBLEM = "problem"
+_FIRST_ENDS = {"Tr": "treatment", "Te": "test"}
+"""How the name of a relation begins -> the type of its first concept; the second one is a problem."""
 
 _Place = tuple[int, int, int, int]
 
@@ -45,6 +48,7 @@ class _Reading:
     tokens: list[list[tuple[int, int]]]
     accepted: frozenset[str]
     places: dict[_Place, list[str]] = field(default_factory=dict)
+    types: dict[str, str] = field(default_factory=dict)
     spans: list[SourceSpan] = field(default_factory=list)
     links: list[SourceLink] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
@@ -128,6 +132,7 @@ def _concept(found: _Reading, name: str, number: int, line: str) -> None:
         raise DataError("the text at these places is not the text of the line", file=name, line=number)
     found.counts["concept"] += 1
     found.places.setdefault(place, []).append(f"C{number}")
+    found.types[f"C{number}"] = match[6]
     found.spans.append(SourceSpan(f"C{number}", match[6], ((start, end),), is_mismatch))
 
 
@@ -147,18 +152,24 @@ def _relation(found: _Reading, name: str, number: int, line: str) -> None:
     if match is None:
         raise DataError("is no relation line", file=name, line=number)
     found.counts["relation"] += 1
-    first = _named(found, match[1], match.groups()[1:5], name, number)
-    second = _named(found, match[7], match.groups()[7:11], name, number)
+    kind = _FIRST_ENDS.get(match[6][:2], _PROBLEM)
+    first = _named(found, match[1], match.groups()[1:5], name, number, kind)
+    second = _named(found, match[7], match.groups()[7:11], name, number, _PROBLEM)
     if first is not None and second is not None:
         found.links.append(SourceLink(match[6], first, second))
 
 
-def _named(found: _Reading, shown: str, place: tuple[str, ...], name: str, number: int) -> str | None:
-    """The concept that a line of another file names; None, counted, where the mapping accepts it as wrong."""
+def _named(
+    found: _Reading, shown: str, place: tuple[str, ...], name: str, number: int, kind: str = ""
+) -> str | None:
+    """The concept that a line of another file names; None, counted, where the mapping accepts it as wrong.
+
+    A line tells a place. Where several concepts share it, the one of type `kind` is meant.
+    """
     key, (start, end) = _stretch(found, place, name, number)
     ids = found.places.get(key)
     if ids and _shows(found.text[start:end], shown):
-        return ids[0]
+        return next((one for one in ids if found.types[one] == kind), ids[0])
     if f"{name}:{number}" in found.accepted:
         found.aside["line that is wrong, as the mapping accepts"] += 1
         return None

@@ -42,9 +42,10 @@ def read_jsonl(
     check = check_structure if mapping is not None else partial(validate_note, labels=labels)
     notes = tuple(iter_checked(file, check))
     result = convert(_documents(file, notes), mapping, labels)
-    if mapping is None:
-        return ImportResult(notes, result.report)
     pairs = zip(result.notes, notes, strict=True)
+    if mapping is None:  # what was annotated is the study's own: a type without a span here stays a negative
+        own = tuple(replace(old, entities=new.entities, relations=new.relations) for new, old in pairs)
+        return ImportResult(own, result.report)
     return ImportResult(tuple(replace(new, part_of=old.part_of) for new, old in pairs), result.report)
 
 

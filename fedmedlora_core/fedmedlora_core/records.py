@@ -181,6 +181,8 @@ def check_structure(note: Note) -> None:
     """
     if not note.document_id or note.patient_id == "":
         raise DataError("document_id and patient_id must not be empty")
+    if note.patient_id is not None and note.patient_id != note.patient_id.strip():
+        raise DataError("patient_id must not begin or end with a blank: it would be another patient")
     if not all(map(is_storable, (note.text, note.document_id, note.patient_id or ""))):
         raise DataError("text or an id has halves of characters, which no file can hold")
     if note.part_of is not None and (not note.part_of.document_id or note.part_of.start < 0):

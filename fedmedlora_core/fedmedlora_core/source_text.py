@@ -7,6 +7,7 @@ offsets and line numbers mean the same everywhere.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,23 +39,42 @@ def files_below(folder: Path) -> Iterator[Path]:
     """Every file of a folder and of those below it, in no order.
 
     Raises:
-        DataError: A folder cannot be read. (`Path.rglob` passes over it in silence: half an import.)
+        DataError: A folder cannot be read, or one is a link. (`Path.rglob` passes over both in silence: half
+            an import.)
     """
 
     def refuse(error: OSError) -> None:
         raise DataError(error.strerror or "cannot be read", file=str(error.filename)) from None
 
-    for root, _, names in os.walk(folder, onerror=refuse):
+    for root, folders, names in os.walk(folder, onerror=refuse):
+        for path in map(Path(root).joinpath, [*folders, *names]):
+            if path.is_symlink() and not path.is_file():
+                raise DataError("is a link to a folder or to nothing; give the folder itself", file=str(path))
         yield from (path for path in map(Path(root).joinpath, names) if path.is_file())
+
+
+def files_matching(folder: Path, names: re.Pattern[str]) -> list[Path]:
+    """The files whose names fit, of a folder and of those below it, in the order of their paths.
+
+    Raises:
+        DataError: A name would fit if it were in small letters (half an import); or a folder cannot be read.
+    """
+    found = []
+    for path in files_below(folder):
+        if names.search(path.name):
+            found.append(path)
+        elif names.search(path.name.lower()):
+            raise DataError("its ending has capitals; write it in small letters", file=str(path))
+    return sorted(found)
 
 
 def files_named(folder: Path, suffix: str) -> list[Path]:
     """The files with an ending, of a folder and of those below it, in the order of their paths.
 
     Raises:
-        DataError: There is none, or a folder cannot be read.
+        DataError: There is none; see `files_matching`.
     """
-    files = sorted(path for path in files_below(folder) if path.suffix == suffix)
+    files = files_matching(folder, re.compile(rf"{re.escape(suffix)}$"))
     if not files:
         raise DataError(f"holds no {suffix} files", file=str(folder))
     return files

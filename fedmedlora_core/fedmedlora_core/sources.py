@@ -24,7 +24,7 @@ from fedmedlora_core.labels import CLINICAL, LabelSet
 from fedmedlora_core.mapping import LabelMapping, load_mapping
 from fedmedlora_core.pubtator import pubtator_documents
 from fedmedlora_core.source_documents import SourceDocument
-from fedmedlora_core.source_text import files_below
+from fedmedlora_core.source_text import files_below, files_matching
 
 _Read = Callable[[Path, frozenset[str]], list[SourceDocument]]
 
@@ -52,7 +52,7 @@ def _per_file(pattern: str, read: Callable[[Path, str], Iterator[SourceDocument]
 
     def documents(source: Path, accepted: frozenset[str]) -> list[SourceDocument]:
         if source.is_dir():
-            files = [(path, path.relative_to(source).as_posix()) for path in _files(source, names)]
+            files = [(path, path.relative_to(source).as_posix()) for path in files_matching(source, names)]
         else:
             files = [(source, source.name)]
         if not files:
@@ -60,11 +60,6 @@ def _per_file(pattern: str, read: Callable[[Path, str], Iterator[SourceDocument]
         return [document for path, name in files for document in read(path, name)]
 
     return Format(names, documents)
-
-
-def _files(folder: Path, names: re.Pattern[str]) -> list[Path]:
-    """The files of a folder, and of those below it, whose names fit."""
-    return sorted(path for path in files_below(folder) if names.search(path.name))
 
 
 FORMATS: dict[str, Format] = {

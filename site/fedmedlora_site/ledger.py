@@ -90,6 +90,7 @@ class Ledger:
         Raises:
             FolderError: A line was changed, or the ledger is shorter than this folder has seen it.
         """
+        self._refuse_link()
         if not self.path.parent.is_dir():
             raise FolderError(f"{self.path}: its folder does not exist; is the disk there?")
         # The head first: a ledger that grows meanwhile is never shorter than an older head.
@@ -102,6 +103,7 @@ class Ledger:
         Raises:
             FolderError: See `charges`; or the folder of the ledger does not exist.
         """
+        self._refuse_link()
         try:
             lock = os.open(
                 self.path.with_name(f".{self.path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
@@ -115,6 +117,11 @@ class Ledger:
             yield LedgerWriter(self.path, self._head, _Book(self.path, self._read_head()))
         finally:
             os.close(lock)
+
+    def _refuse_link(self) -> None:
+        """Refuse a link: writing the ledger again puts a copy in its place, and the two would count apart."""
+        if self.path.is_symlink():
+            raise FolderError(f"{self.path}: is a link; name the file itself (privacy.ledger in site.toml)")
 
     def _read_head(self) -> tuple[int, str]:
         """Size of the ledger and hash of its last line when this folder last wrote."""

@@ -150,6 +150,7 @@ def test_a_charter_with_wrong_numbers_is_no_charter(changes: dict[str, Any], sen
         ("secure_aggregation", {"mode": "none"}, "needs masks"),
         ("secure_aggregation", {"vote": {"every_rounds": 1}}, "no vote"),
         ("aggregation", {"tau_milli": 1000}, "constants"),
+        ("aggregation", {"type_weights": "mentions"}, "constants"),
         ("aggregation", {"weight_scale": None}, "weight_scale"),
         ("adapter", {"dimension": 0}, "dimension"),
     ],

@@ -86,3 +86,24 @@ def test_byte_order_mark_is_not_part_of_the_first_note(tmp_path: Path) -> None:
     plain = read_jsonl(path, mapping=MAPPING).notes
     path.write_bytes(codecs.BOM_UTF8 + path.read_bytes())
     assert read_jsonl(path, mapping=MAPPING).notes == plain
+
+
+def test_blanks_and_doubles_go_without_a_mapping_too(tmp_path: Path) -> None:
+    spans = [["T1", "problem", 2, 8], ["T2", "problem", 3, 8], ["T3", "negation", 0, 2]]
+    own = {
+        "annotated": ["problem", "negation", "drug"],
+        "entities": spans,
+        "relations": [["T1", "negation", "T3"]],
+    }
+    result = read_jsonl(_write(tmp_path, **own))
+    (note,) = result.notes
+    assert [(e.type, note.text_of(e)) for e in note.entities] == [("problem", "fever"), ("negation", "no")]
+    assert [kind for _, kind, _ in note.triples()] == ["negation"]
+    assert note.annotated == {"problem", "negation", "drug"}  # no drug here is a finding, not a gap
+    assert result.report.dropped == {"equal to another span": 1}
+
+
+@pytest.mark.parametrize("patient", [" p1", "p1\n", "\t"])
+def test_one_patient_is_not_written_in_two_ways(tmp_path: Path, patient: str) -> None:
+    with pytest.raises(DataError, match=r"notes\.jsonl:1.*another patient"):
+        read_jsonl(_write(tmp_path, patient_id=patient), mapping=MAPPING)

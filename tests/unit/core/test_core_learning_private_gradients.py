@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ from fedmedlora_core.learning.learner import Learner
 from fedmedlora_core.learning.lora import load_vector, read_vector, train_only
 from fedmedlora_core.learning.private.clipped_sum import row_norms
 from fedmedlora_core.learning.private.gradients import row_gradients
+from fedmedlora_core.learning.private.loop import PrivateLoop
+from fedmedlora_core.learning.private.self_test import PublicWords
 from fedmedlora_core.strategy_terms import AdapterMode
 from fedmedlora_testkit.models import make_notes, write_causal, write_encoder
-from fedmedlora_testkit.private import small_learner
+from fedmedlora_testkit.private import TRAINING, private_terms, small_learner
 
 
 @pytest.fixture(scope="module")
@@ -149,3 +152,18 @@ def test_rows_under_a_base_model_in_half_precision_are_float32_and_near_the_loop
     apart = [ours.float() - theirs.float() for ours, theirs in zip(found, wanted, strict=True)]
     assert float((row_norms(apart) / row_norms(wanted)).max()) < 0.1
     assert float(row_norms(apart).max()) > 0  # else nothing was in half precision
+
+
+def test_whoever_is_added_moves_the_sum_by_the_clip_at_most_also_in_bfloat16(
+    folders: dict[str, Path],
+) -> None:
+    # R4.13.1: in few bits a batch's padding and kernels round each row by what lies beside it
+    learner = moved(small_learner(folders["causal"], dtype=torch.bfloat16))
+    seen = {sample.ids: sample for sample in learner.samples(make_notes(24), ["ner", "re"])}
+    batch = sorted(seen.values(), key=lambda sample: sample.length)
+    terms, privacy = replace(TRAINING, batch_size=8), private_terms(clip_micro=1000)
+    with row_gradients(learner) as rows:
+        loop = PrivateLoop(rows, terms, privacy, PublicWords())
+        whole, rest, own = (loop.summed(part).sums for part in (batch, batch[1:], batch[:1]))
+    for all_rows, others, one in zip(whole, rest, own, strict=True):
+        assert torch.equal(all_rows - others, one)

@@ -209,8 +209,26 @@ def test_a_gradient_that_is_not_finite_is_refused(folders: dict[str, Path]) -> N
     learner = small_learner(folders["causal"])
     with torch.no_grad():
         next(iter(learner.model.get_base_model().parameters()))[0] = float("nan")
-    with pytest.raises(SelfTestError, match="not finite"):
+    with pytest.raises(SelfTestError, match="no two different training examples with finite gradients"):
         train(learner)
+
+
+def test_one_patient_without_a_finite_gradient_does_not_decide_whether_training_begins(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refusal stands in the log: it would tell of one patient, and no accountant charges it."""
+    learner = small_learner(folders["causal"])
+    units = units_of(learner, notes_of_patients(3), ["ner"], unit="patient", terms=TRAINING)
+    bad, losses = units[0].samples[0].ids, Learner.row_losses
+
+    def overflowing(self: Learner, batch: Sequence[Any]) -> torch.Tensor:
+        factors = torch.tensor([float("inf") if sample.ids == bad else 1.0 for sample in batch])
+        return losses(self, batch) * factors
+
+    monkeypatch.setattr(Learner, "row_losses", overflowing)
+    test = SelfTest(learner, units)
+    with row_gradients(learner) as rows:
+        test.run(rows, TRAINING, private_terms())
 
 
 def test_one_example_is_too_few_to_try_it_on(folders: dict[str, Path]) -> None:

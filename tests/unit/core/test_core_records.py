@@ -57,6 +57,7 @@ BROKEN_ROWS = {
     "text no string": _row(text=3),
     "empty document id": _row(document_id=""),
     "empty patient id": _row(patient_id=""),
+    "patient id with a blank": _row(patient_id="p1 "),
     "patient no string": _row(patient_id=7),
     "annotated no list": _row(annotated="problem"),
     "annotated unknown": _row(annotated=["problem", "negation", "colour"]),
@@ -135,7 +136,10 @@ def test_views_of_a_note() -> None:
 texts = st.text(min_size=1, max_size=40)
 
 
-@given(texts, texts, st.one_of(st.none(), texts), st.data())
+patients = texts.filter(lambda text: text == text.strip())
+
+
+@given(texts, texts, st.one_of(st.none(), patients), st.data())
 def test_any_valid_note_survives_the_format(
     text: str, name: str, patient: str | None, data: st.DataObject
 ) -> None:

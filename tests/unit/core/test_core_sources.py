@@ -12,7 +12,14 @@ from fedmedlora_core.importing import ImportResult
 from fedmedlora_core.labels import CLINICAL
 from fedmedlora_core.mapping import LabelMapping, load_mapping
 from fedmedlora_core.records import Note, validate_note
-from fedmedlora_core.sources import FORMATS, chosen_format, chosen_mapping, detect_format, read_source
+from fedmedlora_core.sources import (
+    FORMATS,
+    chosen_format,
+    chosen_mapping,
+    detect_format,
+    read_documents,
+    read_source,
+)
 from fedmedlora_testkit import note_formats
 from fedmedlora_testkit.note_formats import MAPPING, SAMPLES, write
 
@@ -180,3 +187,47 @@ def test_a_byte_order_mark_before_annotations_is_no_part_of_them(suffix: str, tm
         path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     again = read_source(tmp_path / "marked", names[suffix], mapping=MAPPING)
     assert again.notes == wanted.notes
+
+
+def test_a_linked_folder_or_a_name_in_capitals_is_no_half_an_import(tmp_path: Path) -> None:
+    source = write(tmp_path / "notes", note_formats.FORMATS["brat"][1]())
+    other = write(tmp_path / "other", note_formats.FORMATS["brat"][1]())
+    (source / "ward").symlink_to(other)
+    with pytest.raises(DataError, match=r"ward: is a link"):
+        read_source(source, "brat", mapping=MAPPING)
+    (source / "ward").unlink()
+    next(other.glob("*.ann")).rename(source / "late.ANN")
+    with pytest.raises(DataError, match=r"late\.ANN: its ending has capitals"):
+        read_source(source, "brat", mapping=MAPPING)
+
+
+def test_a_place_with_two_concepts_gives_a_relation_its_kind_of_concept(tmp_path: Path) -> None:
+    concept = 'c="ct" 1:0 1:0||t="{}"\n'
+    fever = 'c="fever" 1:2 1:2'
+    con = concept.format("test") + concept.format("treatment") + f'{fever}||t="problem"\n'
+    rel = f'c="ct" 1:0 1:0||r="TrAP"||{fever}\nc="ct" 1:0 1:0||r="TeRP"||{fever}\n'
+    source = write(tmp_path, {"a.txt": b"ct for fever", "a.con": con.encode(), "a.rel": rel.encode()})
+    (document,) = read_documents(source, "i2b2")
+    types = {span.id: span.type for span in document.spans}
+    assert [types[link.first] for link in document.links] == ["treatment", "test"]
+    assert [types[link.second] for link in document.links] == ["problem", "problem"]
+
+
+def test_a_patient_id_set_out_in_lines_is_the_same_patient(tmp_path: Path) -> None:
+    content = note_formats.bioc_xml()["set.xml"]
+    spread = b'<id>17</id>\n    <infon key="patient_id">\n      p1\n    </infon>'
+    content = content.replace(b"<id>17</id>", spread)
+    notes = read_source(write(tmp_path, {"set.xml": content}), "bioc", mapping=MAPPING).notes
+    assert [note.patient_id for note in notes if note.document_id == "17"] == ["p1"]
+
+
+def test_a_patient_id_that_is_a_number_is_refused_with_its_line(tmp_path: Path) -> None:
+    content = note_formats.bioc_json()["set.json"]
+    told = content.replace(
+        b'"id": "17",\n      "infons": {}', b'"id": "17",\n      "infons": {"patient_id": 1}'
+    )
+    assert told != content
+    with pytest.raises(DataError, match=r"a patient_id is no text") as caught:
+        read_source(write(tmp_path, {"set.json": told}), "bioc", mapping=MAPPING)
+    begins = content[: content.index(b'"BioCDocument"')].count(b"\n")
+    assert (caught.value.file, caught.value.line) == ("set.json", begins)

@@ -200,3 +200,16 @@ def test_a_lock_is_given_back_after_an_error(tmp_path: Path) -> None:
     before = len(list(Path("/proc/self/fd").iterdir()))
     write(make(tmp_path), 1)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_a_ledger_behind_a_link_is_refused(tmp_path: Path) -> None:
+    """Writing it again would put a copy in the link's place, and each of two files would count a part."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    make(shared, 1)
+    (tmp_path / "ledger.jsonl").symlink_to(shared / "ledger.jsonl")
+    with pytest.raises(FolderError, match="is a link"):
+        make(tmp_path).charges()
+    with pytest.raises(FolderError, match="is a link"):
+        write(make(tmp_path), 2)
+    assert len(make(shared).charges()) == 1

@@ -40,11 +40,15 @@ class RowGradients:
 
     Attributes:
         parameters: What trains; gradients come in this order.
+        alone: Whether a row must be computed by itself, as the model computes in fewer bits than float32:
+            the padding and the kernels of a batch then round a row by what lies beside it, and whoever is
+            added would move the sum by more than the clip.
     """
 
     def __init__(self, learner: Learner, hooks: Any) -> None:
         """Take over hooks that are in place."""
         self.parameters = [p for p in learner.model.parameters() if p.requires_grad]
+        self.alone = any(p.dtype is not torch.float32 for p in learner.model.parameters())
         self._learner = learner
         self._hooks = hooks
 

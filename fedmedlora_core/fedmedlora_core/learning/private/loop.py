@@ -72,6 +72,14 @@ class PrivateLoop:
         rows = [row for place in chosen if (row := units[place].row(draws)) is not None]
         return sorted(rows, key=lambda row: row.length)
 
+    def summed(self, batch: Sequence[Any]) -> ClippedSum:
+        """The clipped gradients of some rows, added up: whoever is added moves it by the clip at most."""
+        total = ClippedSum(self.parameters, self._privacy.clip)
+        size = 1 if self._rows.alone else self._terms.together
+        for first in range(0, len(batch), size):
+            total.add(self._rows.of(batch[first : first + size]))
+        return total
+
     def step(self, batch: Sequence[Any], step: int) -> None:
         """Take one step, also on no row at all.
 
@@ -81,12 +89,8 @@ class PrivateLoop:
         rate = self._terms.rate(step, self._privacy.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        total = ClippedSum(self.parameters, self._privacy.clip)
-        size = self._terms.together
-        for first in range(0, len(batch), size):
-            total.add(self._rows.of(batch[first : first + size]))
         draws, privacy = Draws(self._noise, step), self._privacy
-        noised = total.noised(draws, privacy.noise_multiplier, privacy.batch_units)
+        noised = self.summed(batch).noised(draws, privacy.noise_multiplier, privacy.batch_units)
         for parameter, gradient in zip(self.parameters, noised, strict=True):
             parameter.grad = gradient
         if self._pull is not None:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -57,14 +57,21 @@ class SelfTest:
     def __init__(self, learner: Learner, units: Sequence[PrivateUnit]) -> None:
         """Compute the gradients of some examples, each alone and without hooks."""
         self._learner = learner
-        self._batch = _probes(units)
         trainable = [p for p in learner.model.parameters() if p.requires_grad]
         if not trainable:
             raise SelfTestError("nothing of the adapter trains")
-        self._alone = [
-            torch.autograd.grad(learner.row_losses([sample])[0], trainable, allow_unused=True)
-            for sample in self._batch
-        ]
+        self._batch: list[Any] = []
+        self._alone: list[Sequence[torch.Tensor | None]] = []
+        for sample in _different(units):
+            gradient = torch.autograd.grad(learner.row_losses([sample])[0], trainable, allow_unused=True)
+            # Training counts a row that is not finite as zero: no single patient decides whether it begins.
+            if all(part is None or bool(torch.isfinite(part).all()) for part in gradient):
+                self._batch.append(sample)
+                self._alone.append(gradient)
+            if len(self._batch) == _PROBES:
+                break
+        if len(self._batch) < 2:
+            raise SelfTestError("there are no two different training examples with finite gradients")
 
     def run(self, rows: RowGradients, terms: TrainTerms, privacy: PrivacyTerms) -> None:
         """Try every part; afterwards model and adapter are as before.
@@ -130,19 +137,15 @@ class PublicWords:
         return read
 
 
-def _probes(units: Sequence[PrivateUnit]) -> list[Any]:
-    """A few examples with different tokens, of as many units as there are."""
-    found: dict[Any, Any] = {}
+def _different(units: Sequence[PrivateUnit]) -> Iterator[Any]:
+    """Examples with different tokens, the first one of each unit before the second one of any."""
+    found: set[Any] = set()
     everything = [unit.samples for unit in units]
     for place in range(max(map(len, everything), default=0)):
         for samples in everything:
-            if place < len(samples):
-                found.setdefault(samples[place].ids, samples[place])
-            if len(found) == _PROBES:
-                return list(found.values())
-    if len(found) < 2:
-        raise SelfTestError("there are no two different training examples to try it on")
-    return list(found.values())
+            if place < len(samples) and samples[place].ids not in found:
+                found.add(samples[place].ids)
+                yield samples[place]
 
 
 def _check_sum(rows: RowGradients, batch: Sequence[Any], privacy: PrivacyTerms) -> None:
