@@ -39,7 +39,7 @@ def revoke(
 
     count = certificate_commands.revoke(folder, site, reason)
     say(f"revoked {count} certificates of '{site}'; a coordinator that is serving ends its connections now")
-    say(f"the way back: `coordinator reinstate {site}`, or `coordinator invite {site}` for a new certificate")
+    say(f"the way back: `coordinator reinstate {site}`, or `coordinator invite {site} --again`")
 
 
 def reinstate(site: SiteArgument, folder: FolderOption = Path()) -> None:

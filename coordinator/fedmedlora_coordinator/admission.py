@@ -14,19 +14,14 @@ from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
-from fedmedlora_coordinator.certificates import Certificates, CertificateState, IssuedCertificate
+from fedmedlora_coordinator.certificates import Certificates, IssuedCertificate, refusal_of
 from fedmedlora_coordinator.errors import PeerRefusedError
 from fedmedlora_protos.operating.logbook import tell
-from fedmedlora_protos.wire import PeerCertificate, Reason
+from fedmedlora_protos.wire import PeerCertificate
 
 _LOG = logging.getLogger(__name__)
 REFRESH_SECONDS: Final = 1.0
 MOST_UNKNOWN: Final = 1024  # serials that are remembered as standing nowhere
-_REFUSALS: Final = {
-    CertificateState.REVOKED: Reason.CERTIFICATE_REVOKED,
-    CertificateState.RENEWED: Reason.CERTIFICATE_RENEWED,
-    CertificateState.EXPIRED: Reason.CERTIFICATE_EXPIRED,
-}
 
 
 class Admission:
@@ -136,34 +131,4 @@ class Admission:
                 self._take(rows)
 
     def _refusal(self, peer: PeerCertificate) -> PeerRefusedError | None:
-        row = self._rows.get(peer.serial)
-        if row is None or row.site != peer.site:
-            again = f"coordinator invite {peer.site} --again"
-            return PeerRefusedError(
-                Reason.CERTIFICATE_UNKNOWN,
-                detail=f"certificate {peer.serial} of '{peer.site}' stands in no register here; `{again}`",
-            )
-        state = row.state(self._clock())
-        if state is CertificateState.VALID:
-            return None
-        return PeerRefusedError(_REFUSALS[state], detail=refused_sentence(row, state))
-
-
-def refused_sentence(row: IssuedCertificate, state: CertificateState) -> str:
-    """Say what ended, when, and which command helps; one line for the operator."""
-    ends = {
-        CertificateState.REVOKED: row.revoked,
-        CertificateState.RENEWED: row.retired,
-        CertificateState.EXPIRED: row.ends,
-    }[state]
-    when = dt.datetime.fromtimestamp(ends or row.ends, dt.UTC)
-    remedy = {
-        CertificateState.REVOKED: f"`coordinator reinstate {row.site}` or `coordinator invite {row.site}`",
-        CertificateState.RENEWED: f"if the site has not renewed, its key is in other hands: "
-        f"`coordinator revoke {row.site}`",
-        CertificateState.EXPIRED: f"`coordinator invite {row.site} --again`",
-    }[state]
-    word = "was renewed" if state is CertificateState.RENEWED else state.value
-    if state is CertificateState.REVOKED:
-        word = f"was revoked ({row.reason})"
-    return f"the certificate of '{row.site}' {word} on {when:%Y-%m-%d %H:%M} UTC; {remedy}"
+        return refusal_of(self._rows.get(peer.serial), peer, self._clock())

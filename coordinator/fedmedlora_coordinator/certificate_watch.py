@@ -6,8 +6,8 @@ import logging
 from collections.abc import Callable, Collection
 from typing import Final
 
-from fedmedlora_coordinator.admission import Admission, refused_sentence
-from fedmedlora_coordinator.certificates import CertificateState, current
+from fedmedlora_coordinator.admission import Admission
+from fedmedlora_coordinator.certificates import CertificateState, current, refused_sentence
 from fedmedlora_coordinator.folder import Folder
 from fedmedlora_coordinator.server_certificate import renew_server_if_due
 from fedmedlora_protos.operating.logbook import tell

@@ -50,6 +50,13 @@ class RevocationReason(StrEnum):
     UNSPECIFIED = "unspecified"
 
 
+_REFUSALS: Final = {
+    CertificateState.REVOKED: Reason.CERTIFICATE_REVOKED,
+    CertificateState.RENEWED: Reason.CERTIFICATE_RENEWED,
+    CertificateState.EXPIRED: Reason.CERTIFICATE_EXPIRED,
+}
+
+
 @dataclass(frozen=True)
 class IssuedCertificate:
     """One row of the register; times are seconds since 1970, UTC."""
@@ -71,6 +78,49 @@ class IssuedCertificate:
             return CertificateState.RENEWED
         expired = now.timestamp() >= self.ends
         return CertificateState.EXPIRED if expired else CertificateState.VALID
+
+
+def refusal_of(
+    row: IssuedCertificate | None, peer: PeerCertificate, now: dt.datetime
+) -> PeerRefusedError | None:
+    """Return why a certificate gets nobody in, or None when it does.
+
+    Args:
+        row: What the register says of its serial; None when it stands there nowhere.
+        peer: The certificate as it was shown.
+        now: Current time.
+    """
+    if row is None or row.site != peer.site:
+        again = f"coordinator invite {peer.site} --again"
+        return PeerRefusedError(
+            Reason.CERTIFICATE_UNKNOWN,
+            detail=f"certificate {peer.serial} of '{peer.site}' stands in no register here; `{again}`",
+        )
+    state = row.state(now)
+    if state is CertificateState.VALID:
+        return None
+    return PeerRefusedError(_REFUSALS[state], detail=refused_sentence(row, state))
+
+
+def refused_sentence(row: IssuedCertificate, state: CertificateState) -> str:
+    """Say what ended, when, and which command helps; one line for the operator."""
+    ends = {
+        CertificateState.REVOKED: row.revoked,
+        CertificateState.RENEWED: row.retired,
+        CertificateState.EXPIRED: row.ends,
+    }[state]
+    when = dt.datetime.fromtimestamp(ends or row.ends, dt.UTC)
+    again = f"`coordinator invite {row.site} --again`"
+    remedy = {
+        CertificateState.REVOKED: f"`coordinator reinstate {row.site}` or {again}",
+        CertificateState.RENEWED: f"if the site has not renewed, its key is in other hands: "
+        f"`coordinator revoke {row.site}`",
+        CertificateState.EXPIRED: again,
+    }[state]
+    word = "was renewed" if state is CertificateState.RENEWED else state.value
+    if state is CertificateState.REVOKED:
+        word = f"was revoked ({row.reason})"
+    return f"the certificate of '{row.site}' {word} on {when:%Y-%m-%d %H:%M} UTC; {remedy}"
 
 
 class Certificates:
@@ -105,24 +155,29 @@ class Certificates:
         """Issue the next certificate of a site, or give the one that was issued for this key already.
 
         Args:
-            peer: The certificate that the site asks with; admitted by the caller of this.
+            peer: The certificate that the site asks with; judged here again, in the transaction.
             key_hash: Of the key that the next one is for.
             now: Current time.
             issue: Makes the certificate; called at most once.
 
         Raises:
-            PeerRefusedError: The key is an old one, or the site asks without end.
+            PeerRefusedError: The certificate that it asks with is refused by now, the key is an old one, or
+                the site asks without end.
             StoreError: The database refused; nothing was issued.
         """
         with transaction(self._engine, _UNWRITABLE) as connection:
             rows = connection.execute(
                 select(*_COLUMNS, _C.key_hash, _C.certificate, _C.issued).where(_C.site == peer.site)
             ).all()
-            asking = next((row.number for row in rows if row.serial == peer.serial), None)
+            held = {row.serial: _issued(row) for row in rows}
+            # R2.1.8: it was admitted on a reading of a moment ago; a revocation may stand here since.
+            refusal = refusal_of(held.get(peer.serial), peer, now)
+            if refusal is not None:
+                raise refusal
             same = next((row for row in rows if bytes(row.key_hash) == key_hash), None)
             if same is not None:
                 # R2.1.7: the answer was lost; a key of an earlier certificate is no new one.
-                if asking is None or same.number <= asking:
+                if same.number <= held[peer.serial].number:
                     raise PeerRefusedError(Reason.BAD_REQUEST, detail="the key was certified before")
                 if _issued(same).state(now) is not CertificateState.VALID:
                     raise PeerRefusedError(Reason.BAD_REQUEST, detail="the key's certificate has ended")
@@ -165,17 +220,23 @@ class Certificates:
         return found
 
     def reinstate(self, site: str, now: dt.datetime) -> int:
-        """Take a site's last revocation back.
+        """Take a site's last revocation back, and none before it.
 
         Returns:
             How many certificates are valid again; 0 when the revoked ones have expired or were renewed.
 
         Raises:
-            ConfigError: There is no such site, or nothing of it is revoked (the operator's).
+            ConfigError: There is no such site, nothing of it is revoked, or its newest certificate is not:
+                the last revocation was taken back, or a new certificate has taken its place (the operator's).
         """
         with transaction(self._engine, _UNWRITABLE) as connection:
             self._need_known(connection.execute(_count(_C.site == site)).scalar(), site)
-            last = connection.execute(select(func.max(_C.revoked)).where(_C.site == site)).scalar()
+            newest = select(_C.revoked).where(_C.site == site).order_by(_C.number.desc()).limit(1)
+            last = connection.execute(newest).scalar()
+            if last is None and connection.execute(_count(_revoked_of(site))).scalar():
+                raise ConfigError(
+                    f"the newest certificate of '{site}' is not revoked; older ones stay revoked"
+                )
             if last is None:
                 raise ConfigError(f"no certificate of '{site}' is revoked")
             taken = and_(_C.site == site, _C.revoked == last)
@@ -206,6 +267,10 @@ _COLUMNS: Final = (_C.number, _C.serial, _C.site, _C.begins, _C.ends, _C.retired
 def current(rows: Sequence[IssuedCertificate]) -> dict[str, IssuedCertificate]:
     """Return each site's newest certificate, valid or expired; without those that were revoked."""
     return {row.site: row for row in rows if row.revoked is None and row.retired is None}
+
+
+def _revoked_of(site: str) -> ColumnElement[bool]:
+    return and_(_C.site == site, _C.revoked.is_not(None))
 
 
 def _count(condition: ColumnElement[bool]) -> Any:

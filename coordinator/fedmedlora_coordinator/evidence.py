@@ -8,6 +8,8 @@ stays as evidence of who was wrong. Uploads of
 aborted sessions and of sites that dropped out always go.
 """
 
+from collections.abc import Collection
+
 from fedmedlora_audit.event_data import InSession
 from fedmedlora_audit.law import Session
 from fedmedlora_coordinator.blobs import BlobStore
@@ -16,14 +18,19 @@ from fedmedlora_coordinator.payloads import Payloads
 from fedmedlora_coordinator.settings import Evidence
 
 
-def evidence_of(session: Session) -> set[str]:
+def evidence_of(session: Session, opened: Collection[str]) -> set[str]:
     """Return the digests of what proves a published sum: uploads of U3, and shares opened before the sum.
 
-    A response that came late has no payload, and could name anybody's.
+    A response that came late has no payload, and could name anybody's; so could one that came in time and
+    names what another event named before, such as the upload of a site that dropped out.
+
+    Args:
+        session: The session of the sum.
+        opened: Digests that its responses were the first to name (`Payloads.opened`).
     """
     late = {site for kind, site in session.late if kind == "unmask.response"}
-    opened = {digest for site, digest in session.responses.items() if site not in late}
-    return opened | set(session.u3.values())
+    in_time = {digest for site, digest in session.responses.items() if site not in late}
+    return in_time.intersection(opened) | set(session.u3.values())
 
 
 class EvidenceKeeper:
@@ -49,7 +56,7 @@ class EvidenceKeeper:
         staying = [session for session in published if self._stays(session)]
         keep = self._payloads.lasting()
         for session in staying:
-            keep |= evidence_of(session)
+            keep |= evidence_of(session, self._payloads.opened(session.sid))
         # R3.2.4: what is in no published sum goes, whatever the operator chose.
         self._blobs.sweep(keep)
         for session in published:

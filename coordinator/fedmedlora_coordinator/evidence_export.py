@@ -51,7 +51,7 @@ def export_evidence(root: Path, round_number: int, out: Path) -> Path:
     staging = out / f".{target.name}.{secrets.token_hex(4)}"
     try:
         (staging / BLOBS).mkdir(parents=True, mode=0o700)
-        for row in index.files:
+        for row in {row.digest: row for row in index.files}.values():  # two rows can name one payload
             _write(staging / BLOBS / row.digest, row, blobs)
         (staging / INDEX).write_bytes(index.to_json())
         staging.rename(target)

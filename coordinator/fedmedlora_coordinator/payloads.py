@@ -19,7 +19,7 @@ from fedmedlora_coordinator.recounted_payloads import RecountedPayloads
 from fedmedlora_core.vote import vote_length
 from fedmedlora_crypto.errors import CryptoError
 from fedmedlora_crypto.secagg.aggregator import Aggregator
-from fedmedlora_crypto.secagg.suites import CKKS_SUITE
+from fedmedlora_crypto.secagg.suites import CKKS_SUITE, PLAIN_SUITE
 from fedmedlora_protos.wire import Reason
 
 MAX_SMALL_BYTES: Final = 4 << 20  # keys, shares and opened shares of any study fit (1024 members, hybrid)
@@ -48,7 +48,7 @@ class Payloads:
         self._sizes = tuple(sizes)
         self._summed: set[str] = set()  # uploads of a fixed U3
         self._roles: dict[str, str] = {}
-        self._opened: dict[str, set[str]] = {}  # sid -> digests of opened shares
+        self._opened: dict[str, set[str]] = {}  # sid -> digests that were opened shares from the first
         self._evidence: set[str] = set()  # digests of the evidence of published sums
         self.neighbourhoods = Neighbourhoods(terms, blobs)
         self._recounted = RecountedPayloads(terms)
@@ -76,14 +76,14 @@ class Payloads:
         """R3.2.3: the uploads and opened shares behind a sum may be fetched once the sum is in the log.
 
         Only those: uploads of U3, and opened shares that came before the sum. The upload of a site that
-        dropped out, or of an attempt that was given up, is never among them. Ciphertexts are not evidence
-        (R4.6.7): who holds their key reads each alone.
+        dropped out, or of an attempt that was given up, is never among them, though a survivor name it as
+        its own opened shares: what was named before is not what this event opens. Ciphertexts are not
+        evidence (R4.6.7): who holds their key reads each alone.
         """
-        if self._terms.suite == CKKS_SUITE:
-            return
         if event.type == "unmask.response" and event.sid is not None:
-            self._opened.setdefault(event.sid, set()).add(event.object_digest)
-        if isinstance(event.data, AggregatePublished):
+            if event.object_digest not in self._roles:
+                self._opened.setdefault(event.sid, set()).add(event.object_digest)
+        elif isinstance(event.data, AggregatePublished) and self._terms.suite != CKKS_SUITE:
             self._evidence |= {row.digest for row in event.data.inputs}
             self._evidence |= self._opened.get(event.data.sid, set())
 
@@ -104,6 +104,10 @@ class Payloads:
         if role in PUBLIC_ROLES or self._recounted.is_shown(digest):  # R4.7.5, R4.15.6
             return True
         return role in EVIDENCE_ROLES and digest in self._evidence
+
+    def opened(self, sid: str) -> set[str]:
+        """Return the digests that a session's responses were the first to name."""
+        return self._opened.get(sid, set())
 
     def lasting(self) -> set[str]:
         """Return the digests of payloads that stay when their session is over: those that are public."""
@@ -141,9 +145,13 @@ class Payloads:
         """Check the payload of a site's event before the event is written.
 
         Raises:
-            PeerRefusedError: blob_missing, or bad_payload when the bytes do not fit their role.
+            PeerRefusedError: blob_missing, or bad_payload when the bytes do not fit their role, or were
+                named before.
         """
         for item in event.objects:
+            # R3.2.7: who names another's payload as its own could have it shown or kept.
+            if item.digest in self._roles and not self._recurs(item.role):
+                raise PeerRefusedError(Reason.BAD_PAYLOAD, detail="the payload was named before")
             # R3.2.2: a blob has a size here once it is complete and durable.
             size = self._blobs.size(item.digest)
             if size is None or size != item.bytes:
@@ -151,6 +159,10 @@ class Payloads:
             self._check_size(item, event.round, self._recounted.upload_bytes(event.sid))
             if item.role == "shares" and event.sid is not None:
                 self._check_shares(event, item, event.sid)
+
+    def _recurs(self, role: str) -> bool:
+        """Tell whether honest sites can send the same bytes twice: a sum, or an update without masks."""
+        return role == "decrypted-sum" or (role == "masked-update" and self._terms.suite == PLAIN_SUITE)
 
     def _check_size(self, item: Object, round_number: int | None, counted: int | None) -> None:
         sizes = self._sizes[((round_number or 1) - 1) % len(self._sizes)]  # R4.10.2

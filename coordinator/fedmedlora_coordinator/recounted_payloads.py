@@ -32,6 +32,7 @@ class RecountedPayloads:
 
     def learn(self, event: Event) -> None:
         """Take one event of the log in, in order."""
+        fresh = {item.digest for item in event.objects if item.digest not in self._first}
         for item in event.objects:
             self._first.setdefault(item.digest, event.sid)
         if isinstance(event.data, SessionOpened) and event.data.purpose != "update":
@@ -42,8 +43,8 @@ class RecountedPayloads:
             return
         if isinstance(event.data, SurvivorsFixed):
             found.update(row.digest for row in event.data.u3)
-        elif event.type == "unmask.response":
-            found.update(item.digest for item in event.objects)
+        elif event.type == "unmask.response" and event.sid not in self._counted:
+            found |= fresh
         elif isinstance(event.data, VotesCounted | ValidationCounted):
             self._counted.add(event.sid)
 
@@ -61,7 +62,8 @@ class RecountedPayloads:
         """Whether a blob is a survivor's upload or an opened share of a session that was counted.
 
         An upload of a site that dropped out of it is never shown, nor is a blob that was another session's
-        before: a site could name another's update as its vote, to have it shown.
+        before: a site could name another's update as its vote, or a dropped site's vote as its opened shares,
+        to have it shown. Nor is what a response names that came after the count: its payload was not checked.
         """
         sid = self._first.get(digest)
         return sid in self._counted and digest in self._payloads[str(sid)]

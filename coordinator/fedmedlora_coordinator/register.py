@@ -11,7 +11,7 @@ import hmac
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import delete, insert, select, update
 
 from fedmedlora_coordinator.database import Database, copy_tables, transaction
 from fedmedlora_coordinator.enrolment_tables import (
@@ -82,7 +82,7 @@ class Register:
         issue: Callable[[], bytes],
         current_key: str | None = None,
     ) -> bytes:
-        """Use a token once and return the certificate.
+        """Use a token once and return the certificate; the site's other unused invitations are void then.
 
         Args:
             site: Site named in the request.
@@ -125,6 +125,10 @@ class Register:
                     event_vkey=keys[0],
                     witness_vkey=keys[1],
                 )
+            )
+            # R2.1.6: one that was made before the site enrolled is bound to no key.
+            connection.execute(
+                delete(INVITATIONS).where(INVITATIONS.c.site == site, INVITATIONS.c.request_hash.is_(None))
             )
         return certificate
 

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
-from fedmedlora_audit.checkpoint import open_checkpoint
+from fedmedlora_audit.checkpoint import Checkpoint, open_checkpoint
 from fedmedlora_audit.errors import AuditError, NoteError
+from fedmedlora_audit.merkle import Tree
 from fedmedlora_audit.note import VerifierKey
 from fedmedlora_coordinator.backup import MANIFEST, SCHEMA
 from fedmedlora_coordinator.errors import StoreError, disk_error
@@ -162,31 +163,40 @@ def _take_storage_key(folder: Folder, given: Path | None) -> None:
 def _judge(folder: Folder, archive: Path, heads: Sequence[Path]) -> Restored:
     """Check the log's signatures and law, and hold it against the heads; the newest becomes the head file."""
     carried = SqliteDatabase(folder.store)
-    if not read_entries(carried):
-        return Restored(0, 0, None)
-    running = require_study(folder)
-    state, entries = read_log(folder, running, carried)
+    tree, entries, origin = Tree(), 0, None
+    # A log without an entry may be the backup of a folder that had not begun, or that went on afterwards.
+    if read_entries(carried):
+        running = require_study(folder)
+        state, rows = read_log(folder, running, carried)
+        tree, entries, origin = state.tree, len(rows), running.terms.origin
     if not heads:
+        if not entries:
+            return Restored(0, 0, None)
         raise ConfigError(
-            f"{archive}: nobody can tell whether {len(entries)} entries are the whole log; name the newest "
+            f"{archive}: nobody can tell whether {entries} entries are the whole log; name the newest "
             "head with --head: `head` of the old folder, or `run/mirror/checkpoint` of every site in reach"
         )
-    verifier = VerifierKey.parse(load_log_signer(folder).vkey)
     newest, size, problem = b"", -1, None
     for path in heads:
+        note, head = _opened(path, folder, origin)
         try:
-            note = path.read_bytes()
-            head = open_checkpoint(note, verifier, origin=running.terms.origin)
-        except (AuditError, NoteError, OSError):
-            raise ConfigError(f"{path}: is no head of this log") from None
-        try:
-            need_continued(state.tree, head)
+            need_continued(tree, head)
         except StoreError as error:
             problem = problem or str(error)
         if head.size > size:
             newest, size = note, head.size
     write_atomic(folder.head, newest)
-    return Restored(len(entries), size, problem)
+    return Restored(entries, size, problem)
+
+
+def _opened(path: Path, folder: Folder, origin: str | None) -> tuple[bytes, Checkpoint]:
+    """Read a head that this folder's log key has signed, of the named log or, without entries, of any."""
+    verifier = VerifierKey.parse(load_log_signer(folder).vkey)
+    try:
+        note = path.read_bytes()
+        return note, open_checkpoint(note, verifier, origin=origin)
+    except (AuditError, NoteError, OSError):
+        raise ConfigError(f"{path}: is no head of this log") from None
 
 
 def _place_tables(folder: Folder, store_url: str | None) -> None:
