@@ -14,6 +14,7 @@ import pytest
 from fedmedlora_cli.__main__ import main
 from fedmedlora_coordinator import invites
 from fedmedlora_coordinator.backup import backup
+from fedmedlora_coordinator.conductor import Conductor
 from fedmedlora_coordinator.errors import StoreError
 from fedmedlora_coordinator.folder import Folder
 from fedmedlora_coordinator.placement import enrolment_database, log_database
@@ -300,3 +301,65 @@ def test_a_coordinator_without_a_study_is_restored_with_its_invitations(tmp_path
     backup(ward.folder.root, tmp_path / "centre.backup")
     assert restore(tmp_path / "centre.backup", tmp_path / "again") == Restored(0, 0, None)
     assert status(tmp_path / "again") == {"serving": False, "enrolled": [], "study": None}
+
+
+def early_backup(ward: Ward) -> Path:
+    """The backup of the night before: a study, and a log without an entry; the study has gone on since."""
+    archive = ward.folder.root.parent / "early.backup"
+    assert backup(ward.folder.root, archive).entries == 0
+    ward.conductor.begin()
+    ward.run()
+    ward.store.close()
+    return archive
+
+
+@pytest.fixture
+def unbegun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ward:
+    """A ward whose coordinator has written nothing yet."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Conductor, "begin", lambda self: None)
+        return Ward(tmp_path, rounds=1)
+
+
+def test_a_backup_without_an_entry_is_not_served_once_a_head_is_shown(unbegun: Ward, tmp_path: Path) -> None:
+    """Its log is as short as a log can be: who goes on with it signs a second history from entry 0."""
+    archive, to = early_backup(unbegun), tmp_path / "restored"
+    size, head = unbegun.ledger.size, unbegun.folder.head.read_bytes()
+    early = tmp_path / "early.head"
+    early.write_bytes(unbegun.ledger.checkpoint(9))
+    found = restore(archive, to, heads=[unbegun.folder.head, early])
+    assert (found.entries, found.head) == (0, size)
+    assert found.problem is not None
+    assert found.problem.startswith(f"the log has 0 entries but a head was signed for {size}: it was rolled")
+    assert (to / "head").read_bytes() == head
+    with pytest.raises(StoreError, match="it was rolled back, and to go on would fork it"):
+        go_on(unbegun, to)
+    assert read_entries(log_database(Folder(to))) == []
+
+
+def test_a_head_of_another_log_says_nothing_of_a_backup_without_an_entry(
+    unbegun: Ward, tmp_path: Path
+) -> None:
+    archive, foreign = early_backup(unbegun), tmp_path / "foreign"
+    foreign.write_bytes(unbegun.folder.head.read_bytes().replace(b"ward", b"yard"))
+    for head in (foreign, tmp_path / "missing"):
+        with pytest.raises(ConfigError, match="is no head of this log"):
+            restore(archive, tmp_path / "restored", heads=[head])
+    assert not (tmp_path / "restored").exists()
+
+
+def test_a_backup_from_before_the_study_knows_a_head_by_the_key_of_the_log(tmp_path: Path) -> None:
+    """There is no charter yet that names the log, and the key signs for one folder only."""
+    ward = Ward(tmp_path, rounds=1)
+    ward.run()
+    ward.store.close()
+    head = tmp_path / "a head"
+    head.write_bytes(ward.folder.head.read_bytes())
+    shutil.rmtree(ward.folder.study)
+    for name in ("store.sqlite", "head"):
+        (ward.folder.root / name).unlink()
+    shutil.rmtree(ward.folder.blobs)
+    backup(ward.folder.root, tmp_path / "early.backup")
+    found = restore(tmp_path / "early.backup", tmp_path / "restored", heads=[head])
+    assert (found.head, found.problem is None) == (ward.ledger.size, False)
+    assert (tmp_path / "restored" / "head").read_bytes() == head.read_bytes()
