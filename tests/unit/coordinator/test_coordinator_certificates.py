@@ -4,30 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from sqlalchemy import text
 
 from fedmedlora_audit.note import NoteSigner
-from fedmedlora_coordinator import certificate_commands, invites, setup
+from fedmedlora_coordinator import certificate_commands, invites
 from fedmedlora_coordinator.admission import Admission
-from fedmedlora_coordinator.authority import CA_DAYS, Authority
+from fedmedlora_coordinator.authority import CA_DAYS
 from fedmedlora_coordinator.backup import backup
 from fedmedlora_coordinator.certificate_watch import CertificateWatch
 from fedmedlora_coordinator.certificates import MOST_RENEWALS_A_DAY, Certificates, RevocationReason
 from fedmedlora_coordinator.database import transaction
-from fedmedlora_coordinator.enrolment import enroll
 from fedmedlora_coordinator.errors import AuthorityExpiredError, PeerRefusedError
 from fedmedlora_coordinator.folder import Folder
 from fedmedlora_coordinator.placement import enrolment_database
-from fedmedlora_coordinator.register import Register
 from fedmedlora_coordinator.renewal import renew
 from fedmedlora_coordinator.restoring import restore
 from fedmedlora_coordinator.server_certificate import (
@@ -37,88 +32,19 @@ from fedmedlora_coordinator.server_certificate import (
 )
 from fedmedlora_core.errors import ConfigError
 from fedmedlora_protos.wire import (
-    Enrolment,
-    PeerCertificate,
     Reason,
     Renewal,
-    enrolment_statement,
     read_certificate,
     renewal_statement,
 )
+from fedmedlora_testkit.enrolment_desk import DAY, NOW, Desk, make_csr, refused
 from fedmedlora_testkit.places import KINDS, make_place, running_places
 from fedmedlora_testkit.postgres import PostgresServer
-
-NOW = dt.datetime(2026, 1, 2, tzinfo=dt.UTC)
-DAY = dt.timedelta(days=1)
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[PostgresServer]:
     yield from running_places()
-
-
-def make_csr(site: str, key: ec.EllipticCurvePrivateKey | None = None) -> bytes:
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, site)])
-    builder = x509.CertificateSigningRequestBuilder().subject_name(subject)
-    request = builder.sign(key or ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
-    return request.public_bytes(serialization.Encoding.DER)
-
-
-class Desk:
-    """A coordinator's folder, its register of certificates, and sites with their event keys."""
-
-    def __init__(self, root: Path, store_url: str = "") -> None:
-        setup.init(root, name="n", address="h:1", enrolment_address="h:2", now=NOW, store_url=store_url)
-        self.folder = Folder(root)
-        self.authority = Authority.load(self.folder)
-        self.now = NOW
-        self.register = Register(enrolment_database(self.folder))
-        self.certificates = Certificates(enrolment_database(self.folder))
-        self.signers: dict[str, NoteSigner] = {}
-
-    def clock(self) -> dt.datetime:
-        return self.now
-
-    def invitation(self, site: str, *, again: bool = False) -> str:
-        path = invites.invite(self.folder.root, site, now=self.now, again=again)
-        return str(json.loads(path.read_text())["token"])
-
-    def enrol(self, site: str, token: str | None = None, current_key: str | None = None) -> PeerCertificate:
-        """Enrol with a fresh TLS key and the site's event key."""
-        event = self.signers.setdefault(site, NoteSigner.generate(site))
-        witness, csr = NoteSigner.generate(site, algorithm=4), make_csr(site)
-        statement = enrolment_statement(csr, site, event.vkey, witness.vkey)
-        proofs = event.sign_bytes(statement), witness.sign_bytes(statement)
-        request = Enrolment(site, token or self.invitation(site), csr, event.vkey, witness.vkey, *proofs)
-        pem = enroll(
-            request,
-            register=self.register,
-            authority=self.authority,
-            now=self.now,
-            current_key=current_key,
-        )
-        return read_certificate(pem)
-
-    def renew(
-        self, peer: PeerCertificate, csr: bytes | None = None, signer: NoteSigner | None = None
-    ) -> bytes:
-        csr = csr or make_csr(peer.site)
-        proof = (signer or self.signers[peer.site]).sign_bytes(renewal_statement(csr, peer))
-        return renew(
-            Renewal(csr, proof),
-            peer,
-            event_vkey=self.certificates.event_vkey(peer.site),
-            certificates=self.certificates,
-            authority=self.authority,
-            now=self.now,
-        )
-
-    def admission(self) -> Admission:
-        return Admission(self.certificates, self.clock)
-
-    def states(self) -> list[tuple[str, str]]:
-        found = certificate_commands.listed(self.folder.root, now=self.now)
-        return [(row["site"], row["state"]) for row in found if row["of"] == "site"]
 
 
 @pytest.fixture(params=KINDS)
@@ -135,15 +61,6 @@ def plain(tmp_path: Path) -> Iterator[Desk]:
     yield found
     found.register.close()
     found.certificates.close()
-
-
-def refused(admission: Admission, peer: PeerCertificate) -> Reason | None:
-    try:
-        admission.check(peer)
-    except PeerRefusedError as error:
-        assert "\n" not in str(error)
-        return error.reason
-    return None
 
 
 def test_an_enrolled_site_is_let_in_and_listed(desk: Desk) -> None:
@@ -272,57 +189,6 @@ def test_a_fresh_invitation_is_a_way_back_and_the_revoked_certificates_stay_so(p
     assert refused(admission, first) is Reason.CERTIFICATE_REVOKED
 
 
-def test_a_renewal_that_was_admitted_before_the_revocation_is_refused_in_its_transaction(desk: Desk) -> None:
-    """R2.1.8: what a serving coordinator has read of the register is up to a second old."""
-    peer, other = desk.enrol("site-a"), desk.enrol("site-b")
-    admission, pending = desk.admission(), make_csr("site-a")
-    desk.renew(peer, pending)
-    certificate_commands.revoke(desk.folder.root, "site-a", "key-compromised", now=NOW)
-    assert refused(admission, peer) is None, "it has not read the register again"
-    for csr in (make_csr("site-a"), pending):
-        with pytest.raises(PeerRefusedError, match="was revoked") as caught:
-            desk.renew(peer, csr)
-        assert caught.value.reason is Reason.CERTIFICATE_REVOKED
-    assert desk.states() == [("site-a", "revoked"), ("site-a", "revoked"), ("site-b", "valid")]
-    desk.renew(other)
-
-
-def test_a_certificate_that_has_ended_or_stands_nowhere_renews_nothing(plain: Desk) -> None:
-    """R2.1.7, R2.1.8: renewed meanwhile, expired, of no register, or of another site."""
-    first = plain.enrol("site-a")
-    second = read_certificate(plain.renew(first))
-    plain.admission().check(second)
-    with pytest.raises(PeerRefusedError) as caught:
-        plain.renew(first)
-    assert caught.value.reason is Reason.CERTIFICATE_RENEWED
-    csr = x509.load_der_x509_csr(make_csr("site-a"))
-    minted = read_certificate(plain.authority.issue_site(csr, "site-a", now=NOW))
-    with pytest.raises(PeerRefusedError) as caught:
-        plain.renew(minted)
-    assert caught.value.reason is Reason.CERTIFICATE_UNKNOWN
-    plain.now += 826 * DAY
-    with pytest.raises(PeerRefusedError) as caught:
-        plain.renew(second)
-    assert caught.value.reason is Reason.CERTIFICATE_EXPIRED
-    assert len(plain.certificates.all()) == 2
-
-
-def test_a_second_reinstatement_takes_no_older_revocation_back(plain: Desk) -> None:
-    stolen = plain.enrol("site-a")
-    certificate_commands.revoke(plain.folder.root, "site-a", "key-compromised", now=plain.now)
-    fresh = plain.enrol("site-a", plain.invitation("site-a", again=True))
-    with pytest.raises(ConfigError, match="the newest certificate of 'site-a' is not revoked"):
-        certificate_commands.reinstate(plain.folder.root, "site-a", now=plain.now)
-    plain.now += DAY
-    certificate_commands.revoke(plain.folder.root, "site-a", "mistake", now=plain.now)
-    assert certificate_commands.reinstate(plain.folder.root, "site-a", now=plain.now) == 1
-    with pytest.raises(ConfigError, match="older ones stay revoked"):
-        certificate_commands.reinstate(plain.folder.root, "site-a", now=plain.now)
-    admission = plain.admission()
-    assert refused(admission, fresh) is None
-    assert refused(admission, stolen) is Reason.CERTIFICATE_REVOKED
-
-
 @pytest.mark.parametrize("act", ["revoke", "reinstate"])
 def test_a_site_or_reason_that_is_unknown_is_the_operators(plain: Desk, act: str) -> None:
     root = plain.folder.root
@@ -352,39 +218,6 @@ def test_an_invitation_again_is_for_the_event_key_of_that_site(plain: Desk) -> N
     assert refused(plain.admission(), plain.enrol("site-a", token)) is None
     with pytest.raises(ConfigError, match="has not enrolled yet"):
         invites.invite(plain.folder.root, "site-x", again=True)
-
-
-def test_an_enrolment_voids_the_sites_other_invitations(desk: Desk) -> None:
-    """R2.1.6: one from before it is bound to no event key, and would buy a certificate for any."""
-    used, spare, other = desk.invitation("site-a"), desk.invitation("site-a"), desk.invitation("site-b")
-    first = desk.enrol("site-a", used)
-    enrolled = desk.signers.pop("site-a")
-    with pytest.raises(PeerRefusedError) as caught:
-        desk.enrol("site-a", spare, current_key=enrolled.vkey)
-    assert caught.value.reason is Reason.BAD_TOKEN
-    desk.enrol("site-b", other)
-    assert refused(desk.admission(), first) is None
-    assert desk.states() == [("site-a", "valid"), ("site-b", "valid")]
-
-
-def test_a_request_that_is_refused_voids_no_invitation(plain: Desk) -> None:
-    """The site would be left without any, by whoever sends nonsense in its name."""
-    plain.enrol("site-a")
-    tokens = [plain.invitation("site-a", again=True) for _ in range(2)]
-    enrolled = plain.signers.pop("site-a")
-    for token in ("no token of ours", tokens[0]):
-        with pytest.raises(PeerRefusedError):
-            plain.enrol("site-a", token)
-    plain.signers["site-a"] = enrolled
-    assert refused(plain.admission(), plain.enrol("site-a", tokens[1])) is None
-
-
-def test_the_line_about_a_revoked_site_names_the_invitation_that_keeps_its_keys(plain: Desk) -> None:
-    """R2.1.6: a plain one would be good for any event key."""
-    peer = plain.enrol("site-a")
-    certificate_commands.revoke(plain.folder.root, "site-a", "machine-lost", now=NOW)
-    with pytest.raises(PeerRefusedError, match=r"reinstate site-a` or `coordinator invite site-a --again`"):
-        plain.admission().check(peer)
 
 
 def test_the_key_that_the_log_knows_stands_before_the_enrolled_one(plain: Desk) -> None:
