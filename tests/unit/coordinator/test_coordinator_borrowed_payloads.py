@@ -23,7 +23,7 @@ from fedmedlora_testkit.ward import Ward
 
 SITES = 7  # one drops out, one opens nothing usable, and T = 5 are left
 DROPPED, THIEF = "site-d", "site-b"
-VOTE = {"secure_aggregation__vote": {"every_rounds": 1}}
+VOTE = {"every_rounds": 1}
 
 
 @pytest.fixture(autouse=True)
@@ -161,7 +161,7 @@ def test_a_dropped_voters_vote_is_not_shown_as_anothers_opened_shares(
     tmp_path: Path, unrefused: None
 ) -> None:
     """R4.7.5: of the survivors only, though both events are of the same session."""
-    ward = Ward(tmp_path, n=SITES, rounds=1, **VOTE)
+    ward = Ward(tmp_path, n=SITES, rounds=1, secure_aggregation__vote=VOTE)
     stolen = late_upload(ward, "score")
     steal(ward, stolen)
     session = run_to(ward, "count", "score")
@@ -173,7 +173,7 @@ def test_a_dropped_voters_vote_is_not_shown_as_anothers_opened_shares(
 
 def test_a_response_after_the_count_shows_nothing(tmp_path: Path) -> None:
     """R4.7.5: nobody has checked the payload of a late answer, and no count was made with it."""
-    ward = Ward(tmp_path, n=SITES, rounds=1, **VOTE)
+    ward = Ward(tmp_path, n=SITES, rounds=1, secure_aggregation__vote=VOTE)
     run_to(ward, "unmask", "score")
     ward.hospital(THIEF).refuses.add("unmask")
     session = run_to(ward, "count", "score")
@@ -204,7 +204,7 @@ def test_equal_updates_without_masks_are_taken_and_exported(tmp_path: Path) -> N
     first, second = ward.hospital("site-a"), ward.hospital("site-b")
     update = first.update
     for hospital in (first, second):
-        hospital.update = lambda study, _number: update(study, 1)  # type: ignore[method-assign]
+        hospital.update = lambda study, round_number: update(study, 1)  # type: ignore[method-assign]
     ward.run()
     state = ward.ledger.state
     assert [found.outcome for found in state.rounds.values()] == ["closed", "closed"]

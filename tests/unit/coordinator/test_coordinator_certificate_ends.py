@@ -1,4 +1,4 @@
-"""What ends with a certificate or an invitation: renewals, spare tokens; and what comes back, on both stores."""
+"""What ends with a certificate or an invitation, and what does not come back; on both kinds of store."""
 
 from __future__ import annotations
 
