@@ -103,11 +103,19 @@ def rows_of(session: Session, sizes: Mapping[str, int]) -> tuple[EvidenceRow, ..
     )
 
 
-def sizes_of(entries: Sequence[Entry]) -> dict[str, int]:
-    """Return the size of each payload that an entry names, by digest; the first word stands."""
+def sizes_of(state: State, entries: Sequence[Entry]) -> dict[str, int]:
+    """Return the size of each payload that an entry names, by digest; the first word stands.
+
+    R3.2.2: an answer that came late says nothing here. Nobody holds it against the bytes, so it could give
+    another's payload, or a later one of its own, a size that makes honest evidence look false.
+    """
     sizes: dict[str, int] = {}
     for entry in entries:
-        for item in entry.event.objects:
+        event = entry.event
+        session = state.sids.get(event.sid or "")
+        if session is not None and (event.type, event.actor.id) in session.late:
+            continue
+        for item in event.objects:
             sizes.setdefault(item.digest, item.bytes)
     return sizes
 

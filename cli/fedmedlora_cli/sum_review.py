@@ -54,7 +54,7 @@ class SumReview:
 
     def __call__(self, state: State, entries: Sequence[Entry]) -> SumsJudged:
         """Judge every round's evidence against the log."""
-        sizes, done = sizes_of(entries), set[str]()
+        sizes, done = sizes_of(state, entries), set[str]()
         for folder in self._folders():
             try:
                 session = _session(state, folder)

@@ -42,7 +42,7 @@ def export_evidence(root: Path, round_number: int, out: Path) -> Path:
         charter=running.terms.digest,
         round=round_number,
         sid=session.sid,
-        files=rows_of(session, sizes_of(entries)),
+        files=rows_of(session, sizes_of(state, entries)),
     )
     target = out / f"round-{round_number:05d}"
     if target.exists():

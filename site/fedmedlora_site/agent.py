@@ -266,11 +266,13 @@ class Agent:
             witness.acknowledged(cosignature)
 
     def _check_promises(self) -> None:
-        """A receipt promised an event a place in the log: it must be there."""
+        """A receipt promised an event a place in the log: it must be there, and the log must reach it."""
         entries = self._held.mirror.entries
         for index in [i for i in self._promised if i < len(entries)]:
             if entries[index].leaf != self._promised.pop(index):
                 raise ForkError("log_forked", f"entry {index} is not the event that a receipt promised")
+        if self._promised and self._held.mirror.state.log_closed:
+            raise ForkError("log_forked", f"the log ends before entry {min(self._promised)}, which a receipt promised")
 
     async def _act(self) -> bool:
         """Do whatever can be done now; True when the run is over for this site."""
@@ -358,6 +360,8 @@ class Agent:
             sid=duty.sid,
             sentence=str(refusal),
         )
+        if self._held.outbox.has_refused(duty.step, duty.round, duty.sid):
+            return  # said by a process whose journal was lost since: to say it again is against the law
         data = {"step": duty.step, "reason": refusal.reason, "sid": duty.sid}
         self._context.sign("step.refused", StepRefused.model_validate(data), duty)
 
@@ -384,19 +388,28 @@ class Agent:
                 raise
             raise TransportError(str(exc)) from None
         self._rejections = 0
-        self._check_receipt(receipt, signed)
+        self._check_receipt(receipt, signed, index)
         held.outbox.file_receipt(signed.event.seq, receipt)
-        if index >= held.mirror.size:
-            self._promised[index] = signed.leaf
+        self._promised[index] = signed.leaf
+        self._check_promises()  # of an entry that came before its receipt, or that holds something else
 
-    def _check_receipt(self, receipt: bytes, signed: Signed) -> None:
-        """The answer must be the coordinator's own signed receipt for this very event."""
+    def _check_receipt(self, receipt: bytes, signed: Signed, index: int) -> None:
+        """The answer must be the coordinator's own signed receipt for this very event, at this index.
+
+        R5.1.2: the index in the answer is nobody's word. The receipt's `saw` is: what the coordinator had
+        before the event, so its size is the event's index.
+        """
         try:
             event = open_event(receipt, self._held.mirror.state.book.events[COORDINATOR_ID])
         except AuditError as exc:
             raise ForkError("wrong_key", f"the receipt of event {signed.event.seq}: {exc}") from None
         if event.type != "receipt" or event.refs != (signed.leaf.hex(),):
             raise ForkError("wrong_digest", f"the receipt of event {signed.event.seq} is for another event")
+        if event.saw.size != index:
+            raise ForkError(
+                "log_forked",
+                f"the receipt of event {signed.event.seq} is for entry {event.saw.size}, not {index}",
+            )
 
     def _tidy(self) -> None:
         """Delete updates and payloads of rounds that are over."""
@@ -421,7 +434,7 @@ class Agent:
         if held.journal.has(known, None, None):
             return
         held.record_refusal(step=known, reason=exc.reason, round_number=None, sid=None, sentence=str(exc))
-        if held.mirror.size == 0:
+        if held.mirror.size == 0 or held.outbox.has_refused(known, None, None):
             return
         data = StepRefused.model_validate({"step": known, "reason": exc.reason})
         signed = held.outbox.sign(type="step.refused", data=data, saw=held.mirror.saw, time=datetime.now(UTC))

@@ -406,6 +406,9 @@ def _error_of(
         return RejectedError(f"unexplained_{_name(code)}")
     if details == wire.Reason.TOO_FAST.value:
         return TransportError(f"{address}: the coordinator asks this site to call less often")
+    if details == wire.Reason.TOO_MANY.value:
+        # R3.1.5: ends of lines that broke without a word count until the coordinator gives them up.
+        return TransportError(f"{address}: the coordinator holds as much of this site as it may; try later")
     if details in {wire.Reason.STOPPING.value, wire.Reason.INTERNAL.value}:
         return TransportError(f"{address}: the coordinator is stopping")
     if details == wire.Reason.WRONG_VERSION.value and isinstance(exc, grpc.Call | grpc.aio.AioRpcError):

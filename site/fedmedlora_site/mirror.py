@@ -21,7 +21,7 @@ from fedmedlora_audit.checkpoint import Checkpoint, open_checkpoint
 from fedmedlora_audit.cosignature import open_cosigned
 from fedmedlora_audit.errors import AuditError, CheckpointError, LawError
 from fedmedlora_audit.events import Entry, Saw, entry_of, open_event, parse_event
-from fedmedlora_audit.law import State, apply
+from fedmedlora_audit.law import State, apply, is_late
 from fedmedlora_audit.merkle import Tree, leaf_hash
 from fedmedlora_audit.note import VerifierKey
 from fedmedlora_site.durable import append, make_folder, write_atomic
@@ -181,6 +181,7 @@ class Mirror:
             actor = parse_event(note).event.actor
             event = open_event(note, self.state.key_of(actor))
             entry = entry_of(index, note, event)
+            late = is_late(self.state, event)
             apply(self.state, entry)
         except LawError as exc:
             raise ForkError("log_forked", f"entry {index}: {exc}") from None
@@ -188,8 +189,10 @@ class Mirror:
             raise ForkError("wrong_key", f"entry {index}: {exc}") from None
         if own_leaf is not None:
             self._check_own(entry, own_leaf)
-        for item in event.objects:
-            self.object_bytes[item.digest] = item.bytes
+        # R3.2.2: nobody checked what a late answer says of a payload, and it could name another's. What came
+        # in time was held against the bytes; the first word stands.
+        for item in () if late else event.objects:
+            self.object_bytes.setdefault(item.digest, item.bytes)
         self.entries.append(entry)
         return entry
 

@@ -107,14 +107,18 @@ class Outbox:
         """All own events, oldest first."""
         return tuple(self._signed)
 
-    def has_told(self, refusal: Refusal) -> bool:
-        """Whether an event says that a step was refused, in the journal's words."""
+    def has_refused(self, step: str, round_number: int | None, sid: str | None) -> bool:
+        """Whether an event says that a step was refused, for whatever reason: the law takes one (R5.2.5)."""
         return any(
             isinstance(signed.event.data, StepRefused)
-            and (signed.event.data.step, signed.event.data.reason, signed.event.data.sid, signed.event.round)
-            == (refusal.step, refusal.reason, refusal.sid, refusal.round)
+            and (signed.event.data.step, signed.event.round, signed.event.data.sid)
+            == (step, round_number, sid)
             for signed in self._signed
         )
+
+    def has_told(self, refusal: Refusal) -> bool:
+        """Whether an event says what the journal says."""
+        return self.has_refused(refusal.step, refusal.round, refusal.sid)
 
     def sign(
         self,

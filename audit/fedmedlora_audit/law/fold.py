@@ -216,6 +216,7 @@ def _rolled_back(state: State, _entry: Entry, _data: object) -> None:
 
 def _refused(state: State, entry: Entry, data: StepRefused) -> None:
     site, current, session = entry.event.actor.id, state.round, state.session
+    state.refusals.add((site, data.step, entry.event.round, data.sid))
     if current is None or entry.event.round not in (None, current.number):
         return
     if data.step in ("plan", "train"):

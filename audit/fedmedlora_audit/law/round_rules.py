@@ -134,6 +134,28 @@ def refuses_in_a_known_round(state: State, event: Event, _data: StepRefused) -> 
     need(event.round is None or event.round in state.rounds, "R1", f"round {event.round} was never planned")
 
 
+def refuses_in_a_session_of_its_round(state: State, event: Event, data: StepRefused) -> None:
+    """G36, R1: a refusal names no session, or one of its round; else names would be free to make up.
+
+    One exception: who was away finds a closed round's sum wrong when a later round is on, and names both.
+    """
+    if data.sid is None:
+        return
+    session = state.sids.get(data.sid)
+    if session is None:
+        raise LawError("G36", "step.refused names a session that was never opened")
+    before = (c.sid for c in reversed(state.closed_rounds) if c.round < (event.round or 0))
+    missed = data.step == "aggregate" and data.sid == next(before, None)
+    need(missed or session.round == event.round, "R1", f"the session belongs to round {session.round}")
+
+
+# R5.2.5
+def refuses_once(state: State, event: Event, data: StepRefused) -> None:
+    """R3: a step is refused once for a round and session, whatever the reason: the log must not grow for free."""
+    said = (event.actor.id, data.step, event.round, data.sid) in state.refusals
+    need(not said, "R3", f"{event.actor.id} refused this {data.step} before")
+
+
 def _known_session(state: State, event: Event, data: InSession) -> Session:
     session = state.sids.get(data.sid)
     if session is None:
@@ -159,7 +181,7 @@ RULES: Final[Mapping[str, tuple[Rule, ...]]] = {
     "round.aborted": (abort_keeps_the_base,),
     "round.rolled_back": (rolls_back_if_voted_down, abort_keeps_the_base, silent_survivors_are_named),
     "receipt": (_always,),
-    "step.refused": (refuses_in_a_known_round,),
+    "step.refused": (refuses_in_a_known_round, refuses_in_a_session_of_its_round, refuses_once),
     "attempt.erased": (erases_own_secrets_once,),
     "delivery.failed": (failed_site_was_silent,),
     "evidence.kept": (evidence_of_a_published_sum, kept_before_shredded),

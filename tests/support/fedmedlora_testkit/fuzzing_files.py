@@ -141,7 +141,7 @@ def invited(path: Path) -> object:
 
 def evidence() -> bytes:
     session = next(iter(log().state.sids.values()))
-    rows = rows_of(session, sizes_of(log().entries))
+    rows = rows_of(session, sizes_of(log().state, log().entries))
     terms = log().terms
     index = EvidenceIndex(origin=terms.origin, charter=terms.digest, round=1, sid=session.sid, files=rows)
     return index.to_json()

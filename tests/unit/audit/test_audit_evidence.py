@@ -34,7 +34,7 @@ PLAYED = StudyLog().play(1)
 
 def index_of(log: StudyLog) -> EvidenceIndex:
     session = next(iter(log.state.sids.values()))
-    rows = rows_of(session, sizes_of(log.entries))
+    rows = rows_of(session, sizes_of(log.state, log.entries))
     return EvidenceIndex(
         origin=log.terms.origin, charter=log.terms.digest, round=1, sid=session.sid, files=rows
     )
@@ -58,7 +58,7 @@ def test_shares_opened_after_the_sum_are_no_evidence() -> None:
     log.respond("site-d")
     session = log.session
     assert "site-d" in session.responses
-    opened = [row.id for row in rows_of(session, sizes_of(log.entries)) if row.role == "opened-shares"]
+    opened = [row.id for row in rows_of(session, sizes_of(log.state, log.entries)) if row.role == "opened-shares"]
     assert opened == ["site-a", "site-b", "site-c"]
 
 

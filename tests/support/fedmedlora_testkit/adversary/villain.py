@@ -37,7 +37,8 @@ class VillainLog(StageLog):
         self.entries.append(entry)
         event = entry.event
         data = of.Receipt(site=event.actor.id, seq=event.seq, type=event.type)
-        self.force("coordinator", "receipt", data, refs=[entry.leaf.hex()], round=event.round)
+        fields = {"round": event.round, **self.receipt_fields(entry)}
+        self.force("coordinator", "receipt", data, refs=[entry.leaf.hex()], **fields)
 
 
 class VillainWire(StageWire):
