@@ -272,7 +272,9 @@ class Agent:
             if entries[index].leaf != self._promised.pop(index):
                 raise ForkError("log_forked", f"entry {index} is not the event that a receipt promised")
         if self._promised and self._held.mirror.state.log_closed:
-            raise ForkError("log_forked", f"the log ends before entry {min(self._promised)}, which a receipt promised")
+            raise ForkError(
+                "log_forked", f"the log never reached entry {min(self._promised)}, which a receipt promised"
+            )
 
     async def _act(self) -> bool:
         """Do whatever can be done now; True when the run is over for this site."""

@@ -59,6 +59,14 @@ _KIND_OF: dict[type, str] = {
     pb.GetChunkRequest: "payloads",
 }
 _REASONS = {reason.value for reason in wire.Reason}
+_LATER = {
+    wire.Reason.TOO_FAST.value: "asks this site to call less often",
+    # R3.1.5: the ends of lines that broke without a word count until the coordinator gives them up
+    wire.Reason.TOO_MANY.value: "holds as much for this site as it may, for now",
+    wire.Reason.STOPPING.value: "is stopping",
+    wire.Reason.INTERNAL.value: "is stopping",
+}
+"""Refusals that pass by themselves."""
 
 
 @dataclass(frozen=True)
@@ -404,13 +412,9 @@ def _error_of(
         if code is None or code in _PASSING:
             return TransportError(f"{address}: the coordinator is not reachable ({_name(code)})")
         return RejectedError(f"unexplained_{_name(code)}")
-    if details == wire.Reason.TOO_FAST.value:
-        return TransportError(f"{address}: the coordinator asks this site to call less often")
-    if details == wire.Reason.TOO_MANY.value:
-        # R3.1.5: ends of lines that broke without a word count until the coordinator gives them up.
-        return TransportError(f"{address}: the coordinator holds as much of this site as it may; try later")
-    if details in {wire.Reason.STOPPING.value, wire.Reason.INTERNAL.value}:
-        return TransportError(f"{address}: the coordinator is stopping")
+    later = _LATER.get(details or "")
+    if later is not None:
+        return TransportError(f"{address}: the coordinator {later}")
     if details == wire.Reason.WRONG_VERSION.value and isinstance(exc, grpc.Call | grpc.aio.AioRpcError):
         return refused_for_version(speaks or ours(), exc.trailing_metadata())
     return RejectedError(str(details), _check_of(exc))

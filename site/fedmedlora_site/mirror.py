@@ -20,7 +20,7 @@ from fedmedlora_audit.charter import CharterTerms
 from fedmedlora_audit.checkpoint import Checkpoint, open_checkpoint
 from fedmedlora_audit.cosignature import open_cosigned
 from fedmedlora_audit.errors import AuditError, CheckpointError, LawError
-from fedmedlora_audit.events import Entry, Saw, entry_of, open_event, parse_event
+from fedmedlora_audit.events import Entry, Event, Saw, entry_of, open_event, parse_event
 from fedmedlora_audit.law import State, apply, is_late
 from fedmedlora_audit.merkle import Tree, leaf_hash
 from fedmedlora_audit.note import VerifierKey
@@ -189,12 +189,18 @@ class Mirror:
             raise ForkError("wrong_key", f"entry {index}: {exc}") from None
         if own_leaf is not None:
             self._check_own(entry, own_leaf)
-        # R3.2.2: nobody checked what a late answer says of a payload, and it could name another's. What came
-        # in time was held against the bytes; the first word stands.
-        for item in () if late else event.objects:
-            self.object_bytes.setdefault(item.digest, item.bytes)
+        self._learn_sizes(event, late=late)
         self.entries.append(entry)
         return entry
+
+    def _learn_sizes(self, event: Event, *, late: bool) -> None:
+        """Note how large the payloads are that an event names.
+
+        R3.2.2: nobody held a late answer against the bytes, and it could name another's payload, so it says
+        nothing. What came in time was held against them; the first word stands.
+        """
+        for item in () if late else event.objects:
+            self.object_bytes.setdefault(item.digest, item.bytes)
 
     def _check_own(self, entry: Entry, own_leaf: OwnLeaf) -> None:
         """Refuse an event in this site's name that this folder did not sign: a stolen key, an old backup."""

@@ -27,6 +27,8 @@ from fedmedlora_coordinator.model import GlobalModel, RoundSizes
 from fedmedlora_coordinator.transfers import Transfers
 from fedmedlora_protos import wire
 from fedmedlora_protos.v1 import federation_pb2 as pb
+from fedmedlora_site.client import _error_of
+from fedmedlora_site.errors import TransportError
 from fedmedlora_testkit.house import NOW, House
 
 import grpc  # isort: skip - after fedmedlora_protos
@@ -397,6 +399,15 @@ def test_one_site_cannot_hold_many_streams(house: House) -> None:
             await anext(aiter(stream))
         error = await failure(anext(aiter(stub.Watch(pb.WatchRequest(from_index=0)))))
         assert (error.code(), error.details()) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "too_many")
+        assert isinstance(_error_of(error, "x"), TransportError), "lines that broke unheard end no agent"
+        streams[0].cancel()
+        while error is not None:  # the site tries again, and gets in once an old stream is given up
+            again = stub.Watch(pb.WatchRequest(from_index=0))
+            try:
+                await anext(aiter(again))
+                error = None
+            except grpc.aio.AioRpcError as refused:
+                assert refused.details() == "too_many"
 
     with_site(house, "site-a", act)
 

@@ -151,7 +151,7 @@ def refuses_in_a_session_of_its_round(state: State, event: Event, data: StepRefu
 
 # R5.2.5
 def refuses_once(state: State, event: Event, data: StepRefused) -> None:
-    """R3: a step is refused once for a round and session, whatever the reason: the log must not grow for free."""
+    """R3: a step is refused once for a round and session, for whatever reason: a log costs everybody."""
     said = (event.actor.id, data.step, event.round, data.sid) in state.refusals
     need(not said, "R3", f"{event.actor.id} refused this {data.step} before")
 

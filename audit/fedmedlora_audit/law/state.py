@@ -199,7 +199,9 @@ class State:
     base: str = ""
     optimiser: str | None = None  # digest of the state of the server's optimiser that goes with the base
     rounds: dict[int, Round] = field(default_factory=dict)
-    refusals: set[tuple[str, str, int | None, str | None]] = field(default_factory=set)  # id, step, round, sid
+    refusals: set[tuple[str, str, int | None, str | None]] = field(
+        default_factory=set
+    )  # id, step, round, sid
     closed_rounds: list[ClosedRound] = field(default_factory=list)
     sids: dict[str, Session] = field(default_factory=dict)
     consented: dict[tuple[str, str], list[Session]] = field(default_factory=dict)  # by family

@@ -11,8 +11,8 @@ import pytest
 
 from fedmedlora_audit import law
 from fedmedlora_audit.chain import Chain
-from fedmedlora_audit.event_data import Receipt
-from fedmedlora_audit.events import entry_of, parse_event
+from fedmedlora_audit.event_data import LogHead, Receipt, RunClosed
+from fedmedlora_audit.events import Saw, entry_of, parse_event
 from fedmedlora_audit.heads import judge_heads
 from fedmedlora_audit.law import fold
 from fedmedlora_audit.trust import Trust
@@ -101,8 +101,14 @@ def test_without_the_law_the_other_historys_event_would_be_believed(
     assert ("C6", "site-b") in findings(tmp_path, left, right)
 
 
-async def broken_promise(stage: Villain) -> None:
-    """Acknowledge the agent's event and give its place in the log to another one."""
+async def broken_promise(stage: Villain, index_of: Callable[[int], int], signed: bool) -> None:
+    """Acknowledge the agent's event and give its place in the log to another one.
+
+    Args:
+        stage: The agent under attack.
+        index_of: Which index the answer says, given the true one.
+        signed: The receipt says that index, too.
+    """
     await stage.begin("opened")
     honest = stage.wire.submit
 
@@ -113,10 +119,12 @@ async def broken_promise(stage: Villain) -> None:
         log = stage.log
         entry = entry_of(log.tree.size, note, event)
         data = Receipt(site=event.actor.id, seq=event.seq, type=event.type)
-        receipt = log.draft("coordinator", "receipt", data, refs=[entry.leaf.hex()], round=1)
+        index = index_of(entry.index)
+        saw = Saw(size=index if signed else entry.index, root=log.tree.root().hex())
+        receipt = log.draft("coordinator", "receipt", data, refs=[entry.leaf.hex()], round=1, saw=saw)
         log.accept_plan("site-b")
         stage.say()
-        return receipt, entry.index
+        return receipt, index
 
     stage.wire.submit = submit  # type: ignore[method-assign]
     stage.log.plan()
@@ -128,12 +136,12 @@ async def broken_promise(stage: Villain) -> None:
     await stage.settle(lambda: believed(stage))
 
 
-def withheld(root: Path) -> Villain:
+def withheld(root: Path, index_of: Callable[[int], int] = int, *, signed: bool = False) -> Villain:
     async def act() -> Villain:
         stage = Villain(root)
         try:
             stage.start()
-            await broken_promise(stage)
+            await broken_promise(stage, index_of, signed)
         finally:
             await stage.stop()
         return stage
@@ -153,3 +161,53 @@ def test_without_the_promises_a_withheld_event_would_go_unseen(
 ) -> None:
     monkeypatch.setattr(Agent, "_check_promises", lambda self: None)
     assert withheld(tmp_path).journal() == []
+
+
+@pytest.mark.parametrize("index_of", [lambda _: 0, lambda at: at - 1, lambda at: at + 1, lambda _: 1 << 52])
+def test_an_index_that_the_receipt_does_not_say_stops_the_site(
+    tmp_path: Path, index_of: Callable[[int], int]
+) -> None:
+    # R5.1.2: only what is signed can be a promise
+    stage = withheld(tmp_path, index_of)
+    assert [row.reason for row in stage.journal()] == ["log_forked"]
+    assert "receipt" in stage.journal()[0].sentence
+
+
+def test_without_the_comparison_a_false_index_would_hide_the_withheld_event(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Agent, "_check_receipt", lambda *_: None)
+    assert withheld(tmp_path, lambda _: 1 << 52).journal() == []
+
+
+def test_a_receipt_signed_for_an_entry_that_is_another_event_stops_the_site(tmp_path: Path) -> None:
+    stage = withheld(tmp_path, lambda _: 0, signed=True)
+    assert [row.reason for row in stage.journal()] == ["log_forked"]
+    assert "entry 0 is not the event" in stage.journal()[0].sentence
+
+
+@pytest.mark.parametrize("believing", [False, True])
+def test_a_receipt_for_an_entry_that_the_closed_log_never_reached_stops_the_site(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, believing: bool
+) -> None:
+    if believing:
+        monkeypatch.setattr(Agent, "_check_promises", lambda self: None)
+
+    async def act() -> Villain:
+        stage = Villain(tmp_path)
+        try:
+            stage.start()
+            await broken_promise(stage, lambda _: 1 << 52, signed=True)
+            assert stage.journal() == []
+            log = stage.log
+            log.abort("operator")
+            log.say("coordinator", "run.closed", RunClosed(rounds=0))
+            log.say("coordinator", "log.closed", LogHead(**log.head().model_dump()))
+            stage.say()
+            await stage.settle(lambda: believed(stage))
+        finally:
+            await stage.stop()
+        return stage
+
+    told = [row.sentence for row in asyncio.run(act()).journal()]
+    assert ["never reached" in sentence for sentence in told] == ([] if believing else [True])

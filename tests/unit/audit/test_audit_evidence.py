@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedmedlora_audit import event_data as of
 from fedmedlora_audit.blob import blob_digest, blob_leaves
 from fedmedlora_audit.errors import BundleError
 from fedmedlora_audit.events import Entry
@@ -58,7 +59,9 @@ def test_shares_opened_after_the_sum_are_no_evidence() -> None:
     log.respond("site-d")
     session = log.session
     assert "site-d" in session.responses
-    opened = [row.id for row in rows_of(session, sizes_of(log.state, log.entries)) if row.role == "opened-shares"]
+    opened = [
+        row.id for row in rows_of(session, sizes_of(log.state, log.entries)) if row.role == "opened-shares"
+    ]
     assert opened == ["site-a", "site-b", "site-c"]
 
 
@@ -159,3 +162,17 @@ def test_a_wrong_sum_fails_the_check_and_names_the_event(tmp_path: Path) -> None
     wrong = (Finding("A3", "chunk 3 of the published sum is wrong", index=7),)
     found = verify_bundle(made.seal(tmp_path / "bundle"), made.trust, sums=judge(wrong, 1, 0))
     assert (found.verdict, found.checks["A3"].result, found.checks["A3"].first) == ("fail", "fail", 7)
+
+
+def test_a_late_answer_gives_no_payload_a_size() -> None:
+    """R3.2.2: else a member could make the coordinator's honest evidence look false."""
+    log = StudyLog().set_up().to_step("upload", {"share": ["site-d"]})
+    coming = log.blob("site-a", "masked-update")["objects"][0]
+    lie = coming.model_copy(update={"role": "shares", "bytes": 1})
+    data = of.SharesSent(sid=log.session.sid, view=log.session.view)
+    log.say("site-d", "shares.sent", data, round=1, objects=[lie])
+    log.upload("site-a")
+    assert log.session.late
+    assert sizes_of(log.state, log.entries)[coming.digest] == coming.bytes
+    log.session.late.clear()  # what would be believed without
+    assert sizes_of(log.state, log.entries)[coming.digest] == 1

@@ -144,3 +144,33 @@ def test_commitment_without_a_graph_or_graph_without_a_commitment_is_g44(graph: 
 
 def test_every_type_has_rules() -> None:
     assert set(RULES) == set(KINDS)
+
+
+def test_a_step_may_be_refused_in_each_session_and_round_by_each_site() -> None:
+    """R5.2.5 stands in no honest site's way: what differs in anything but the reason is another refusal."""
+    log = StudyLog().set_up().to_step("share")
+    first = log.session.sid
+    log.refuse("site-a", "share", "wrong_digest", round=1)
+    log.refuse("site-b", "share", "wrong_digest", round=1)
+    log.refuse("site-a", "upload", "wrong_digest", round=1)
+    log.refuse("site-a", "share", "log_forked", sid=None)  # a stop outside rounds
+    log.abort("below_threshold")
+    for site in log.sites:
+        log.erase(site, first)
+    log.to_step("share")
+    assert log.session.sid != first
+    log.refuse("site-a", "share", "wrong_digest", round=log.number)
+    assert log.state.session is not None
+    assert log.state.session.refused == {"site-a": "share"}
+
+
+def test_who_was_away_may_refuse_the_last_closed_sum_while_a_later_round_is_on() -> None:
+    log = StudyLog().set_up().play_round()
+    missed = log.state.closed_rounds[0].sid
+    log.refuse("site-a", "aggregate", "bad_aggregate", sid=missed, round=1)
+    log.plan()
+    log.refuse("site-a", "aggregate", "bad_aggregate", sid=missed, round=2)
+    log.abort("operator")
+    log.plan()
+    log.refuse("site-a", "aggregate", "bad_aggregate", sid=missed, round=3)
+    assert {number for _, _, number, sid in log.state.refusals if sid == missed} == {1, 2, 3}

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fedmedlora_audit.event_data import CharterSigned, SharesSent, StepRefused, UpdateSubmitted
-from fedmedlora_audit.events import Object
+from fedmedlora_audit.events import COORDINATOR_ID, Object, open_event
 from fedmedlora_coordinator.errors import PeerRefusedError, RoundError, StateError, StoreError
 from fedmedlora_coordinator.model import RoundSizes, sum_uploads
 from fedmedlora_coordinator.payloads import Payloads
@@ -248,3 +248,23 @@ def test_an_answer_that_comes_after_the_end_of_the_run_moves_the_end_no_further(
     ward.submit(ward.hospital("site-b"), "step.refused", late, 1)
     assert ward.ledger.size > end == ward.ledger.end_size()
     assert ward.ledger.entries[end - 1].event.type == "run.closed"
+
+
+def test_a_refusal_is_taken_once_and_the_same_note_again_is_answered_from_the_log(ward: Ward) -> None:
+    """R5.2.5: one member could grow the log for ever; R3.1.3: an honest retry is no repetition."""
+    ward.start()
+    opened = ward.run(lambda state: state.session is not None and state.session.step == "share").session
+    assert opened is not None
+    hospital = ward.hospital("site-d")
+    data = StepRefused(step="share", reason="policy", sid=opened.sid)
+    note = ward.note(hospital, "step.refused", data, 1)
+    answer, size = ward.hand_in(hospital, note), ward.ledger.size
+    assert ward.hand_in(hospital, note) == answer
+    other = StepRefused(step="share", reason="wrong_digest", sid=opened.sid)
+    for again, check in [(data, "R3"), (other, "R3"), (data.model_copy(update={"sid": "9" * 64}), "G36")]:
+        with pytest.raises(PeerRefusedError) as caught:
+            ward.submit(hospital, "step.refused", again, 1)
+        assert (caught.value.reason, caught.value.check) == (Reason.LAW_REFUSED, check)
+    assert ward.ledger.size == size
+    assert answer is not None
+    assert open_event(answer[0], ward.ledger.state.book.events[COORDINATOR_ID]).saw.size == answer[1]

@@ -10,6 +10,7 @@ import pytest
 
 from fedmedlora_audit import event_data as of
 from fedmedlora_audit import law
+from fedmedlora_audit.errors import LawError
 from fedmedlora_audit.law import Session
 from fedmedlora_audit.note import NoteSigner
 from fedmedlora_crypto.secagg import HYBRID_SUITE, SUITES
@@ -21,6 +22,7 @@ from fedmedlora_site.errors import (
 from fedmedlora_site.holdings import Holdings
 from fedmedlora_site.journal import Journal
 from fedmedlora_site.markers import Consent, Markers
+from fedmedlora_site.outbox import Outbox
 from fedmedlora_site.session_steps import SessionSteps
 from fedmedlora_site.step import StepContext
 from fedmedlora_site.training import RehearsalTrainer
@@ -178,6 +180,27 @@ def test_an_unlawful_log_stops_the_agent_and_is_journalled(tmp_path: Path) -> No
     assert [(r.step, r.reason) for r in refusals] == [("train", "log_forked")]
     assert "R1" in refusals[0].sentence
     assert list((stage.root / "run" / "mirror" / "evidence").iterdir())
+
+
+@pytest.mark.parametrize("forgetful", [False, True])
+def test_a_refusal_whose_journal_was_lost_is_not_signed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forgetful: bool
+) -> None:
+    """R5.2.5: no log would take a second one, and no later event of the site could follow it."""
+    if forgetful:
+        monkeypatch.setattr(Outbox, "has_refused", lambda *_: False)
+
+    async def scene(stage: Stage) -> None:
+        await break_the_law(stage)
+        await stage.stop()
+        (stage.root / "run" / "journal.jsonl").write_bytes(b"")
+        stage.start()
+        assert isinstance(await stage.ended(), LawError if forgetful else ForkError)
+
+    held = Holdings.open(play(tmp_path, scene).root)
+    assert [refusal.reason for refusal in held.journal.refusals] == ["log_forked"]
+    said = [signed for signed in held.outbox.events() if signed.event.type == "step.refused"]
+    assert len(said) == (2 if forgetful else 1)
 
 
 @pytest.mark.parametrize("lie", ["sid", "suite", "short"])

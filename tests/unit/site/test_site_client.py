@@ -143,6 +143,8 @@ def test_another_length_than_the_signed_one_is_refused() -> None:
         (failure(grpc.StatusCode.UNAVAILABLE), TransportError, "not reachable"),
         (failure(grpc.StatusCode.DEADLINE_EXCEEDED), TransportError, "not reachable"),
         (failure(grpc.StatusCode.UNAVAILABLE, Reason.STOPPING), TransportError, "stopping"),
+        (failure(grpc.StatusCode.RESOURCE_EXHAUSTED, Reason.TOO_FAST), TransportError, "less often"),
+        (failure(grpc.StatusCode.RESOURCE_EXHAUSTED, Reason.TOO_MANY), TransportError, "for now"),
         (failure(grpc.StatusCode.FAILED_PRECONDITION, Reason.LAW_REFUSED, check="G37"), RejectedError, "G37"),
         (failure(grpc.StatusCode.NOT_FOUND, Reason.UNKNOWN_BLOB), RejectedError, "unknown_blob"),
         (failure(grpc.StatusCode.PERMISSION_DENIED, "anything at all"), RejectedError, "unexplained"),

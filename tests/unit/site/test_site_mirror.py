@@ -209,3 +209,33 @@ def test_sizes_of_payloads_are_learnt_from_signed_events(tmp_path: Path, log: St
     named = [item for entry in log.entries for item in entry.event.objects]
     assert named
     assert all(mirror.object_bytes[item.digest] == item.bytes for item in named)
+
+
+def poisoned(first: bool) -> tuple[StudyLog, str]:
+    """A log in which site-d's late shares name the upload of another, with a size of 1."""
+    log = StudyLog().set_up().to_step("upload", {"share": ["site-d"]})
+    named = log.blob("site-a", "masked-update")["objects"][0]
+    if not first:
+        log.upload("site-a")
+    lie = named.model_copy(update={"role": "shares", "bytes": 1})
+    data = of.SharesSent(sid=log.session.sid, view=log.session.view)
+    log.say("site-d", "shares.sent", data, round=1, objects=[lie])
+    if first:
+        log.upload("site-a")
+    return log, named.digest
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_late_answer_says_nothing_of_payloads(tmp_path: Path, first: bool) -> None:
+    # R3.2.2
+    log, digest = poisoned(first)
+    assert filled(tmp_path, log, len(log.entries)).object_bytes[digest] == 1000
+    assert Mirror(tmp_path, log.terms, OWN).object_bytes[digest] == 1000
+
+
+def test_without_the_look_at_the_step_a_late_answer_would_be_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, digest = poisoned(first=True)
+    monkeypatch.setattr("fedmedlora_site.mirror.is_late", lambda *_: False)
+    assert filled(tmp_path, log, len(log.entries)).object_bytes[digest] == 1

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from fedmedlora_audit import event_data as of
 from fedmedlora_audit.blob import blob_digest
 from fedmedlora_audit.errors import LawError
+from fedmedlora_audit.events import Event, Object
 from fedmedlora_crypto.secagg import SessionTerms
 from fedmedlora_crypto.secagg.assignment import checkers
 from fedmedlora_site.holdings import Holdings
+from fedmedlora_site.mirror import Mirror
 from fedmedlora_site.sum_check import MOST_WITHHELD, SumChecker
 from fedmedlora_testkit.stage import Stage, play, reasons
 from fedmedlora_testkit.stage_site import ADAPTER, OWN
@@ -151,3 +154,34 @@ def test_shares_that_rebuild_nothing_are_no_evidence(tmp_path: Path) -> None:
         await stage.own("step.refused")
 
     assert reasons(play(tmp_path, scene)) == [("aggregate", "no_evidence")]
+
+
+def lie_late(stage: Stage, digest: str) -> None:
+    """Let site-d, whose upload never came, answer late: no payload, another's digest, a size of 1."""
+    log, session = stage.log, stage.log.session
+    data = of.UpdateSubmitted(sid=session.sid, view=session.view, h_u2=session.h_u2)
+    item = Object(role="masked-update", digest=digest, bytes=1)
+    log.say("site-d", "update.submitted", data, round=log.number, objects=[item])
+
+
+@pytest.mark.parametrize("believed", [False, True])
+def test_a_late_answer_that_names_anothers_payload_stops_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, believed: bool
+) -> None:
+    """R3.2.2; believed, one member would abort every round and stay unnamed."""
+    if believed:
+        monkeypatch.setattr(Mirror, "_learn_sizes", last_word)
+
+    async def scene(stage: Stage) -> None:
+        await to_the_sum(stage, ("site-d",))
+        lie_late(stage, stage.log.session.u3["site-b"])
+        stage.publish(stage.ring_sum())
+        await stage.until(lambda: stage.heard[-1].type in ("aggregate.accepted", "step.refused"))
+
+    assert reasons(play(tmp_path, scene)) == ([("aggregate", "no_evidence")] if believed else [])
+
+
+def last_word(mirror: Mirror, event: Event, *, late: bool) -> None:
+    """Believe every event, late or not."""
+    for item in event.objects:
+        mirror.object_bytes[item.digest] = item.bytes

@@ -306,3 +306,42 @@ def evidence_kept_after_it_was_shredded(log: StudyLog) -> bytes:
 def refusal_in_an_unknown_round(log: StudyLog) -> bytes:
     log.set_up()
     return log.draft("site-a", "step.refused", of.StepRefused(step="plan", reason="policy"), round=9)
+
+
+@attack("R3")
+def refusal_said_again(log: StudyLog) -> bytes:
+    log.set_up().to_step("share")
+    log.refuse("site-a", "share", "wrong_digest", round=1)
+    data = of.StepRefused(step="share", reason="policy", sid=log.session.sid)
+    return by_site(log, "site-a", "step.refused", data)
+
+
+@attack("R3")
+def refusal_outside_rounds_said_again(log: StudyLog) -> bytes:
+    log.set_up()
+    log.refuse("site-a", "plan", "log_forked")
+    return log.draft("site-a", "step.refused", of.StepRefused(step="plan", reason="log_forked"))
+
+
+@attack("G36")
+def refusal_in_a_session_that_was_never_opened(log: StudyLog) -> bytes:
+    log.set_up().to_step("share")
+    return by_site(log, "site-a", "step.refused", of.StepRefused(step="share", reason="policy", sid=ZERO))
+
+
+@attack("R1")
+def refusal_in_a_session_of_another_round(log: StudyLog) -> bytes:
+    log.set_up().play_round()
+    sid = log.state.closed_rounds[0].sid
+    log.plan()
+    return by_site(log, "site-a", "step.refused", of.StepRefused(step="share", reason="policy", sid=sid))
+
+
+@attack("R1")
+def refusal_of_a_sum_that_is_not_the_last(log: StudyLog) -> bytes:
+    log.set_up().play_round()
+    sid = log.state.closed_rounds[0].sid
+    log.play_round()
+    log.plan()
+    data = of.StepRefused(step="aggregate", reason="bad_aggregate", sid=sid)
+    return by_site(log, "site-a", "step.refused", data)
