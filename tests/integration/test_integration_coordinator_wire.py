@@ -401,11 +401,10 @@ def test_one_site_cannot_hold_many_streams(house: House) -> None:
         assert (error.code(), error.details()) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "too_many")
         assert isinstance(_error_of(error, "x"), TransportError), "lines that broke unheard end no agent"
         streams[0].cancel()
-        while error is not None:  # the site tries again, and gets in once an old stream is given up
-            again = stub.Watch(pb.WatchRequest(from_index=0))
+        while True:  # the site tries again, and gets in once an old stream is given up
             try:
-                await anext(aiter(again))
-                error = None
+                await anext(aiter(stub.Watch(pb.WatchRequest(from_index=0))))
+                break
             except grpc.aio.AioRpcError as refused:
                 assert refused.details() == "too_many"
 

@@ -136,14 +136,9 @@ class StudyLog:
         if event.actor.role == "site" and receipt:
             data = of.Receipt(site=event.actor.id, seq=event.seq, type=event.type)
             fields = {"round": event.round} if event.round is not None else {}
-            fields |= self.receipt_fields(entry)
             note = self.draft("coordinator", "receipt", data, refs=[entry.leaf.hex()], **fields)
             self.add(note, lawful=lawful)
         return entry
-
-    def receipt_fields(self, entry: Entry) -> dict[str, Any]:
-        """What a log of its own kind fills in at the receipt of an entry."""
-        return {}
 
     def say(self, actor: str, type_: str, data: of.Data, **fields: Any) -> Entry:
         """Add one lawful event (and its receipt)."""

@@ -9,7 +9,7 @@ from fedmedlora_audit import event_data as of
 from fedmedlora_audit.blob import blob_digest
 from fedmedlora_audit.chain import event_time
 from fedmedlora_audit.charter import CharterTerms
-from fedmedlora_audit.events import Entry, Object, Saw
+from fedmedlora_audit.events import Object, Saw
 from fedmedlora_audit.law import State
 from fedmedlora_core.study import Study
 from fedmedlora_testkit.audit_log import StudyLog
@@ -26,13 +26,15 @@ class StageLog(StudyLog):
         self.payloads: dict[tuple[str, str, str], bytes] = {}
 
     def draft(self, actor: str, type_: str, data: of.Data, **fields: Any) -> bytes:
-        """Sign an event as of now: the agent under test has the real clock."""
+        """Sign an event as of now: the agent under test has the real clock.
+
+        R5.1.2: as the ledger writes it, a receipt has seen what came before the event just added.
+        """
+        if type_ == "receipt":
+            index = self.tree.size - 1
+            fields.setdefault("saw", Saw(size=index, root=self.tree.root(index).hex()))
         fields.setdefault("time", event_time(datetime.now(UTC)))
         return super().draft(actor, type_, data, **fields)
-
-    def receipt_fields(self, entry: Entry) -> dict[str, Any]:
-        """R5.1.2: as the ledger writes it, a receipt has seen what came before the event."""
-        return {"saw": Saw(size=entry.index, root=self.tree.root(entry.index).hex())}
 
     def blob(self, site: str, role: str) -> dict[str, Any]:
         data = self.payloads[site, role, self.session.sid]

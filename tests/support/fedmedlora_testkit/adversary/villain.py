@@ -37,8 +37,7 @@ class VillainLog(StageLog):
         self.entries.append(entry)
         event = entry.event
         data = of.Receipt(site=event.actor.id, seq=event.seq, type=event.type)
-        fields = {"round": event.round, **self.receipt_fields(entry)}
-        self.force("coordinator", "receipt", data, refs=[entry.leaf.hex()], **fields)
+        self.force("coordinator", "receipt", data, refs=[entry.leaf.hex()], round=event.round)
 
 
 class VillainWire(StageWire):
