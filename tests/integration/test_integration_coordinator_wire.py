@@ -406,7 +406,7 @@ def test_one_site_cannot_hold_many_streams(house: House) -> None:
                 await anext(aiter(stub.Watch(pb.WatchRequest(from_index=0))))
                 break
             except grpc.aio.AioRpcError as refused:
-                assert refused.details() == "too_many"
+                assert refused.details() in {"too_many", "too_fast"}
 
     with_site(house, "site-a", act)
 

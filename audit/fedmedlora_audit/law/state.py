@@ -25,6 +25,8 @@ from fedmedlora_audit.validation_data import ValidationCounted
 
 COUNTS: Final = "statistics"
 """The purpose of a session that sums validation counts."""
+Refused = tuple[str, str, int | None, str | None]
+"""Id of the site, step, round and sid of a `step.refused`: each is said once (R3)."""
 
 
 class PendingReceipt(NamedTuple):
@@ -199,9 +201,7 @@ class State:
     base: str = ""
     optimiser: str | None = None  # digest of the state of the server's optimiser that goes with the base
     rounds: dict[int, Round] = field(default_factory=dict)
-    refusals: set[tuple[str, str, int | None, str | None]] = field(
-        default_factory=set
-    )  # id, step, round, sid
+    refusals: set[Refused] = field(default_factory=set)
     closed_rounds: list[ClosedRound] = field(default_factory=list)
     sids: dict[str, Session] = field(default_factory=dict)
     consented: dict[tuple[str, str], list[Session]] = field(default_factory=dict)  # by family
