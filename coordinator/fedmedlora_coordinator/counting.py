@@ -23,6 +23,7 @@ _KIND_OF: Final = {
     "Cosign": "cosignatures",
     "Enroll": "enrolment",
 }
+_SERVED: Final = ("/fedmedlora.v1.", "/grpc.health.v1.Health/")
 _STATUS_NAMES: Final = {code.value[0]: code.name for code in grpc.StatusCode}
 _REASONS: Final = frozenset(reason.value for reason in wire.Reason)
 _Context = Any  # grpc.aio.ServicerContext, generic over messages
@@ -38,7 +39,8 @@ class CallCounter(grpc.aio.ServerInterceptor):
     ) -> Any:
         """Return the call's handler, counted; a method that nobody serves is counted as "other"."""
         handler = await continuation(handler_call_details)
-        method = str(handler_call_details.method).rsplit("/", 1)[-1]
+        path = str(handler_call_details.method)
+        method = path.rsplit("/", 1)[-1] if path.startswith(_SERVED) else "other"
         if handler is None:
             metrics.CALLS.labels("other", "UNIMPLEMENTED").inc()
             return None

@@ -96,9 +96,23 @@ class PeerLimits:
         Raises:
             PeerRefusedError: too_fast; the connection is not read for a while.
         """
-        connection = self._door.connection(peer)
-        address = peer if connection is None else connection.address
+        connection, address = self._caller(peer)
+        if connection is not None:
+            connection.site = None  # it may have been the site's until its certificate ended
         self._take(self._refused, address, "refusals_per_second", connection)
+
+    async def slow_refused(self, peer: str) -> None:
+        """Let a refusal wait if its address has had many; for who is refused before anybody asks its name."""
+        connection, address = self._caller(peer)
+        wait = self._refused.take(address, self._clock())
+        if wait is not None:
+            self._slow(connection, address, "refusals_per_second", wait)
+            await asyncio.sleep(REFUSAL_SECONDS)
+
+    def _caller(self, peer: str) -> tuple[Connection | None, str]:
+        """Return the connection and the address that a call came by."""
+        connection = self._door.connection(peer)
+        return connection, peer if connection is None else connection.address
 
     def admit_enrolment(self, peer: str) -> None:
         """Admit one enrolment call of an address.
@@ -106,8 +120,7 @@ class PeerLimits:
         Raises:
             PeerRefusedError: too_fast.
         """
-        connection = self._door.connection(peer)
-        address = peer if connection is None else connection.address
+        connection, address = self._caller(peer)
         if address not in self._peers.shared_addresses:
             self._take(self._enrolments, address, "enrolment_calls_per_second", connection)
 
@@ -129,7 +142,6 @@ class PeerLimits:
 
         Meanwhile the call is one of the few that its connection may have; gRPC drops those beyond unheard.
         A site's refusals have an allowance too: what it is refused again and again is of no use to anybody.
-        Enrolment has few calls at a time for all together, so nobody waits there.
         """
         over = isinstance(error, PeerRefusedError) and error.reason in (Reason.TOO_FAST, Reason.TOO_MANY)
         connection = self._door.connection(context.peer())

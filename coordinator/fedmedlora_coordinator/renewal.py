@@ -15,15 +15,12 @@ import grpc
 
 from fedmedlora_audit.errors import NoteError
 from fedmedlora_audit.note import VerifierKey, verify_bytes
-from fedmedlora_coordinator.admission import Admission
 from fedmedlora_coordinator.authority import Authority
+from fedmedlora_coordinator.callers import Callers
 from fedmedlora_coordinator.certificates import Certificates
 from fedmedlora_coordinator.enrolment import checked_csr
 from fedmedlora_coordinator.enrolment_tables import key_hash
 from fedmedlora_coordinator.errors import CoordinatorError, PeerRefusedError
-from fedmedlora_coordinator.peer_limits import PeerLimits
-from fedmedlora_coordinator.status import refuse
-from fedmedlora_coordinator.transport import peer_certificate
 from fedmedlora_protos.operating.logbook import tell
 from fedmedlora_protos.v1 import federation_pb2 as pb
 from fedmedlora_protos.v1 import federation_pb2_grpc as pb_grpc
@@ -76,25 +73,22 @@ class CertificateService(pb_grpc.CertificatesServicer):
     def __init__(
         self,
         *,
-        admission: Admission,
+        callers: Callers,
         certificates: Certificates,
         authority: Authority,
         event_vkey: Callable[[str], str | None],
         clock: Callable[[], dt.datetime],
-        limits: PeerLimits,
     ) -> None:
         """Take the parts.
 
         Args:
-            admission: Whose certificate gets in.
+            callers: Decides on the caller; it need be no member of the study.
             certificates: The register.
             authority: The CA.
             event_vkey: Event key of a site now.
             clock: Current time.
-            limits: Says who calls too often.
         """
-        self._limits = limits
-        self._admission = admission
+        self._callers = callers
         self._certificates = certificates
         self._authority = authority
         self._event_vkey = event_vkey
@@ -105,9 +99,7 @@ class CertificateService(pb_grpc.CertificatesServicer):
     ) -> pb.RenewResponse:
         """Answer with the next certificate, or end the call with a reason."""
         try:
-            peer = peer_certificate(context)
-            self._admission.check(peer)
-            self._limits.admit(peer.site, context.peer())
+            peer = self._callers.admit(context)
             certificate = renew(
                 wire.read_renew(request),
                 peer,
@@ -117,9 +109,7 @@ class CertificateService(pb_grpc.CertificatesServicer):
                 now=self._clock(),
             )
         except (CoordinatorError, wire.WireError) as error:
-            self._limits.note_refusal(context, error)
-            await self._limits.wait_out(context, error)
-            await refuse(context, error)
+            await self._callers.end(context, error)
         tell(_LOG, "certificate_changed", detail=f"issued the next certificate of '{peer.site}'")
         return pb.RenewResponse(certificate_pem=certificate, ca_pem=self._authority.pem)
 
@@ -128,12 +118,8 @@ class CertificateService(pb_grpc.CertificatesServicer):
     ) -> pb.ConfirmResponse:
         """Say which certificate was used; being admitted with it ended the older ones."""
         try:
+            peer = self._callers.admit(context)
             wire.read_confirm(request)
-            peer = peer_certificate(context)
-            self._admission.check(peer)
-            self._limits.admit(peer.site, context.peer())
         except (CoordinatorError, wire.WireError) as error:
-            self._limits.note_refusal(context, error)
-            await self._limits.wait_out(context, error)
-            await refuse(context, error)
+            await self._callers.end(context, error)
         return pb.ConfirmResponse(serial=peer.serial)

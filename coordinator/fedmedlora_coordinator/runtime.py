@@ -15,6 +15,7 @@ from fedmedlora_audit.events import Entry
 from fedmedlora_coordinator.admission import Admission
 from fedmedlora_coordinator.authority import Authority
 from fedmedlora_coordinator.blobs import BlobStore
+from fedmedlora_coordinator.callers import Callers
 from fedmedlora_coordinator.certificate_watch import CertificateWatch
 from fedmedlora_coordinator.certificates import Certificates
 from fedmedlora_coordinator.conductor import Conductor
@@ -153,8 +154,10 @@ async def _start_enrolment(
 ) -> EnrolmentService:
     register = Register(enrolment_database(folder, settings))
     stack.callback(register.close)
-    server, door = enrolment_server(settings.peers), enrolment_door(settings.peers)
-    service = EnrolmentService(register, Authority.load(folder), _now, PeerLimits(door, settings.peers))
+    door = enrolment_door(settings.peers)
+    limits = PeerLimits(door, settings.peers)
+    server = enrolment_server(settings.peers, limits)
+    service = EnrolmentService(register, Authority.load(folder), _now, limits)
     pb_grpc.add_EnrolmentServicer_to_server(service, server)
     stack.callback(door.close)
     stack.push_async_callback(server.stop, STOP_GRACE_SECONDS)
@@ -201,7 +204,7 @@ class Federation:
             self._presence = Presence(started=time.monotonic())
             self._moved = Progress(self._payloads.most_moved())
             self._door = federation_door(settings.peers)
-            self._limits = PeerLimits(self._door, settings.peers)
+            self._callers = Callers(self._admission, PeerLimits(self._door, settings.peers))
             self._witnesses = Witnesses(self._ledger, self._store)
             self._conductor = self._make_conductor(model)
             self._stamps = self._stamp_keeper()
@@ -226,13 +229,12 @@ class Federation:
 
     def _make_service(self) -> FederationService:
         return FederationService(
-            admission=self._admission,
+            callers=self._callers,
             ledger=self._ledger,
             blobs=self._blobs,
             payloads=self._payloads,
             presence=self._presence,
             witnesses=self._witnesses,
-            limits=self._limits,
             progress=self._moved,
             monotonic=time.monotonic,
             wake=self._conductor.wake,
@@ -248,16 +250,15 @@ class Federation:
         """Open the federation listener."""
         stack.callback(self._store.close)
         stack.callback(self._certificates.close)
-        server = federation_server(self._settings.peers)
+        server = federation_server(self._settings.peers, self._callers.limits, self._callers.admit)
         self._service.add_to(server)
-        self._probes.serve(server)
+        self._probes.serve(server, self._callers)
         service = CertificateService(
-            admission=self._admission,
+            callers=self._callers,
             certificates=self._certificates,
             authority=Authority.load(self._folder),
             event_vkey=lambda site: self.event_vkey(site) or self._certificates.event_vkey(site),
             clock=_now,
-            limits=self._limits,
         )
         pb_grpc.add_CertificatesServicer_to_server(service, server)
         stack.callback(self._door.close)

@@ -14,12 +14,11 @@ from fedmedlora_protos import wire
 # isort: split
 import grpc
 
-from fedmedlora_coordinator.admission import Admission
 from fedmedlora_coordinator.blobs import BlobStore
+from fedmedlora_coordinator.callers import Callers
 from fedmedlora_coordinator.errors import CoordinatorError, PeerRefusedError, StoreError, disk_error
 from fedmedlora_coordinator.ledger import Ledger
 from fedmedlora_coordinator.payloads import Payloads
-from fedmedlora_coordinator.peer_limits import PeerLimits
 from fedmedlora_coordinator.presence import Presence
 from fedmedlora_coordinator.progress import Progress
 from fedmedlora_coordinator.status import refuse
@@ -43,13 +42,12 @@ class FederationService(pb_grpc.FederationServicer):
     def __init__(
         self,
         *,
-        admission: Admission,
+        callers: Callers,
         ledger: Ledger,
         blobs: BlobStore,
         payloads: Payloads,
         presence: Presence,
         witnesses: Witnesses,
-        limits: PeerLimits,
         progress: Progress,
         monotonic: Callable[[], float],
         wake: Callable[[], None],
@@ -58,25 +56,24 @@ class FederationService(pb_grpc.FederationServicer):
         """Take the parts.
 
         Args:
-            admission: Whose certificate gets in.
+            callers: Decides on the caller.
             ledger: The log.
             blobs: Payloads by digest.
             payloads: Rules about which payload goes with which event.
             presence: Told of every call and stream.
             witnesses: Takes and shows cosignatures.
-            limits: Says who calls too often.
             progress: Told of every payload byte that was moved.
             monotonic: Clock of `presence`.
             wake: Called when something changed that the conductor may act on.
             fatal: Called with an error after which the process must end.
         """
-        self._admission = admission
+        self._callers = callers
+        self._admission = callers.admission
         self._ledger = ledger
         self._blobs = blobs
         self._payloads = payloads
         self._presence = presence
         self._witnesses = witnesses
-        self._limits = limits
         self._progress = progress
         self._monotonic = monotonic
         self._wake = wake
@@ -234,16 +231,7 @@ class FederationService(pb_grpc.FederationServicer):
 
     # R3.1.2: the certificate says who calls; the ledger compares it with the event's author.
     def _caller(self, context: "grpc.aio.ServicerContext[object, object]") -> str:
-        peer = peer_certificate(context)
-        site = peer.site
-        try:
-            self._admission.check(peer)
-            if site not in self._ledger.terms.members:
-                raise PeerRefusedError(Reason.NOT_A_MEMBER)
-        except PeerRefusedError:
-            self._limits.admit_refused(context.peer())
-            raise
-        self._limits.admit(site, context.peer())
+        site = self._callers.admit(context, self._ledger.terms.members).site
         self._presence.heard(site, self._monotonic())
         return site
 
@@ -259,8 +247,7 @@ class FederationService(pb_grpc.FederationServicer):
         if isinstance(error, StoreError):
             self._fatal(error)
         elif isinstance(error, CoordinatorError | wire.WireError):
-            self._limits.note_refusal(context, error)
-            await self._limits.wait_out(context, error)
+            await self._callers.refused(context, error)
         else:
             tell(_LOG, "call_failed", error=type(error).__name__, place=place_of(error))
         await refuse(context, error)

@@ -3,6 +3,9 @@
 gRPC listens on the loopback only; the public side of each listener is a `Door`.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 from fedmedlora_protos import wire
 
 # isort: split
@@ -12,7 +15,9 @@ from fedmedlora_coordinator.counting import CallCounter
 from fedmedlora_coordinator.door import Door
 from fedmedlora_coordinator.errors import PeerRefusedError
 from fedmedlora_coordinator.folder import Folder
+from fedmedlora_coordinator.peer_limits import PeerLimits
 from fedmedlora_coordinator.peer_settings import Peers
+from fedmedlora_coordinator.unknown_methods import UnknownMethods
 from fedmedlora_coordinator.version_gate import VersionGate
 from fedmedlora_core.errors import ConfigError
 from fedmedlora_protos.wire import PeerCertificate, Reason
@@ -35,32 +40,54 @@ REFUSED_VERSION_SECONDS = 0.5  # who is refused for its version asks at most 16 
 CLOSING_SECONDS = 5  # running calls of a connection whose time is over may finish
 
 
-def federation_server(peers: Peers) -> grpc.aio.Server:
-    """Make the server of the federation, without listeners (R3.1.5)."""
-    options = _options(peers, MAX_REQUEST_BYTES, IDLE_SECONDS)
-    gate = VersionGate("call_refused", seconds=REFUSED_VERSION_SECONDS)
-    return grpc.aio.server(interceptors=[CallCounter(), gate], options=options)
+def federation_server(peers: Peers, limits: PeerLimits, admit: Callable[[Any], object]) -> grpc.aio.Server:
+    """Make the server of the federation, without listeners (R3.1.5).
+
+    Args:
+        peers: The settings.
+        limits: Who calls too often.
+        admit: Decides on the caller of a method that nobody serves.
+    """
+    options = _options(peers, MAX_REQUEST_BYTES, IDLE_SECONDS, peers.streams_per_connection)
+    return grpc.aio.server(interceptors=_interceptors("call_refused", limits, admit), options=options)
 
 
-def enrolment_server(peers: Peers) -> grpc.aio.Server:
-    """Make the server that enrols, without listeners: anybody may call it, so it is stricter."""
-    options = _options(peers, MAX_ENROLMENT_BYTES, peers.enrolment_seconds)
+def enrolment_server(peers: Peers, limits: PeerLimits) -> grpc.aio.Server:
+    """Make the server that enrols, without listeners: anybody may call it, so it is stricter.
+
+    One call at a time on a connection, and connections are counted at the door. A bound of the calls of all
+    together would be one that a single address can use up (ADR 0056).
+
+    Args:
+        peers: The settings.
+        limits: Who calls too often.
+    """
+    # R3.1.6
+    options = _options(peers, MAX_ENROLMENT_BYTES, peers.enrolment_seconds, streams=1)
     age = (
         ("grpc.max_connection_age_ms", peers.enrolment_seconds * 1000),
         ("grpc.max_connection_age_grace_ms", CLOSING_SECONDS * 1000),
     )
-    return grpc.aio.server(
-        interceptors=[CallCounter(), VersionGate("enrolment_refused")],
-        options=(*options, *age),
-        maximum_concurrent_rpcs=64,
+    interceptors = _interceptors(
+        "enrolment_refused", limits, lambda context: limits.admit_refused(context.peer())
     )
+    return grpc.aio.server(interceptors=interceptors, options=(*options, *age))
 
 
-def _options(peers: Peers, message_bytes: int, idle_seconds: int) -> tuple[tuple[str, int], ...]:
+def _interceptors(
+    event: str, limits: PeerLimits, admit: Callable[[Any], object]
+) -> list[grpc.aio.ServerInterceptor]:
+    gate = VersionGate(event, seconds=REFUSED_VERSION_SECONDS, limits=limits)
+    return [CallCounter(), UnknownMethods(limits, admit), gate]
+
+
+def _options(
+    peers: Peers, message_bytes: int, idle_seconds: int, streams: int
+) -> tuple[tuple[str, int], ...]:
     """Each name once: of two values of one name gRPC takes the first."""
     own = {
         "grpc.max_receive_message_length": message_bytes,
-        "grpc.max_concurrent_streams": peers.streams_per_connection,
+        "grpc.max_concurrent_streams": streams,
         "grpc.max_metadata_size": peers.header_bytes,
         "grpc.absolute_max_metadata_size": peers.header_bytes,
         "grpc.server_handshake_timeout_ms": peers.handshake_seconds * 1000,

@@ -17,6 +17,7 @@ from fedmedlora_protos import versions, wire
 import grpc  # after fedmedlora_protos, which takes TLS 1.2 away before grpc reads its environment
 import grpc.aio
 
+from fedmedlora_coordinator.peer_limits import PeerLimits
 from fedmedlora_coordinator.refusal_log import RefusalLog
 from fedmedlora_coordinator.status import STATUS_OF
 from fedmedlora_protos.versions import Speaks, disagreement, parse_speaks
@@ -30,12 +31,24 @@ _Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Any]]
 class VersionGate(grpc.aio.ServerInterceptor):  # type: ignore[misc,unused-ignore]
     """Agrees with every caller on a version of the protocol, or refuses it."""
 
-    def __init__(self, event: str, speaks: Speaks | None = None, *, seconds: float = 0.0) -> None:
-        """Take the event of a refusal, what this coordinator speaks, and how long a refusal waits.
+    def __init__(
+        self,
+        event: str,
+        speaks: Speaks | None = None,
+        *,
+        seconds: float = 0.0,
+        limits: PeerLimits | None = None,
+    ) -> None:
+        """Take what this coordinator speaks, and how it refuses.
 
-        It speaks what the software does when None. What waits keeps its connection from asking more.
+        Args:
+            event: Of a refusal, in the operator's log.
+            speaks: What this coordinator speaks; what the software does when None.
+            seconds: How long a refusal waits: meanwhile its connection cannot ask more.
+            limits: Of the listener; they know an address that is refused too often.
         """
         self._seconds = seconds
+        self._limits = limits
         self._speaks = speaks or versions.ours()
         self._refusals = RefusalLog(_LOG, event)
 
@@ -63,6 +76,8 @@ class VersionGate(grpc.aio.ServerInterceptor):  # type: ignore[misc,unused-ignor
             said = str(reason) if caller is None else disagreement(site=caller, coordinator=self._speaks)
             self._refusals.note(_who(context), str(reason), time.monotonic(), detail=said)
             await asyncio.sleep(self._seconds)
+            if self._limits is not None:
+                await self._limits.slow_refused(context.peer())
             await context.abort(STATUS_OF[reason], str(reason), self._speaks.metadata())
             raise AssertionError("abort returned")  # pragma: no cover - abort always raises
 

@@ -50,6 +50,9 @@ _PASSING = {
     grpc.StatusCode.UNKNOWN,
     grpc.StatusCode.INTERNAL,
 }
+_NO_ROOM = frozenset(
+    {f"unexplained_{grpc.StatusCode.RESOURCE_EXHAUSTED.name.lower()}", wire.Reason.TOO_MANY.value}
+)
 _KIND_OF: dict[type, str] = {
     pb.SubmitRequest: "events",
     pb.CosignRequest: "cosignatures",
@@ -139,8 +142,17 @@ def request_certificate(request: EnrolmentRequest) -> CertificateAnswer:
             )
             check_agreed(ours(), call.initial_metadata())
         except grpc.RpcError as exc:
-            raise _error_of(exc, request.address) from None
+            raise _enrolment_error(exc, request.address) from None
     return CertificateAnswer(reply.certificate_pem, reply.ca_pem)
+
+
+# R3.1.6
+def _enrolment_error(exc: grpc.RpcError, address: str) -> TransportError | RejectedError:
+    """Sort an error of an enrolment: who has no room has refused nothing, and may have issued before."""
+    error = _error_of(exc, address)
+    if isinstance(error, RejectedError) and error.reason in _NO_ROOM:
+        return TransportError(f"{address}: the coordinator has no room for this call now; try again")
+    return error
 
 
 class Wire(Protocol):

@@ -116,8 +116,8 @@ def enroll(
 ) -> Card:
     """Enrol this site and make its folder, or change nothing (PROTOCOL §2.1).
 
-    The keys are made in a hidden folder beside `root`. It is kept when the coordinator cannot be reached,
-    so that trying again sends the same request (the token works once), and removed on a refusal.
+    The keys are made in a hidden folder beside `root`. It is kept when the coordinator cannot be reached
+    or has no room, so that trying again sends the same request (the token works once). A refusal removes it.
 
     Args:
         invitation: The file from `coordinator invite`.

@@ -14,6 +14,7 @@ from fedmedlora_bench.federation_folders import Folders
 from fedmedlora_coordinator import setup
 from fedmedlora_coordinator.admission import Admission
 from fedmedlora_coordinator.blobs import BlobStore
+from fedmedlora_coordinator.callers import Callers
 from fedmedlora_coordinator.certificates import Certificates
 from fedmedlora_coordinator.conductor import Conductor
 from fedmedlora_coordinator.database import Database
@@ -205,13 +206,12 @@ class Centre:
             register = Certificates(enrolment_database(folder, settings))
             self._admission = Admission(register, self._clock)
         self.service = FederationService(
-            admission=self._admission,
+            callers=Callers(self._admission, PeerLimits(self._door, settings.peers, monotonic)),
             ledger=ledger,
             blobs=blobs,
             payloads=payloads,
             presence=presence,
             witnesses=witnesses,
-            limits=PeerLimits(self._door, settings.peers, monotonic),
             progress=moved,
             monotonic=monotonic,
             wake=conductor.wake,
