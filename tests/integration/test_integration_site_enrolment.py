@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import stat
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 
+from fedmedlora_coordinator.folder import Folder
 from fedmedlora_coordinator.invites import invite
 from fedmedlora_coordinator.setup import init
 from fedmedlora_site.client import CertificateAnswer, EnrolmentRequest, request_certificate
@@ -21,6 +24,8 @@ from fedmedlora_site.errors import EnrolmentError, TransportError
 from fedmedlora_site.keystore import Keystore
 from fedmedlora_site.pins import Card, Pins
 from fedmedlora_testkit.rehearsal import enrolling, free_port
+
+import grpc  # isort: skip - after fedmedlora_protos, which takes TLS 1.2 away
 
 REQUEST = "fedmedlora_site.enrolment.request_certificate"
 
@@ -154,6 +159,78 @@ def test_an_unreachable_centre_is_tried_again_with_the_same_request(
     card = enroll(invitation, tmp_path / "site")
     assert (card.id, card.event_vkey) == (name, sent[0].event_vkey)
     assert left_behind(tmp_path) == ["site"]
+
+
+@contextmanager
+def answering(centre: Centre, code: grpc.StatusCode, details: str) -> Iterator[str]:
+    """A server with the centre's own certificate that answers every call alike; gives its address."""
+
+    def answer(_request: object, context: grpc.ServicerContext) -> None:
+        context.abort(code, details)
+
+    class Alike(grpc.GenericRpcHandler):
+        def service(self, _details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+            return grpc.unary_unary_rpc_method_handler(answer)
+
+    folder = Folder(centre.root)
+    pair = folder.tls_key.read_bytes(), folder.tls_certificate.read_bytes()
+    server = grpc.server(ThreadPoolExecutor(1), handlers=[Alike()])
+    port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([pair]))
+    server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.stop(None).wait()
+
+
+def redirected(invitation: Path, address: str) -> Path:
+    content = json.loads(invitation.read_text())
+    path = invitation.with_name(f"{invitation.stem}-redirected.json")
+    path.write_text(json.dumps({**content, "enrolment_address": address}))
+    return path
+
+
+OVERLOADS = (
+    (grpc.StatusCode.RESOURCE_EXHAUSTED, "Concurrent RPC limit exceeded!"),  # gRPC's own words
+    (grpc.StatusCode.RESOURCE_EXHAUSTED, "too_many"),
+    (grpc.StatusCode.RESOURCE_EXHAUSTED, "too_fast"),
+    (grpc.StatusCode.UNAVAILABLE, ""),
+)
+
+
+@pytest.mark.parametrize(("code", "details"), OVERLOADS)
+def test_an_overload_is_no_refusal_and_costs_no_invitation_that_was_used_already(
+    centre: Centre,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    code: grpc.StatusCode,
+    details: str,
+) -> None:
+    # R3.1.6
+    name, invitation = centre.invitation()
+
+    def answer_lost(request: EnrolmentRequest) -> CertificateAnswer:
+        request_certificate(request)
+        raise TransportError("the answer was lost")
+
+    monkeypatch.setattr(REQUEST, answer_lost)
+    with pytest.raises(TransportError, match="lost"):
+        enroll(invitation, tmp_path / "site")  # the token is used now
+    monkeypatch.setattr(REQUEST, request_certificate)
+    with answering(centre, code, details) as address, pytest.raises(TransportError) as told:
+        enroll(redirected(invitation, address), tmp_path / "site")
+    assert "\n" not in str(told.value)
+    assert enroll(invitation, tmp_path / "site").id == name
+    assert left_behind(tmp_path) == ["site"]
+
+
+def test_a_refusal_by_whoever_answers_removes_the_keys(centre: Centre, tmp_path: Path) -> None:
+    """The other side of it: what is no overload leaves nothing behind."""
+    _, invitation = centre.invitation()
+    refused = answering(centre, grpc.StatusCode.PERMISSION_DENIED, "bad_token")
+    with refused as address, pytest.raises(EnrolmentError):
+        enroll(redirected(invitation, address), tmp_path / "site")
+    assert left_behind(tmp_path) == []
 
 
 def test_a_certificate_for_another_site_is_refused(
