@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from fedmedlora_coordinator import certificate_commands, metrics, peer_limits
 from fedmedlora_coordinator.runtime import Federation, _start_enrolment
@@ -20,6 +19,7 @@ from fedmedlora_testkit.house import House
 from fedmedlora_testkit.rehearsal import free_port
 
 import grpc  # isort: skip - after fedmedlora_protos, which takes TLS 1.2 away
+from grpc_health.v1 import health_pb2, health_pb2_grpc  # isort: skip - it imports grpc
 
 Pair = tuple[bytes, bytes]
 SERVING = health_pb2.HealthCheckResponse.ServingStatus.Value("SERVING")
