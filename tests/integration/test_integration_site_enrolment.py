@@ -169,7 +169,7 @@ def answering(centre: Centre, code: grpc.StatusCode, details: str) -> Iterator[s
         context.abort(code, details)
 
     class Alike(grpc.GenericRpcHandler):
-        def service(self, _details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+        def service(self, _details: grpc.HandlerCallDetails) -> Any:
             return grpc.unary_unary_rpc_method_handler(answer)
 
     folder = Folder(centre.root)
