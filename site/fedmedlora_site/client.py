@@ -50,9 +50,6 @@ _PASSING = {
     grpc.StatusCode.UNKNOWN,
     grpc.StatusCode.INTERNAL,
 }
-_NO_ROOM = frozenset(
-    {f"unexplained_{grpc.StatusCode.RESOURCE_EXHAUSTED.name.lower()}", wire.Reason.TOO_MANY.value}
-)
 _KIND_OF: dict[type, str] = {
     pb.SubmitRequest: "events",
     pb.CosignRequest: "cosignatures",
@@ -150,7 +147,7 @@ def request_certificate(request: EnrolmentRequest) -> CertificateAnswer:
 def _enrolment_error(exc: grpc.RpcError, address: str) -> TransportError | RejectedError:
     """Sort an error of an enrolment: who has no room has refused nothing, and may have issued before."""
     error = _error_of(exc, address)
-    if isinstance(error, RejectedError) and error.reason in _NO_ROOM:
+    if isinstance(error, RejectedError) and error.reason == "unexplained_resource_exhausted":
         return TransportError(f"{address}: the coordinator has no room for this call now; try again")
     return error
 
