@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
 
 from fedmedlora_coordinator import watching
@@ -23,6 +22,8 @@ from fedmedlora_site import watching as site_watching
 from fedmedlora_site.config import SiteConfig
 from fedmedlora_site.training import training_seed
 from fedmedlora_testkit.rehearsal import Federation, finish, free_port, plain_notes
+
+from grpc_health.v1 import health_pb2, health_pb2_grpc  # isort: skip - after fedmedlora_protos: it imports grpc
 
 # isort: split
 import grpc
