@@ -99,9 +99,9 @@ def test_a_site_that_floods_is_slowed_down_and_the_others_are_answered(tmp_path:
         async with house.stub(federation.port, house.certificate("site-b")) as stub:
             nothing = pb.GetChunkRequest(digest="0" * 64)
             # By its answer the client has heard how many streams it may open; those beyond would be reset.
-            found = await asyncio.gather(stub.GetChunk(nothing, timeout=20), return_exceptions=True)
+            first = await asyncio.gather(stub.GetChunk(nothing, timeout=20), return_exceptions=True)
             calls = [stub.GetChunk(nothing, timeout=20) for _ in range(15)]
-            found += await asyncio.gather(*calls, return_exceptions=True)
+            found = [*first, *await asyncio.gather(*calls, return_exceptions=True)]
             await answered(house, federation)
         reasons = [error.details() for error in found if isinstance(error, grpc.aio.AioRpcError)]
         assert reasons.count("unknown_blob") >= 10
