@@ -166,6 +166,16 @@ def test_report_shows_every_part_and_leaves_out_what_is_not_there(result: dict[s
     assert "7 jobs, 0.50 CPU-hours" in conditions(result)
 
 
+def test_a_shorter_run_is_told_beside_the_longer_one(result: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "ie-clinic-15-rounds.json").write_text(json.dumps(result))
+    page, rounds = results_page.render(tmp_path), result["settings"]["training"]["rounds"]
+    told = next(line for line in page.splitlines() if line.startswith("How the federation stands"))
+    assert f"After {rounds} rounds" in told and "; 10 hospitals +0.0 (" in told
+    assert "`docs/results/ie-clinic-15-rounds.json`" in told
+    (tmp_path / "ie-clinic-15-rounds.json").unlink()
+    assert "How the federation stands" not in results_page.render(tmp_path)
+
+
 def test_page_has_the_files_figures_and_names_the_gaps(result: dict[str, Any], tmp_path: Path) -> None:
     folder, page = tmp_path / "results", tmp_path / "RESULTS.md"
     folder.mkdir()
