@@ -17,6 +17,8 @@ __all__ = ["ADAPTER_FOLDER", "Measurement", "NoisyScores", "PrivateTraining", "W
 
 Way = Literal["federated", "single"]
 ADAPTER_FOLDER = "adapter"
+_ASKED = frozenset({"epsilons", "units", "alone", "site_epsilons"})
+"""Options that say which jobs a run has, and nothing of what one does: more budgets keep what was trained."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,7 @@ def _key(job: PrivateTraining | Measurement | NoisyScores, what: dict[str, Any])
         {
             "job": f"privacy/{type(job).__name__}",
             "setting": job.setting.identity(),
-            "options": asdict(job.options),
+            "options": {name: size for name, size in asdict(job.options).items() if name not in _ASKED},
             "what": what,
         },
     )

@@ -11,13 +11,16 @@ import pytest
 from typer.testing import CliRunner
 
 from fedmedlora_audit.accountant import Mechanism, epsilon_of
+from fedmedlora_bench.grid import with_needs
 from fedmedlora_bench.privacy import PrivacyOptions, run_privacy
 from fedmedlora_bench.privacy.measuring import as_large, private_terms
+from fedmedlora_bench.privacy.run import _jobs, _setting
 from fedmedlora_bench.privacy_rows import privacy_conditions, privacy_tables
 from fedmedlora_bench.report.sections import section_of
 from fedmedlora_cli.app import build_app
 from fedmedlora_core.errors import ConfigError
 from fedmedlora_core.privacy_terms import ORDERS
+from fedmedlora_core.shipped import shipped_base
 
 TINY = replace(
     PrivacyOptions.quick(),
@@ -116,6 +119,17 @@ def test_tables_and_page_say_it(result: dict[str, Any]) -> None:
     section = section_of("privacy", result)
     assert len(section.grids) == 4 and len(section.plots) == 2
     assert b"<svg" in section.plots[0].render("svg")
+
+
+def test_more_budgets_keep_what_was_trained_and_another_size_does_not() -> None:
+    def keys(**changes: Any) -> set[str]:
+        options = replace(TINY, **changes)
+        setting = _setting(shipped_base(), options, 1)
+        return {job.key for job in with_needs(_jobs(setting, options)).values()}
+
+    few = keys()
+    assert few < keys(epsilons=(*TINY.epsilons, 4.0), units=("patient", "document"), alone=(8.0,))
+    assert not few & keys(steps=2)
 
 
 def test_a_federation_of_two_is_refused() -> None:
