@@ -47,9 +47,8 @@ class Callers:
         return peer
 
     async def refused(self, context: Any, error: CoordinatorError | WireError) -> None:
-        """Tell the operator of a refusal, and let it wait if there were too many; who asks ends the call."""
-        self.limits.note_refusal(context, error)
-        await self.limits.wait_out(context, error)
+        """Do what every refusal takes; who asks ends the call."""
+        await self.limits.refused(context, error)
 
     async def end(self, context: Any, error: CoordinatorError | WireError) -> NoReturn:
         """End a call with the reason of its error."""

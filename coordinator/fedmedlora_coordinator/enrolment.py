@@ -133,8 +133,7 @@ class EnrolmentService(pb_grpc.EnrolmentServicer):
                 current_key=self.event_vkey(checked.site),
             )
         except (CoordinatorError, wire.WireError) as error:
-            self._limits.note_refusal(context, error)
-            await self._limits.wait_out(context, error)
+            await self._limits.refused(context, error)
             await refuse(context, error)
         tell(_LOG, "site_enrolled", site=checked.site)
         return pb.EnrollResponse(certificate_pem=certificate, ca_pem=self._authority.pem)

@@ -124,7 +124,14 @@ class PeerLimits:
         if address not in self._peers.shared_addresses:
             self._take(self._enrolments, address, "enrolment_calls_per_second", connection)
 
-    def note_refusal(
+    async def refused(
+        self, context: "grpc.aio.ServicerContext[object, object]", error: CoordinatorError | wire.WireError
+    ) -> None:
+        """Tell the operator of a refusal, and let it wait if there were too many; who asks ends the call."""
+        self._note_refusal(context, error)
+        await self._wait_out(context, error)
+
+    def _note_refusal(
         self, context: "grpc.aio.ServicerContext[object, object]", error: CoordinatorError | wire.WireError
     ) -> None:
         """Say in the operator's log that a call was refused, for one peer and reason once a minute."""
@@ -135,7 +142,7 @@ class PeerLimits:
         _, reason, _ = status_of(error)
         self._refusals.note(peer, reason, self._clock(), detail=str(error))
 
-    async def wait_out(
+    async def _wait_out(
         self, context: "grpc.aio.ServicerContext[object, object]", error: CoordinatorError | wire.WireError
     ) -> None:
         """Let the refusal of one who is over a limit wait.

@@ -38,6 +38,5 @@ class UnknownMethods(grpc.aio.ServerInterceptor):  # type: ignore[misc,unused-ig
             self._admit(context)
             raise PeerRefusedError(_UNSUPPORTED)
         except CoordinatorError as error:
-            self._limits.note_refusal(context, error)
-            await self._limits.wait_out(context, error)
+            await self._limits.refused(context, error)
             await refuse(context, error)

@@ -47,8 +47,7 @@ class _Reading:
     text: str = field(repr=False)
     tokens: list[list[tuple[int, int]]]
     accepted: frozenset[str]
-    places: dict[_Place, list[str]] = field(default_factory=dict)
-    types: dict[str, str] = field(default_factory=dict)
+    places: dict[_Place, list[SourceSpan]] = field(default_factory=dict)
     spans: list[SourceSpan] = field(default_factory=list)
     links: list[SourceLink] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
@@ -131,9 +130,9 @@ def _concept(found: _Reading, name: str, number: int, line: str) -> None:
     if is_mismatch and f"{name}:{number}" not in found.accepted:
         raise DataError("the text at these places is not the text of the line", file=name, line=number)
     found.counts["concept"] += 1
-    found.places.setdefault(place, []).append(f"C{number}")
-    found.types[f"C{number}"] = match[6]
-    found.spans.append(SourceSpan(f"C{number}", match[6], ((start, end),), is_mismatch))
+    span = SourceSpan(f"C{number}", match[6], ((start, end),), is_mismatch)
+    found.places.setdefault(place, []).append(span)
+    found.spans.append(span)
 
 
 def _assertion(found: _Reading, name: str, number: int, line: str) -> None:
@@ -167,9 +166,9 @@ def _named(
     A line tells a place. Where several concepts share it, the one of type `kind` is meant.
     """
     key, (start, end) = _stretch(found, place, name, number)
-    ids = found.places.get(key)
-    if ids and _shows(found.text[start:end], shown):
-        return next((one for one in ids if found.types[one] == kind), ids[0])
+    spans = found.places.get(key)
+    if spans and _shows(found.text[start:end], shown):
+        return next((span for span in spans if span.type == kind), spans[0]).id
     if f"{name}:{number}" in found.accepted:
         found.aside["line that is wrong, as the mapping accepts"] += 1
         return None

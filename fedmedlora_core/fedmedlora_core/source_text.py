@@ -48,9 +48,10 @@ def files_below(folder: Path) -> Iterator[Path]:
 
     for root, folders, names in os.walk(folder, onerror=refuse):
         for path in map(Path(root).joinpath, [*folders, *names]):
-            if path.is_symlink() and not path.is_file():
+            if path.is_file():
+                yield path
+            elif path.is_symlink():
                 raise DataError("is a link to a folder or to nothing; give the folder itself", file=str(path))
-        yield from (path for path in map(Path(root).joinpath, names) if path.is_file())
 
 
 def files_matching(folder: Path, names: re.Pattern[str]) -> list[Path]:

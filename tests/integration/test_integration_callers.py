@@ -27,11 +27,6 @@ METHODS = ("GetChunk", "Confirm", "Renew", "Health/Check", "Health/Watch", "unkn
 AT_ONCE = 8  # as many as a connection may have
 
 
-def with_peers(house: House, **changes: object) -> None:
-    peers = house.settings.peers.model_copy(update=changes)
-    house.settings = house.settings.model_copy(update={"peers": peers})
-
-
 @asynccontextmanager
 async def channel(house: House, port: int, pair: Pair | None) -> AsyncIterator[grpc.aio.Channel]:
     """A connection of its own."""
@@ -76,14 +71,6 @@ async def outcomes(found: grpc.aio.Channel, method: str, count: int) -> list[str
     return await asyncio.gather(*(outcome(found, method) for _ in range(count)))
 
 
-def serve(house: House, act: Callable[[Federation], Awaitable[None]]) -> None:
-    async def run() -> None:
-        async with house.served() as federation:
-            await act(federation)
-
-    asyncio.run(run())
-
-
 def count_of(name: str, **labels: str) -> float:
     return metrics.REGISTRY.get_sample_value(f"fedmedlora_coordinator_{name}_total", labels) or 0.0
 
@@ -111,7 +98,7 @@ def test_a_revoked_certificate_gets_no_answer_and_few_refusals_whatever_it_calls
             said = await outcomes(found, method, AT_ONCE)
         assert set(said) == {"certificate_revoked", "too_fast"}
 
-    serve(house, act)
+    house.serve(act)
 
 
 @pytest.mark.parametrize("method", ["Confirm", "Renew", "Health/Check", "unknown"])
@@ -121,7 +108,7 @@ def test_every_call_counts_for_its_site_and_so_does_the_connection_it_came_by(
     # R3.1.6
     make_refusals_few(monkeypatch)
     house = House(tmp_path)
-    with_peers(house, connections_per_site=1, calls_per_second=2.0)
+    house.with_peers(connections_per_site=1, calls_per_second=2.0)
 
     async def act(federation: Federation) -> None:
         pair = house.certificate("site-b")
@@ -136,7 +123,7 @@ def test_every_call_counts_for_its_site_and_so_does_the_connection_it_came_by(
         async with channel(house, federation.port, house.certificate("site-c")) as third:
             assert await outcome(third, method) == first
 
-    serve(house, act)
+    house.serve(act)
 
 
 @pytest.mark.parametrize("method", ["Health/Watch", "unknown"])
@@ -157,7 +144,7 @@ def test_a_member_that_asks_for_what_is_not_there_is_slowed_down_and_not_locked_
             assert count_of("refused_calls", reason="unsupported") == refused + AT_ONCE
             assert await outcome(found, "Confirm") == "answered"
 
-    serve(house, act)
+    house.serve(act)
 
 
 def test_a_probe_is_told_and_never_refused_at_a_pace_no_probe_has(tmp_path: Path) -> None:
@@ -182,12 +169,12 @@ def test_a_probe_is_told_and_never_refused_at_a_pace_no_probe_has(tmp_path: Path
             async with channel(house, federation.port, pair) as found:
                 assert await outcome(found, "Health/Check") == "answered"
 
-    serve(house, act)
+    house.serve(act)
 
 
 def test_connections_of_a_revoked_certificate_take_no_room_from_the_site_itself(tmp_path: Path) -> None:
     house = House(tmp_path)
-    with_peers(house, connections_per_site=1)
+    house.with_peers(connections_per_site=1)
 
     async def act(federation: Federation) -> None:
         async with channel(house, federation.port, house.certificate("site-b")) as stolen:
@@ -198,7 +185,7 @@ def test_connections_of_a_revoked_certificate_take_no_room_from_the_site_itself(
             async with channel(house, federation.port, house.certificate("site-b")) as own:
                 assert await outcome(own, "Confirm") == "answered"
 
-    serve(house, act)
+    house.serve(act)
 
 
 def enrol(house: House, act: Callable[[int], Awaitable[None]]) -> None:

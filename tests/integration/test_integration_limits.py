@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -20,19 +19,6 @@ import grpc  # isort: skip - after fedmedlora_protos, which takes TLS 1.2 away
 
 ATTACKER = "127.0.0.66"
 WITHOUT = {"connections_per_address": 4096, "new_connections_per_second": 4096.0, "calls_per_second": 1e6}
-
-
-def with_peers(house: House, **changes: object) -> None:
-    peers = house.settings.peers.model_copy(update=changes)
-    house.settings = house.settings.model_copy(update={"peers": peers})
-
-
-def serve(house: House, act: Callable[[Federation], Awaitable[None]]) -> None:
-    async def run() -> None:
-        async with house.served() as federation:
-            await act(federation)
-
-    asyncio.run(run())
 
 
 def knock(port: int, count: int) -> list[socket.socket]:
@@ -74,7 +60,7 @@ def test_silent_connections_of_one_address_are_few_and_without_the_limits_all(
 ) -> None:
     # R3.1.5
     house = House(tmp_path)
-    with_peers(house, **changes)
+    house.with_peers(**changes)
 
     async def act(federation: Federation) -> None:
         callers = await asyncio.to_thread(knock, federation.port, 200)
@@ -84,7 +70,7 @@ def test_silent_connections_of_one_address_are_few_and_without_the_limits_all(
             caller.close()
 
     with caplog.at_level(logging.WARNING):
-        serve(house, act)
+        house.serve(act)
     lines = [line for line in caplog.messages if ATTACKER in line]
     assert len(lines) == (0 if changes else 1), "one line for two hundred refusals"
     if lines:
@@ -93,7 +79,7 @@ def test_silent_connections_of_one_address_are_few_and_without_the_limits_all(
 
 def test_a_site_that_floods_is_slowed_down_and_the_others_are_answered(tmp_path: Path) -> None:
     house = House(tmp_path)
-    with_peers(house, calls_per_second=5.0)
+    house.with_peers(calls_per_second=5.0)
 
     async def act(federation: Federation) -> None:
         async with house.stub(federation.port, house.certificate("site-b")) as stub:
@@ -111,7 +97,7 @@ def test_a_site_that_floods_is_slowed_down_and_the_others_are_answered(tmp_path:
         ]
         assert set(refused) == {grpc.StatusCode.RESOURCE_EXHAUSTED}
 
-    serve(house, act)
+    house.serve(act)
 
 
 def limited(limit: str) -> float:
@@ -129,7 +115,7 @@ def unread(method: str) -> float:
 def test_who_speaks_no_tls_is_gone_at_once_and_who_is_silent_after_a_while(tmp_path: Path) -> None:
     # R3.1.5
     house = House(tmp_path)
-    with_peers(house, handshake_seconds=1)
+    house.with_peers(handshake_seconds=1)
 
     async def act(federation: Federation) -> None:
         before = limited("not_tls"), limited("slow")
@@ -142,7 +128,7 @@ def test_who_speaks_no_tls_is_gone_at_once_and_who_is_silent_after_a_while(tmp_p
         assert limited("not_tls") == before[0] + 1
         assert limited("slow") == before[1] + 2
 
-    serve(house, act)
+    house.serve(act)
 
 
 def ended(caller: socket.socket) -> bool:
@@ -171,7 +157,7 @@ def test_a_member_that_is_refused_again_and_again_is_slowed_down(
             assert limited("rate") > before
             assert await anext(aiter(stub.Watch(pb.WatchRequest(from_index=0), timeout=60))), "not locked out"
 
-    serve(house, act)
+    house.serve(act)
 
 
 def test_a_site_that_is_no_member_is_refused_a_few_times_and_then_not_read_from(
@@ -192,7 +178,7 @@ def test_a_site_that_is_no_member_is_refused_a_few_times_and_then_not_read_from(
         assert len(said) == 16
         assert reasons == {"not_a_member", "too_fast"}
 
-    serve(house, act)
+    house.serve(act)
 
 
 def test_a_giant_message_and_a_giant_header_are_refused(tmp_path: Path) -> None:
@@ -211,4 +197,4 @@ def test_a_giant_message_and_a_giant_header_are_refused(tmp_path: Path) -> None:
             assert header.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         await answered(house, federation)
 
-    serve(house, act)
+    house.serve(act)

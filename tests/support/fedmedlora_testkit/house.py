@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,20 @@ class House:
                 yield federation
             finally:
                 task.cancel()
+
+    def with_peers(self, **changes: object) -> None:
+        """Change what peers may do; for what is served from now on."""
+        peers = self.settings.peers.model_copy(update=changes)
+        self.settings = self.settings.model_copy(update={"peers": peers})
+
+    def serve(self, act: Callable[[Federation], Awaitable[None]]) -> None:
+        """Act on the coordinator while it serves."""
+
+        async def run() -> None:
+            async with self.served() as federation:
+                await act(federation)
+
+        asyncio.run(run())
 
     def certificate(
         self, site: str, authority: Authority | None = None, *, days_ago: float = 0

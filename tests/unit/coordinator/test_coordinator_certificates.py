@@ -51,16 +51,14 @@ def server() -> Iterator[PostgresServer]:
 def desk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Desk]:
     found = Desk(tmp_path / "c", make_place(request.param, tmp_path, request).url)
     yield found
-    found.register.close()
-    found.certificates.close()
+    found.close()
 
 
 @pytest.fixture
 def plain(tmp_path: Path) -> Iterator[Desk]:
     found = Desk(tmp_path / "c")
     yield found
-    found.register.close()
-    found.certificates.close()
+    found.close()
 
 
 def test_an_enrolled_site_is_let_in_and_listed(desk: Desk) -> None:
